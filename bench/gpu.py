@@ -263,23 +263,22 @@ def _row_rows() -> Iterator[Row]:
 def _window_rows() -> Iterator[Row]:
     """Windows over images, channels last, as networks for images have them."""
     keywords = {"kernel_size": 3, "stride": 1, "padding": 1, "channels_last": True}
-    for name in ("depthwise_conv2d", "max_pool2d", "avg_pool2d"):
+    kinds = ["depthwise_conv2d", "max_pool2d", "avg_pool2d"]
+    for name in [f"{kind}{back}" for kind in kinds for back in ("", "_backward")] + [
+        "depthwise_conv2d_weight_backward"
+    ]:
         for dtype in ("bfloat16", "float32"):
-            for backward in (False, True):
-                make = lambda n=name, d=dtype, b=backward: _windows(  # noqa: E731
-                    n, (256, 56, 56, 128), d, b, keywords
-                )
-                what = "bwd" if backward else "fwd"
-                yield Row(f"{name} {what} 256x56x56x128 {dtype}", "windows", make)
+            make = lambda n=name, d=dtype: _windows(n, d, keywords)  # noqa: E731
+            yield Row(f"{name} 256x56x56x128 {dtype}", "windows", make)
 
 
-def _windows(
-    name: str, shape: tuple[int, ...], dtype: str, backward: bool, keywords: dict[str, Any]
-) -> tuple[dict[str, Function], float]:
-    x = _random(shape, dtype)
-    more = (_random((shape[-1], 1, 3, 3), dtype),) if name == "depthwise_conv2d" else ()
-    inputs = (_random(shape, dtype), *more, x) if backward else (x, *more)
-    return _single(f"{name}_backward" if backward else name, inputs, keywords, x.numel())
+def _windows(name: str, dtype: str, keywords: dict[str, Any]) -> tuple[dict[str, Function], float]:
+    x, dy = _random((256, 56, 56, 128), dtype), _random((256, 56, 56, 128), dtype)
+    kernel = [_random((128, 1, 3, 3), dtype)] if name.startswith("depthwise") else []
+    inputs = [dy, *kernel, x] if name.endswith("backward") else [x, *kernel]
+    if "weight" in name:
+        inputs = [dy, x]
+    return _single(name, tuple(inputs), keywords, x.numel())
 
 
 def _loss_rows() -> Iterator[Row]:

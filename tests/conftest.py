@@ -13,7 +13,7 @@ import pytest
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
     "test_device.py", "test_gpu.py", "test_gpu_layers.py", "test_gpu_scripts.py", "test_core.py",
-    "test_parallel.py",
+    "test_parallel.py", "test_site.py",
 }  # fmt: skip
 SLOW_TESTS = {
     "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",

@@ -1,11 +1,13 @@
 """Activations where a random input does not lead: limits, special values, every 16-bit number."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import BFLOAT16, Tolerance, as_float64
-from cases.activations import ACTIVATIONS
+from cases import BFLOAT16, Tolerance, as_float64, label_of
+from cases.activations import ACTIVATIONS, FORMS
 from helpers import assert_close, assert_same, each_dtype, each_form
 from onepass import ops
 
@@ -59,6 +61,30 @@ def test_activation_keeps_nan_and_the_sign_of_zero(record, dtype):
     if record.odd_at_0:
         y = as_float64(record.op(np.array([0.0, -0.0], dtype)))
         assert np.signbit(y).tolist() == [False, True]
+
+
+NUMERICS = (Path(__file__).parents[1] / "docs" / "numerics.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("record", "form"),
+    # float64 decides elsewhere what is above a threshold.
+    [(record, form) for record, form in FORMS if "threshold" not in form.options],
+    ids=lambda v: getattr(v, "name", None) or label_of(v.options),
+)
+def test_float32_is_as_exact_as_the_table_of_numerics_says(record, form):
+    """The table is of every 101st float; this is a sample, of every exponent that matters."""
+    label = " ".join(filter(None, [record.name, label_of(form.options).replace(",", ", ")]))
+    row = re.search(rf"^\| {re.escape(label)} \| ([^,]+),", NUMERICS, re.M)
+    assert row, f"docs/numerics.md has no row of {label}: python bench/ulps.py --every 101"
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.uniform(-15, 15, 6000), 2.0 ** rng.uniform(-24, 6.5, 6000)])
+    x = np.concatenate([x, -x]).astype(np.float32)
+    want = record.reference(as_float64(x), **form.options)
+    _, exponent = np.frexp(want)
+    error = np.abs(record.op(x, **form.options) - want) / 2.0 ** np.maximum(exponent - 24, -149)
+    worst = int(error.argmax())
+    assert error[worst] <= float(row[1]) + 0.01, f"{error[worst]} ulp at {x[worst]}"
 
 
 @each_dtype

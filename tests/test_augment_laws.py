@@ -4,8 +4,11 @@ A new class is tested as soon as it is in `augment.__all__`; without an example 
 """
 
 import copy
+import inspect
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ from onepass.data.augment import (
     _transform,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = [
     ColorJitter(0.4, 0.4),
     ColorJitter(0.4, 0.4, 0.4, 0.2),
@@ -87,6 +91,18 @@ def same(one, other):
 def test_every_class_has_an_example():
     known = {type(t).__name__ for t in EXAMPLES}
     assert known == set(augment.__all__), "add an example of the class to EXAMPLES"
+
+
+def test_the_page_and_the_bench_have_every_class():
+    page = (ROOT / "docs/augmentation.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    cells = [cell for line in lines for cell in re.findall(r"`(\w+)\((.*?)\)`", line)]
+    assert {name: arguments.split(", ") for name, arguments in cells} == {
+        name: list(inspect.signature(getattr(augment, name)).parameters) for name in augment.__all__
+    }
+    timed = {*re.findall(r"^\| `(\w+)` \| \d", page, re.M)}
+    bench = (ROOT / "bench/augment.py").read_text(encoding="utf-8")
+    assert timed == {*re.findall(r"augment\.(\w+)\(", bench)} == {*augment.__all__} - {"Compose"}
 
 
 @every

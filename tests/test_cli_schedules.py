@@ -151,6 +151,17 @@ def test_a_resume_goes_on_in_the_middle(run, monkeypatch, name) -> None:
         assert f"was started with --schedule {name}; --resume cannot go on" in error
 
 
+@pytest.mark.parametrize("name", ["multi_step", "exponential", "warmup_cosine"])
+def test_a_resume_to_more_epochs_has_the_rates_of_the_longer_run_at_once(run, rates, name) -> None:
+    given = [*OPTIONS, "--schedule", name]
+    run("t.csv", *given, "--epochs", "8", "--out", "whole")
+    whole = rates[STEPS:]
+    run("t.csv", *given, "--out", "short")
+    rates.clear()
+    run("--resume", "--epochs", "8", "--out", "short")
+    assert rates == whole
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

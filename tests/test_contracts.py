@@ -52,8 +52,11 @@ OWN |= {(op, "padding"): (0, 0, 0, 0) for op in ("im2col", "col2im")}
 OWN |= {
     (op, name): (1, 1) for op in (*POOLS, "im2col", "col2im") for name in ("stride", "dilation")
 }
-OWN |= {("col2im", "size"): (5, 1)}
-OWN_EXTENTS |= {(op, "shorter"): SHAPE for op in ("max_pool2d", "avg_pool2d")}
+OWN |= {("col2im", "size"): (5, 1), ("adaptive_avg_pool2d", "output_size"): (4, 5)}
+OWN |= {("adaptive_avg_pool2d_backward", "size"): (4, 5)}
+OWN_EXTENTS |= {
+    (op, "shorter"): SHAPE for op in ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
+}
 OWN_EXTENTS |= {("im2col", "shorter"): (1, 20, 3), ("col2im", "shorter"): (4, 5, 1, 3)}
 # Depthwise convolutions: the same windows of 3 by 3, and a kernel for each channel.
 DEPTHWISE = [f"depthwise_conv2d{part}" for part in ("", "_backward", "_weight_backward")]

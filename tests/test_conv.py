@@ -14,6 +14,8 @@ from onepass.nn import _convolution
 from onepass.nn._group import unfuse
 from small_models import assert_same, grads, normal, run
 
+# PyTorch computes in float64. Sums have at most 200 products of numbers of size 1, so float32
+# rounds 200 times at a size of up to 10; float16 stores a result of size up to 16 to 1/128.
 CLOSE = {
     "float64": {"rtol": 1e-10, "atol": 1e-11},
     "float32": {"rtol": 1e-4, "atol": 1e-4},
@@ -85,6 +87,30 @@ def test_convolutions_match_torch(dtype, last):
         theirs = torch.nn.Conv2d(4, out, **options, bias=bias)
         for shape in ((3, 4, 7, 9), (1, 4, 8, 5)):
             compare(ours, theirs, shape, dtype, last, seed=i)
+
+
+def test_a_network_takes_the_state_of_pytorchs_and_gives_it_back():
+    torch = pytest.importorskip("torch")
+
+    def build(n):
+        return n.Sequential(
+            n.Conv2d(1, 4, 3, padding=1, bias=False), n.BatchNorm2d(4), n.ReLU(), n.MaxPool2d(2),
+            n.Sequential(n.Conv2d(4, 6, 3, groups=2), n.BatchNorm2d(6), n.AdaptiveAvgPool2d(1)),
+            n.Flatten(), n.Linear(6, 5),
+        )  # fmt: skip
+
+    torch.manual_seed(0)
+    theirs, ours, again = build(torch.nn), build(nn), build(torch.nn)
+    for _ in range(3):
+        theirs(torch.randn(8, 1, 6, 6) + 1)  # so that running statistics differ from fresh ones
+    state = theirs.state_dict()
+    ours.load_state_dict({name: value.numpy() for name, value in state.items()})
+    again.load_state_dict({name: torch.from_numpy(v) for name, v in ours.state_dict().items()})
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    x = normal((3, 1, 6, 6), "float32")
+    want = theirs.eval()(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(ours.eval()(x), want, rtol=1e-5, atol=1e-5)
 
 
 @each_order

@@ -89,6 +89,9 @@ KINDS = {
     "pairs": lambda path: ([(x, int(t)) for x, t in zip(X, Y, strict=True)], None),
     "pairs of numpy": lambda path: (list(zip(X, Y, strict=True)), None),
     "torch": torch_set,
+    "samples of x": lambda path: (Samples(X, None), Y),
+    "list of x": lambda path: ([*X], Y),
+    "list of x, y in a file": lambda path: ([*X], File(Y)),
 }
 
 
@@ -136,7 +139,7 @@ def test_fit_evaluate_and_predict_take_them(kind, workers, tmp_path):
     np.testing.assert_array_equal(one.predict(loader), other.predict(X, batch_size=7))
 
 
-@pytest.mark.parametrize("kind", ["mapped", "file"])
+@pytest.mark.parametrize("kind", ["mapped", "file", "samples of x", "list of x"])
 def test_a_split_of_a_file_is_that_of_an_array(kind, tmp_path):
     one, other = trainer(), trainer()
     options = {
@@ -230,10 +233,15 @@ def test_samples_without_targets_are_predicted_and_transformed():
     np.testing.assert_array_equal(t.predict(alone), t.predict(X))
     loader = DataLoader(alone, batch_size=7, transform=lambda x, y, **_: (x + 1, y))
     np.testing.assert_array_equal(np.concatenate([*loader]), X + 1)
+    np.testing.assert_array_equal(t.predict([*X]), t.predict(X))
+    np.testing.assert_array_equal(np.concatenate([*DataLoader([*X], batch_size=7)]), X)
+    for data in (alone, [*X], [X, Y]):
+        with pytest.raises(ValueError, match="fit: 'X' has samples of x alone, expected pairs"):
+            t.fit(data, max_epochs=1)
+        with pytest.raises(ValueError, match="evaluate: 'X' has samples of x alone, expected"):
+            t.evaluate(data)
     with pytest.raises(ValueError, match="fit: 'X' is a DataLoader without y"):
-        t.fit(alone, max_epochs=1)
-    with pytest.raises(ValueError, match="evaluate: 'X' is a DataLoader without y"):
-        t.evaluate(alone)
+        t.fit(DataLoader(X), max_epochs=1)
 
 
 class Odd(Samples):
@@ -310,11 +318,15 @@ def test_an_error_of_a_transform_comes_with_its_batch(workers):
     (lambda: DataLoader([]), (TypeError, ValueError), "list"),
     (lambda: DataLoader(Samples(X[:0], Y[:0])), ValueError, "a data set of no samples"),
     (lambda: DataLoader([[1, 2], [3, 4]]), TypeError, "'X' is a list"),
-    (lambda: DataLoader([*X]), TypeError, "'X' is a list, expected an array"),
+    (lambda: DataLoader([*Y], Y), TypeError, "'X' is a list, expected an array"),
+    (lambda: DataLoader([*X[:9]], Y), ValueError, f"'y' has {N} samples, expected 9 as in 'X'"),
+    (lambda: trainer().evaluate((X, Y)), TypeError, "'y' is None, expected an array"),
     (lambda: DataLoader([(0.5, 1), (0.25, 0)]), TypeError, "'X' is a list, expected an array"),
     (lambda: DataLoader({0: (X[0], 1)}), TypeError, "'X' is a dict"),
     (lambda: DataLoader("data"), TypeError, "'X' is a str"),
-    (lambda: DataLoader(Samples(), Y), TypeError, "'X' is a Samples, expected an array"),
+    (lambda: DataLoader(Samples), TypeError, "'X' is a type, expected an array"),
+    (lambda: DataLoader(Samples(), Y), ValueError, r"'X' has pairs \(x, y\), expected no y beside"),
+    (lambda: trainer().fit(Samples(), Y, max_epochs=1), ValueError, r"fit: 'X' has pairs \(x, y\)"),
     (lambda: DataLoader(X, Y, num_workers=-1), ValueError, "'num_workers' is -1"),
     (lambda: DataLoader(X, Y, num_workers=True), TypeError, "'num_workers' is True"),
     (lambda: trainer().fit(Samples(), max_epochs=1, validation_split=0.2), ValueError,
@@ -420,8 +432,15 @@ class StopAt(Callback):
 @pytest.mark.parametrize("error", [None, ValueError("mine"), KeyboardInterrupt(), SystemExit(3)])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_fit_that_ends_early_ends_its_threads(error, workers):
+    made = []
+
+    def slow(X, y, **given):
+        made.append(len(X))
+        time.sleep(0.1 * (len(made) > 2))  # a thread that is left is still at work
+        return drawn(X, y, **given)
+
     t = trainer(callbacks=[StopAt(error)])
-    options = {"max_epochs": 2, "batch_size": 6, "transform": drawn, "num_workers": workers}
+    options = {"max_epochs": 2, "batch_size": 6, "transform": slow, "num_workers": workers}
     if error is None:
         t.fit(X, Y, **options)
     else:

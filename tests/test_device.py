@@ -10,6 +10,7 @@ import sys
 
 import fake_cupy
 import numpy as np
+import pages
 import pytest
 from helpers import each_variant
 from onepass import cli, config, nn, optim
@@ -390,3 +391,9 @@ def test_a_whole_model_is_initialised_folded_and_given_statistics_on_the_device(
     assert here == there
     for a, b in zip(on_cpu, on_device, strict=True):
         assert_near(a, b)
+
+
+@pytest.mark.parametrize("page", [page for page in pages.PAGES if pages.needs(page, "cupy")])
+def test_the_pages_on_cupy_print_what_they_say(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pages.run(page) > 0

@@ -252,7 +252,7 @@ KEPT = {
         lambda: nn.Sequential(nn.Linear(4, 3, **k()), nn.BatchNorm1d(5, **k())),
         (9, 5, 4),
     ),
-    "a layer in two places": (Twice, (9, 4)),
+    "a module that calls a layer of its sequence": (Twice, (9, 4)),
     "a module that calls layers by themselves": (ByParts, (9, 4)),
     "such a module in a sequence": (lambda: nn.Sequential(ByParts()), (9, 4)),
     "a layer of one's own": (

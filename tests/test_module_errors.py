@@ -207,9 +207,9 @@ def test_linear_refuses_other_types(x):
 
 
 def test_only_a_dtype_that_layers_have_is_offered_as_a_cure():
-    for dtype, offered in (("float64", True), ("float16", False)):
-        with pytest.raises(TypeError, match=r"convert x with x\.astype\('float32'\)") as caught:
-            nn.Linear(3, 3)(np.ones((2, 3), dtype))
+    for of, dtype, offered in (("float32", "float64", True), ("float64", "float16", False)):
+        with pytest.raises(TypeError, match=rf"convert x with x\.astype\('{of}'\)") as caught:
+            nn.Linear(3, 3, dtype=of)(np.ones((2, 3), dtype))
         assert (f"dtype='{dtype}'" in str(caught.value)) == offered
 
 

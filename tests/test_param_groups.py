@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from onepass import nn, optim
+from onepass.nn import _signal
+from onepass.optim import _param_groups
 from small_steps import network
 
 
@@ -18,6 +20,15 @@ def test_biases_and_norms_do_not_decay():
     ]
     opt = optim.AdamW(groups)
     assert [g["name"] for g in opt.param_groups] == ["decay", "no_decay"]
+
+
+def test_every_norm_is_known_by_the_name_of_its_class():
+    """The name is all that a model of PyTorch shows."""
+    classes = [cls for name in nn.__all__ if isinstance(cls := getattr(nn, name), type)]
+    norms = {cls.__name__ for cls in classes if issubclass(cls, _signal.Norm)}
+    assert {"BatchNorm1d", "BatchRenorm", "DecorrelatedBatchNorm", "InstanceNorm2d"} < norms
+    named = {cls.__name__ for cls in classes if _param_groups._NORMS.search(cls.__name__)}
+    assert named - {"WeightNorm"} == norms
 
 
 def test_pairs_say_as_much_as_a_model():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -20,15 +19,6 @@ RNG = np.random.default_rng(0)
 MIX = RNG.standard_normal((5, 5))
 X = RNG.standard_normal((40, 5)) @ MIX + [5.0, -300.0, 0.0, 1e3, 1.0]
 SHORT = X[:4]  # fewer samples than features
-
-
-@pytest.fixture(params=[True, False], ids=["scikit-learn", "NumPy"], autouse=True)
-def library(request, monkeypatch):
-    if request.param:
-        pytest.importorskip("sklearn.decomposition")
-    else:
-        monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
-    return request.param
 
 
 def directions(x):
@@ -82,19 +72,6 @@ def test_it_is_scikit_learns(data, count, whiten):
     np.testing.assert_allclose(
         got.inverse_transform(y * full), want.inverse_transform(y * full), rtol=1e-9, atol=1e-8
     )
-
-
-@pytest.mark.parametrize("library", [True], indirect=True)
-def test_both_libraries_give_the_same(library, monkeypatch):
-    for data in (X, SHORT, np.c_[X[:, 0], -X[:, 0]], load("wine").X):
-        one = PCA().fit(data)
-        with monkeypatch.context() as context:
-            context.setitem(sys.modules, "sklearn.decomposition", None)
-            other = PCA().fit(data)
-        assert one.rank == other.rank
-        rank = int(one.rank)
-        np.testing.assert_allclose(one.components[:rank], other.components[:rank], atol=1e-9)
-        np.testing.assert_allclose(one.spread, other.spread, atol=1e-12)
 
 
 def test_signs_do_not_hang_on_rounding():

@@ -188,6 +188,16 @@ def test_the_mean_of_float16_outputs_is_taken_in_float32() -> None:
     assert np.array_equal(out, x)
 
 
+def test_models_without_parameters_predict_too() -> None:
+    """Those with running statistics in their dtype, others in that of X."""
+    x = np.array([[-1.0, 2.0, 1e-9]])
+    assert np.array_equal(Ensemble([nn.Sequential(nn.ReLU())]).predict(x), np.maximum(x, 0))
+    assert Ensemble([nn.BatchNorm1d(3, affine=False)]).predict(x).dtype == np.float32
+    bare, other = nn.Sequential(nn.ReLU()), nn.Linear(3, 1)
+    with pytest.raises(ValueError, match=r"'optimizer' has parameter 0, .* that the model lacks"):
+        Trainer(bare, nn.MSELoss(), optim.SGD(other.parameters()))
+
+
 def test_an_ensemble_saves_and_loads_its_models() -> None:
     runs = restarts(build, X, Y, n=2, **FIT)
     state = {name: np.array(value) for name, value in runs.ensemble().state_dict().items()}

@@ -34,6 +34,23 @@ FORMULA = {
     "LinearWarmup": lambda lr, t: lr * min(1, (t + 1) / 23),
 }
 RATES = (0.1, 0.03)
+# Those that are made for a number of steps.
+OF_LENGTH = {
+    "CosineAnnealingLR": lambda o, n: ours.CosineAnnealingLR(o, n),
+    "PolynomialLR": lambda o, n: ours.PolynomialLR(o, n),
+    "StepLR": lambda o, n: ours.StepLR(o, n // 3),
+    "MultiStepLR": lambda o, n: ours.MultiStepLR(o, [n // 2, 3 * n // 4]),
+    "ExponentialLR": lambda o, n: ours.ExponentialLR(o, 0.01 ** (1 / n)),
+    "InverseTimeLR": lambda o, n: ours.InverseTimeLR(o, 10 / n),
+    "HarmonicLR": lambda o, n: ours.HarmonicLR(o, 2.0, 8.0, n // 3),
+    "ConstantLR": lambda o, n: ours.ConstantLR(o, 0.3, n // 2),
+    "LinearWarmup": lambda o, n: ours.LinearWarmup(o, n),
+    "LambdaLR": lambda o, n: ours.LambdaLR(o, lambda t: 1 - t / (2 * n)),
+    "OneCycleLR": lambda o, n: ours.OneCycleLR(o, [0.5, 0.9], n, cycle_momentum=False),
+    "SequentialLR": lambda o, n: ours.SequentialLR(
+        o, [ours.LinearWarmup(o, n // 4), ours.CosineAnnealingLR(o, n - n // 4)], [n // 4]
+    ),
+}
 METRICS = [1 / (1 + t % 13) for t in range(STEPS)]
 
 
@@ -53,6 +70,7 @@ def lrs(of):
 def test_every_schedule_is_here():
     classes = {n for n in ours.__all__ if inspect.isclass(getattr(ours, n))} - {"LRScheduler"}
     assert classes == set(MAKE)
+    assert classes - set(OF_LENGTH) == {"ReduceLROnPlateau"}, "which has no length"
 
 
 @pytest.mark.parametrize("name", sorted(set(MAKE) - set(FORMULA)))
@@ -97,3 +115,66 @@ def test_a_resumed_schedule_has_the_same_rates(name):
         if t >= 31:
             stepped(loaded, t)
             assert lrs(again) == lrs(whole), f"step {t}"
+
+
+@pytest.mark.parametrize("stop", [5, 12])
+@pytest.mark.parametrize("lengths", [(12, 24), (24, 12)])
+@pytest.mark.parametrize("name", OF_LENGTH)
+def test_a_schedule_of_another_length_goes_on_with_its_own_rates(name, lengths, stop):
+    """From the resume on, not from the step after it; up to where the shorter of both ends."""
+    check_another_length(name, lengths, stop)
+
+
+@pytest.mark.parametrize("name", OF_LENGTH)
+def test_an_optimizer_loaded_after_its_schedule_brings_the_rate_before_for_one_step(name):
+    check_another_length(name, (12, 24), 5, late=True)
+    check_another_length(name, (12, 24), 12, late=True)
+
+
+def check_another_length(name, lengths, stop, late=False):
+    short, whole, again = optimizer(), optimizer(), optimizer()
+    schedule, expected = (
+        OF_LENGTH[name](o, n) for o, n in zip((short, whole), lengths, strict=True)
+    )
+    for t in range(stop):
+        stepped(schedule, t)
+        stepped(expected, t)
+    states = json.loads(json.dumps(schedule.state_dict())), short.state_dict()
+    if not late:
+        again.load_state_dict(states[1])
+    loaded = OF_LENGTH[name](again, lengths[1])
+    loaded.load_state_dict(states[0])
+    if late:
+        again.load_state_dict(states[1])
+    for t in range(stop, lengths[1]):
+        assert (late and t == stop) or lrs(again) == lrs(whole), f"step {t}"
+        stepped(loaded, t)
+        stepped(expected, t)
+    assert lrs(again) == lrs(whole)
+
+
+@pytest.mark.parametrize("when", ["before a step", "after the last"])
+@pytest.mark.parametrize("name", OF_LENGTH)
+def test_a_rate_set_by_hand_outlives_a_resume_to_another_length(name, when):
+    """It is the rate of the step after the resume, and the schedule goes on from it."""
+    short, again = optimizer(), optimizer()
+    schedule = OF_LENGTH[name](short, 12)
+    for t in range(5):
+        if t == 3 and when == "before a step":
+            short.param_groups[0]["lr"] *= 0.5
+        stepped(schedule, t)
+    if when == "after the last":
+        short.param_groups[0]["lr"] *= 0.5
+    longer = OF_LENGTH[name](again, 24)
+    again.load_state_dict(short.state_dict())
+    longer.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    expected = OF_LENGTH[name](optimizer(), 24).rates(5)
+    share = 0.5
+    if when == "before a step":
+        assert lrs(again) == pytest.approx([expected[0] * share, expected[1]], rel=1e-12)
+    else:
+        assert lrs(again)[0] == lrs(short)[0]
+        share = lrs(short)[0] / expected[0]
+    after = OF_LENGTH[name](optimizer(), 24).rates(6)
+    stepped(longer, 5)
+    assert lrs(again) == pytest.approx([after[0] * share, after[1]], rel=1e-12)

@@ -1,6 +1,7 @@
 """onepass.torch.nn against torch.nn: values, gradients, states, memory, and what is refused."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -660,3 +661,20 @@ def test_running_statistics_of_instance_norm(momentum):
     for key, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[key], value, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_parameters_are_ordinary_tensors():
+    """Their memory comes from PyTorch through the border, which asks for no storage of its own."""
+    layer = nn.LayerNorm(5)
+    x = randn((3, 5))
+    layer(x).sum().backward()
+    grad = layer.weight.grad
+    assert (grad.dtype, grad.is_contiguous(), grad.data_ptr() % 64) == (torch.float32, True, 0)
+    before = grad.clone()
+    layer(x).sum().backward()  # adds to it in place
+    assert torch.equal(grad, 2 * before)
+    file = io.BytesIO()
+    torch.save(grad, file)
+    file.seek(0)
+    for same in (torch.load(file), copy.deepcopy(grad), grad.share_memory_()):
+        assert torch.equal(same, 2 * before)

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 
 #include "bind/autograd.h"
+#include "bind/protocols.h"
 
 namespace onepass::bind {
 namespace {
@@ -72,6 +73,11 @@ void make(Array* a, const char* op, const char* name, const int64_t* shape, int 
   if (is_ndarray(like))
     return open_made(a, op, name,
                      new_ndarray(computing ? computing_descr(like) : descr_of(like), shape, ndim));
+  if (computing && like.library == Library::torch && like.cuda_device < 0) {
+    const bool wide = computing_type(like.dtype()) == DType::f64;
+    py::object made = new_tensor(like.object, wide ? Element::f64 : Element::f32, shape, ndim);
+    if (made) return open_made(a, op, name, std::move(made));
+  }
   open_made(a, op, name, ask(like, [&](const py::object& m) {
               py::tuple extents(ndim);
               for (int d = 0; d < ndim; ++d) extents[size_t(d)] = shape[d];

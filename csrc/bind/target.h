@@ -71,7 +71,7 @@ inline int64_t workspace_bytes(const Backend& b, const PointwiseLoss& call) {
 inline int64_t workspace_bytes(const Backend&, const AlongClasses&) { return 0; }
 inline int64_t workspace_bytes(const Backend&, const DropoutMask&) { return 0; }
 inline int64_t workspace_bytes(const Backend& b, const Windows& call) {
-  return call.weight.data && b.depthwise_workspace ? b.depthwise_workspace(call) : 0;
+  return b.depthwise_workspace ? b.depthwise_workspace(call) : 0;
 }
 
 // ---- running

@@ -162,6 +162,12 @@ void dense_strides(View* out) {
 
 // ---- reading
 
+py::object new_tensor(PyObject* like, Element element, const int64_t* shape, int32_t ndim) {
+  const TypeInfo info = info_of(Py_TYPE(like));
+  if (info.library != Library::torch || info.protocol != Protocol::exchange) return {};
+  return allocate(*info.api, element, shape, ndim);
+}
+
 ViewError view(PyObject* object, View* out, bool ask_negated) {
   const TypeInfo info = info_of(Py_TYPE(object));
   out->library = info.library;

@@ -92,6 +92,25 @@ ViewError view_exchange(PyObject* object, const dlpack::ExchangeApi& api, bool a
   return from_dlpack(tensor, true, out);
 }
 
+py::object allocate(const dlpack::ExchangeApi& api, Element element, const int64_t* shape,
+                    int32_t ndim) {
+  if (!api.allocate || !api.to_object || element > Element::bf16) return {};
+  const auto code = element == Element::bf16 ? dlpack::kBFloat : dlpack::kFloat;
+  dlpack::Tensor prototype{};
+  prototype.device = {dlpack::kCpu, 0};
+  prototype.ndim = ndim;
+  prototype.dtype = {uint8_t(code), uint8_t(8 * kItemSize[int(element)]), 1};
+  prototype.shape = const_cast<int64_t*>(shape);  // read alone
+  dlpack::ManagedTensorVersioned* managed = nullptr;
+  void* made = nullptr;
+  const auto ignore = [](void*, const char*, const char*) {};
+  if (api.allocate(&prototype, &managed, nullptr, ignore) != 0 ||
+      api.to_object(managed, &made) != 0) {
+    PyErr_Clear();
+    return {};  // the library's own function says why there is no memory
+  }
+  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(made));
+}
 bool dlpack_device(py::handle object, std::pair<int32_t, int32_t>* place) {
   const py::object said = object.attr("__dlpack_device__")();
   try {

@@ -26,6 +26,7 @@ constexpr Argument kDilated[] = {extents("dilation")};
 constexpr Argument kCeil[] = {flag("ceil_mode")};
 constexpr Argument kCounted[] = {flag("count_include_pad")};
 constexpr Argument kLast[] = {flag("channels_last")};
+constexpr Argument kParts[] = {extents("output_size")};
 
 constexpr Argument kWeight[] = {{"weight", {Shape::channel, Type::parameter}, read | dense}};
 constexpr Argument kOfWeight[] = {
@@ -44,12 +45,16 @@ constexpr auto kMaxTable = join(kImage, kWindow, kDilated, kCeil, kLast, kIndice
 constexpr auto kMaxBackTable = join(kBack, kPicked, kWindow, kDilated, kCeil, kLast);
 constexpr auto kAvgTable = join(kImage, kWindow, kCeil, kCounted, kLast);
 constexpr auto kAvgBackTable = join(kBack, kWindow, kCeil, kCounted, kLast);
+constexpr auto kAdaptiveTable = join(kImage, kParts, kLast);
+constexpr auto kAdaptiveBackTable = join(kBack, kLast);
 constexpr Contract kIm2col = contract("im2col", kIm2colTable.at);
 constexpr Contract kCol2im = contract("col2im", kCol2imTable.at);
 constexpr Contract kMax = contract("max_pool2d", kMaxTable.at);
 constexpr Contract kMaxBack = contract("max_pool2d_backward", kMaxBackTable.at);
 constexpr Contract kAvg = contract("avg_pool2d", kAvgTable.at);
 constexpr Contract kAvgBack = contract("avg_pool2d_backward", kAvgBackTable.at);
+constexpr Contract kAdaptive = contract("adaptive_avg_pool2d", kAdaptiveTable.at);
+constexpr Contract kAdaptiveBack = contract("adaptive_avg_pool2d_backward", kAdaptiveBackTable.at);
 constexpr Contract kDepthwise = contract("depthwise_conv2d", kDepthwiseTable.at);
 constexpr Contract kDepthwiseBack = contract("depthwise_conv2d_backward", kDepthwiseBackTable.at);
 constexpr Contract kDepthwiseWeight =
@@ -69,15 +74,20 @@ void read_sizes(const Border& b, const char* name, int i, int64_t least, int cou
                             " integers >= " + std::to_string(least));
 }
 
-template <const Contract& kContract>
+// What a function makes of windows: columns, a pool's elements, those of an adaptive pool, a
+// convolution with `weight`, or the gradient of that.
+enum class Makes { columns, pool, adaptive, convolution, weights };
+enum class Way { forward, backward };  // backward gives an image, of `size`
+
+template <const Contract& kContract, Makes kMakes, Way kWay = Way::forward>
 class WindowBorder : public BorderOf<kContract> {
   using Base = BorderOf<kContract>;
   static constexpr int at(const char* name) { return kContract.find(name); }
-  static constexpr bool kBackward = kContract.find("size") >= 0;
-  static constexpr bool kPool = kContract.find("ceil_mode") >= 0;
-  static constexpr bool kWeights = kContract.find("weight") >= 0;
-  static constexpr bool kOfWeights = kContract.find("dy") >= 0 && !kBackward;
-  static constexpr bool kColumns = !kPool && !kWeights && !kOfWeights;
+  static constexpr bool kBackward = kWay == Way::backward;
+  static constexpr bool kPool = kMakes == Makes::pool, kAdaptive = kMakes == Makes::adaptive;
+  static constexpr bool kWeights = kMakes == Makes::convolution,
+                        kOfWeights = kMakes == Makes::weights;
+  static constexpr bool kColumns = kMakes == Makes::columns;
   static constexpr bool kTaken = kContract.find("indices") >= 0;  // taps are remembered
   static constexpr int64_t kMostTaps = 1 << 24;
 
@@ -96,6 +106,15 @@ class WindowBorder : public BorderOf<kContract> {
     count_windows(&call.rows);
     count_windows(&call.columns);
     set_result();
+  }
+
+  // Whether all windows of an adaptive pool have one size; the call is then that of a plain pool.
+  bool even() {
+    WindowAxis* const axes[] = {&call.rows, &call.columns};
+    for (const WindowAxis* a : axes)
+      if (a->in % a->out != 0) return false;
+    for (WindowAxis* a : axes) a->kernel = a->stride = a->in / a->out;
+    return true;
   }
 
   py::object run(void (*Backend::*driver)(const Windows&)) {
@@ -128,12 +147,19 @@ class WindowBorder : public BorderOf<kContract> {
     if constexpr (kWeights)
       return "'weight' of " + std::to_string(call.rows.kernel) + " by " +
              std::to_string(call.columns.kernel);
+    else if constexpr (kAdaptive)
+      return kBackward ? "'dy' of " + shape_text(this->first()) : given_as("output_size");
     else
       return given_as("kernel_size");
   }
 
+  std::string others_as_given() const {
+    if constexpr (kAdaptive) return "";
+    return ", " + given_as("padding") + ", " + given_as("stride");
+  }
+
   void read_windows() {
-    int64_t kernel[2], stride[2], dilation[2] = {1, 1}, padding[4];
+    int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1}, padding[4] = {};
     if constexpr (kWeights) {
       const Array& weight = (*this)[at("weight")];
       if (weight.ndim != 4 || weight.shape[2] < 1 || weight.shape[3] < 1)
@@ -149,6 +175,11 @@ class WindowBorder : public BorderOf<kContract> {
     WindowAxis* const axes[] = {&call.rows, &call.columns};
     for (int d = 0; d < 2; ++d)
       *axes[d] = {0, 0, kernel[d], stride[d], dilation[d], padding[2 * d], padding[2 * d + 1]};
+    if constexpr (kAdaptive && !kBackward) {
+      int64_t parts[2];
+      read_sizes(*this, "output_size", at("output_size"), 1, 2, parts);
+      for (int d = 0; d < 2; ++d) axes[d]->out = parts[d];
+    }
     if constexpr (!kPool) return;
     for (int d = 0; d < 2; ++d)
       if (2 * larger_padding(*axes[d]) > (kernel[d] - 1) * dilation[d] + 1)
@@ -180,6 +211,9 @@ class WindowBorder : public BorderOf<kContract> {
       if constexpr (!kBackward) {
         call.rows.in = extents_[0];
         call.columns.in = extents_[1];
+      } else if constexpr (kAdaptive) {
+        call.rows.out = extents_[0];
+        call.columns.out = extents_[1];
       }
     }
   }
@@ -196,6 +230,12 @@ class WindowBorder : public BorderOf<kContract> {
   }
 
   void count_windows(WindowAxis* a) {
+    if constexpr (kAdaptive) {
+      if (a->in == 0 || a->out == 0)
+        refuse(this->first().label() + " has shape " + shape_text(this->first()) +
+               ", expected rows and columns");
+      return;
+    }
     int64_t room = a->in + a->before + a->after - a->dilation * (a->kernel - 1) - 1;
     if (ceil_) room += a->stride - 1;  // the last window may reach beyond the padding
     if (room < 0 || a->in == 0)
@@ -207,6 +247,12 @@ class WindowBorder : public BorderOf<kContract> {
     if (ceil_ && (a->out - 1) * a->stride >= a->in + a->before) --a->out;
   }
 
+  // Where an adaptive window begins is a product.
+  static bool too_many(const WindowAxis& a) {
+    int64_t most = 0;
+    return __builtin_mul_overflow(a.in + 1, a.out + 1, &most);
+  }
+
   void set_result() {
     const int64_t height = kBackward ? call.rows.in : call.rows.out;
     const int64_t width = kBackward ? call.columns.in : call.columns.out;
@@ -214,8 +260,9 @@ class WindowBorder : public BorderOf<kContract> {
     int64_t windows = 0, all = 0;
     if (__builtin_mul_overflow(call.rows.out, call.columns.out, &windows) ||
         __builtin_mul_overflow(std::max(windows, call.rows.in * call.columns.in), taps, &all) ||
-        __builtin_mul_overflow(all, std::max(call.samples * call.channels, int64_t(1)), &all))
-      refuse(window_as_given() + ", " + given_as("padding") + ", " + given_as("stride") +
+        __builtin_mul_overflow(all, std::max(call.samples * call.channels, int64_t(1)), &all) ||
+        (kAdaptive && too_many(call.rows)) || (kAdaptive && too_many(call.columns)))
+      refuse(window_as_given() + others_as_given() +
              " give more than 2**63 elements; expected fewer windows");
     if (kTaken && taps > kMostTaps)
       refuse(given_as("kernel_size") + " has " + std::to_string(taps) +
@@ -252,12 +299,19 @@ class WindowBorder : public BorderOf<kContract> {
   int64_t extents_[2] = {0, 0};  // of the rows and columns, or how many windows there are
 };
 
-template <const Contract& kContract, void (*Backend::*kDriver)(const Windows&)>
+template <const Contract& kContract, Makes kMakes, Way kWay,
+          void (*Backend::*kDriver)(const Windows&)>
 py::object windows(Arguments given) {
-  return WindowBorder<kContract>(given).run(kDriver);
+  return WindowBorder<kContract, kMakes, kWay>(given).run(kDriver);
+}
+template <const Contract& kContract, Way kWay, void (*Backend::*kEven)(const Windows&),
+          void (*Backend::*kUneven)(const Windows&)>
+py::object adaptive(Arguments given) {
+  WindowBorder<kContract, Makes::adaptive, kWay> b(given);
+  return b.run(b.even() ? kEven : kUneven);
 }
 py::object max_pool2d(Arguments given) {
-  WindowBorder<kMax> b(given);
+  WindowBorder<kMax, Makes::pool> b(given);
   py::object y = b.run(&Backend::max_pool2d);
   return py::make_tuple(y, b.result(kMax.position("indices")));
 }
@@ -265,16 +319,26 @@ py::object max_pool2d(Arguments given) {
 }  // namespace
 
 void define_windows(py::module_& m) {
-  define(m, kIm2col, &fast<&windows<kIm2col, &Backend::im2col>>);
-  define(m, kCol2im, &fast<&windows<kCol2im, &Backend::col2im>>);
+  using B = Backend;
+  constexpr Way there = Way::forward, back = Way::backward;
+  define(m, kIm2col, &fast<&windows<kIm2col, Makes::columns, there, &B::im2col>>);
+  define(m, kCol2im, &fast<&windows<kCol2im, Makes::columns, back, &B::col2im>>);
   define(m, kMax, &fast<&max_pool2d>);
-  define(m, kMaxBack, &fast<&windows<kMaxBack, &Backend::max_pool2d_backward>>);
-  define(m, kAvg, &fast<&windows<kAvg, &Backend::avg_pool2d>>);
-  define(m, kAvgBack, &fast<&windows<kAvgBack, &Backend::avg_pool2d_backward>>);
-  define(m, kDepthwise, &fast<&windows<kDepthwise, &Backend::depthwise_conv2d>>);
-  define(m, kDepthwiseBack, &fast<&windows<kDepthwiseBack, &Backend::depthwise_conv2d_backward>>);
-  define(m, kDepthwiseWeight,
-         &fast<&windows<kDepthwiseWeight, &Backend::depthwise_conv2d_weight_backward>>);
+  define(m, kMaxBack, &fast<&windows<kMaxBack, Makes::pool, back, &B::max_pool2d_backward>>);
+  define(m, kAvg, &fast<&windows<kAvg, Makes::pool, there, &B::avg_pool2d>>);
+  define(m, kAvgBack, &fast<&windows<kAvgBack, Makes::pool, back, &B::avg_pool2d_backward>>);
+  define(m, kAdaptive, &fast<&adaptive<kAdaptive, there, &B::avg_pool2d, &B::adaptive_avg_pool2d>>);
+  define(m, kAdaptiveBack,
+         &fast<&adaptive<kAdaptiveBack, back, &B::avg_pool2d_backward,
+                         &B::adaptive_avg_pool2d_backward>>);
+  define(m, kDepthwise,
+         &fast<&windows<kDepthwise, Makes::convolution, there, &B::depthwise_conv2d>>);
+  define(m, kDepthwiseBack,
+         &fast<&windows<kDepthwiseBack, Makes::convolution, back, &B::depthwise_conv2d_backward>>);
+  define(
+      m, kDepthwiseWeight,
+      &fast<
+          &windows<kDepthwiseWeight, Makes::weights, there, &B::depthwise_conv2d_weight_backward>>);
 }
 
 }  // namespace onepass::bind

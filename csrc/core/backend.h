@@ -386,10 +386,13 @@ struct Backend {
   void (*max_pool2d_backward)(const Windows&) = nullptr;
   void (*avg_pool2d)(const Windows&) = nullptr;
   void (*avg_pool2d_backward)(const Windows&) = nullptr;
+  // Of an axis only the extent and the number of windows count.
+  void (*adaptive_avg_pool2d)(const Windows&) = nullptr;
+  void (*adaptive_avg_pool2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d)(const Windows&) = nullptr;
   void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;
-  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // of the first two; null: none
+  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // of any of the three; null: none
 };
 
 }  // namespace onepass

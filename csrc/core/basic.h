@@ -12,7 +12,8 @@ ONEPASS_HD constexpr float from_bits(uint32_t b) { return __builtin_bit_cast(flo
 ONEPASS_HD constexpr double from_bits(uint64_t b) { return __builtin_bit_cast(double, b); }
 
 // Constants of a floating-point format. x - k kLn2Hi is exact: in double because kLn2Hi ends in
-// enough zero bits, in float because muladd() does not round the product. Adding kShift rounds to
+// enough zero bits, in float because muladd() does not round the product. k kLn2Short is exact up
+// to k = 255. Adding kShift rounds to
 // an integer and leaves it in the low bits. Exponentials are computed 2^kLift = 1 / kDown times too
 // large, clear of the subnormals, and scaled down at the end.
 template <class T>
@@ -27,6 +28,7 @@ struct Format<float> {
   static constexpr Bits kLeast = 0x3f2aaaabu, kShiftBits = 0x4b400000u;
   static constexpr float kMinNormal = 0x1p-126f, kMax = 0x1.fffffep127f, kShift = 0x1.8p23f;
   static constexpr float kLog2e = 0x1.715476p0f, kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
+  static constexpr float kLn2Short = 0x1.62e4p-1f, kLn2Rest = 0x1.7f7d1cp-20f;
   static constexpr float kExpMin = -104.0f, kExpMax = 89.0f, kExpm1Min = -18.0f;
   static constexpr float kExpFlushed = -88.0f;
   static constexpr float kTanhMax = 10.0f, kErfMax = 4.0f;

@@ -1,4 +1,4 @@
-// erf and Mills' ratio (the tail of the normal distribution).
+// erf.
 #pragma once
 #include "exp.h"
 
@@ -43,34 +43,6 @@ ONEPASS_HD T erf(T x) {
   T large = T(1) - exp_reduced(e) * scale;
   T small = x + x * erf_small(x * x);
   return a > T(1) ? copysign(large, x) : small;
-}
-
-// Mills' ratio of the normal distribution over sqrt(2 pi), times `scale`, a constant power of two:
-// M(t) = Q(t) exp(t^2/2), where Q(t) is the probability that a normal variable exceeds t >= 0. For
-// callers that have the exponential already. Valid up to t = 15 (float) and 40 (double). Float: a
-// quotient, relative error of the fit 2^-24.7. Error: 5.7, 6.8 ulp, just below 1/2.
-ONEPASS_HD float mills(float t, float scale = 1.0f) {
-  const float p =
-      chain(t, 1.0f, scale, 0.5f, 0x1.acc64ap-2f, 0x1.58dad8p-3f, 0x1.2319c2p-5f, 0x1.b57ee8p-9f);
-  const float q = chain(t, 1.0f, 1.0f, 1.0f, 0x1.a2a54ep+0f, 0x1.243eaap+0f, 0x1.b8893cp-2f,
-                        0x1.6ce2bap-4f, 0x1.122714p-7f);
-  return p / q;
-}
-
-// (t + 17/4) M(t) in a = 1 - 8.5 / (t + 17/4), interpolated at Chebyshev nodes: 2^-53.1.
-ONEPASS_HD double mills_scaled(double a) {
-  return poly(
-      a, 0x1.84e44a0817f9cp-1, -0x1.40110298a88a9p-1, 0x1.ac43d626c7724p-2, -0x1.c39de6d9a1878p-3,
-      0x1.5d4640a4e9b44p-4, -0x1.3d2ab234762dfp-6, -0x1.86c590aac949p-11, 0x1.19b950b58ddfp-9,
-      -0x1.a81a655a01669p-12, -0x1.92e93f4d47fa7p-13, 0x1.472daa1813ce9p-14, 0x1.5a6eed6623346p-16,
-      -0x1.a7719d5e3ae4bp-17, -0x1.ad10d4d5c4914p-19, 0x1.0ce9b0a453ea6p-19, 0x1.6bc8ebd69ffbap-21,
-      -0x1.3e66b8ea89c52p-22, -0x1.58109b6e54075p-23, 0x1.0bc3424a51719p-25, 0x1.23ce1a28282a9p-25,
-      0x1.574a8ab6e3abap-30, -0x1.344a13e7c53d6p-28, -0x1.2cef0045b83ap-30);
-}
-
-ONEPASS_HD double mills(double t, double scale = 1.0) {
-  const double v = 1.0 / (t + 4.25);
-  return scale * v * mills_scaled((t - 4.25) * v);
 }
 
 }  // namespace math

@@ -6,8 +6,10 @@ ONEPASS_BEGIN
 namespace math {
 
 // (expm1(f r) - f r) / r^2 on |f r| <= ln(2) / 2; expm1's relative error 2^-26.1 and 2^-61.5.
-ONEPASS_HD float expm1_tail(float r, float f) {
-  return chain(r, f, f * f, 0.5f, 0x1.5554b6p-3f, 0x1.5555aep-5f, 0x1.122438p-7f, 0x1.6c6662p-10f);
+// Float: times a constant power of two.
+ONEPASS_HD float expm1_tail(float r, float f, float scale = 1.0f) {
+  return chain(r, f, scale * f * f, 0.5f, 0x1.5554b6p-3f, 0x1.5555aep-5f, 0x1.122438p-7f,
+               0x1.6c6662p-10f);
 }
 
 ONEPASS_HD double expm1_tail(double r) {
@@ -56,8 +58,25 @@ ONEPASS_HD Reduced<double> reduce(double x, int move = 0, double f = 1.0) {
   return {to_bits(shifted), r, (hi - r) - k * F::kLn2Lo};
 }
 
+// Of f x^2. In float the square is not rounded: it meets k ln(2) / f in a fused product.
+ONEPASS_HD Reduced<float> reduce_square(float x, int move, float f) {
+  using F = Format<float>;
+  const float shift = F::kShift + float(move), shifted = muladd(x * x, f * F::kLog2e, shift);
+  const float k = shifted - shift, hi = muladd(x, x, k * (-F::kLn2Short / f));
+  return {to_bits(shifted), muladd(k, -F::kLn2Rest / f, hi), f};
+}
+ONEPASS_HD Reduced<double> reduce_square(double x, int move, double f) {
+  return reduce(x * x, move, f);
+}
+
 ONEPASS_HD Reduced<float> opposite(Reduced<float> e) { return {e.shifted, e.r, -e.f}; }
 ONEPASS_HD Reduced<double> opposite(Reduced<double> e) { return {e.shifted, -e.r, -e.tiny}; }
+
+// 2^k, where `move` has added the exponent's bias: the shift drops kShiftBits.
+template <class T>
+ONEPASS_HD T power_of_two(Reduced<T> e) {
+  return from_bits(e.shifted << Format<T>::kMantissa);
+}
 
 // c - 1 + exp(f r + tiny).
 ONEPASS_HD float exp_reduced(Reduced<float> e, float c = 1.0f) {
@@ -84,6 +103,12 @@ ONEPASS_HD double expm1_reduced(Reduced<double> e) {
   return e.r + (e.r * e.r * expm1_tail(e.r) + e.tiny);
 }
 
+// Half of it, for f = +-2, where float saves a product.
+ONEPASS_HD float half_expm1(Reduced<float> e) {
+  return muladd(e.r, e.r * expm1_tail(e.r, e.f, 0.5f), e.f * 0.5f * e.r);
+}
+ONEPASS_HD double half_expm1(Reduced<double> e) { return 0.5 * expm1_reduced(e); }
+
 // y 2^k in two exact steps and one rounding, since 2^k itself may be out of range on either side.
 template <class T>
 ONEPASS_HD T scale_by_power(T y, typename Format<T>::Bits shifted) {
@@ -102,14 +127,14 @@ ONEPASS_HD T exp(T x) {
   return scale_by_power(exp_reduced(e), e.shifted);
 }
 
-// exp(f x) 2^lift for a constant f = +-2^n, if that is a normal number: `move` adds the bias to k,
-// and the last shift drops kShiftBits. The default lift is 1 / kDown, for kExpMin <= f x <= 0:
-// callers multiply by kDown at the end, so that subnormal results are rounded once.
-template <Ln2 kLn2 = Ln2::whole, class T>
+// exp(f x) 2^lift for a constant f = +-2^n, if that is a normal number. The default lift is 1 /
+// kDown, for kExpMin <= f x <= 0: callers multiply by kDown at the end, so that subnormal results
+// are rounded once.
+template <class T>
 ONEPASS_HD T exp_lifted(T x, T f, int lift = Format<T>::kLift) {
   using F = Format<T>;
-  Reduced<T> e = reduce<kLn2>(x, F::kBias + lift, f);
-  return exp_reduced(e) * from_bits(e.shifted << F::kMantissa);
+  Reduced<T> e = reduce(x, F::kBias + lift, f);
+  return exp_reduced(e) * power_of_two(e);
 }
 
 // exp(x) for x <= 0 only; cheaper.
@@ -132,20 +157,20 @@ template <class T>
 ONEPASS_HD T scaled_expm1(T factor, T x) {
   using F = Format<T>;
   const Reduced<T> e = reduce(at_least(x, F::kExpm1Min), F::kBias);
-  const T a = factor * from_bits(e.shifted << F::kMantissa);
+  const T a = factor * power_of_two(e);
   return a * expm1_reduced(e) + (a - factor);
 }
 
 // tanh(|x|) = (1 - e) / (1 + e), e = exp(-2 |x|) = (1 + t) / up, so that each sum with 1 rounds
 // once. Below 1/2 the sum under it is less than 2, where it rounds by half as much as above: hence
-// not in exp(2 |x|). Error: 1.97, 2.1 ulp.
+// not in exp(2 |x|). Here each term is half of that. Error: 1.97, 2.1 ulp.
 template <class T>
 ONEPASS_HD T tanh(T x) {
   using F = Format<T>;
   const T a = at_most(abs(x), F::kTanhMax);
-  const Reduced<T> e = opposite(reduce<Ln2::rounded>(a, F::kBias, T(2)));
-  const T up = from_bits(e.shifted << F::kMantissa), t = expm1_reduced(e);
-  return with_sign(((up - T(1)) - t) / ((up + T(1)) + t), x);
+  const Reduced<T> e = opposite(reduce<Ln2::rounded>(a, F::kBias - 1, T(2)));
+  const T up = power_of_two(e), t = half_expm1(e);
+  return with_sign(((up - T(0.5)) - t) / ((up + T(0.5)) + t), x);
 }
 
 // exp(f t), t >= 0 and f a power of two, as (1 + expm1(rest)) / down, since 1 / (1 + exp(f t)) is
@@ -160,7 +185,7 @@ struct Rising {
 // From what reduce() gives of -f t, with the exponent of 1 / kDown.
 template <class T>
 ONEPASS_HD Rising<T> rising_of(Reduced<T> falling) {
-  const T lifted = from_bits(falling.shifted << Format<T>::kMantissa);
+  const T lifted = power_of_two(falling);
   return {opposite(falling), lifted, lifted * Format<T>::kDown};
 }
 

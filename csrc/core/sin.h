@@ -1,33 +1,54 @@
-// sin and cos: |x| = q π/2 + r with |r| <= π/4; polynomials give sin(r) and cos(r), and q says
-// which of them is meant, and its sign.
+// sin and cos.
 //
-// float reduces exactly, whatever the size of x. x is an integer of 24 bits times a power of two,
-// and of its product with 2/π only the bits below 4 matter: those that 96 bits of 2/π give, from a
-// bit on that depends on the exponent (Payne & Hanek, Radian reduction for trigonometric functions,
-// 1983). Selects find them, since a table would lie in a GPU's local memory.
+// float: |x| = k π + r with |r| <= π/2; one polynomial gives sin(r), and k the sign. cos takes
+// (k + 1/2) π instead of k π. Up to kSinNear the reduction is a difference in double, with π in
+// two parts, of which the first times k is exact (Cody & Waite, Software manual for the elementary
+// functions, 1980). Beyond, x is an integer of 24 bits times a power of two, and of its product
+// with 2/π only the bits below 4 matter: those that 96 bits of 2/π give, from a bit on that depends
+// on the exponent (Payne & Hanek, Radian reduction for trigonometric functions, 1983). Selects find
+// them, since a table would lie in a GPU's local memory.
 //
-// double subtracts q times π/2 in five parts (Cody & Waite, Software manual for the elementary
-// functions, 1980). q is a multiple of 2^23 and a rest of 22 bits, so that up to kSinMax their
-// products with the first four parts, of at most 30 bits, are exact. Beyond that the result is NaN.
-// Polynomials: fdlibm (Sun, 1993), and its float version in FreeBSD (Ian Taylor, Bruce Evans).
+// double: |x| = q π/2 + r with |r| <= π/4. It subtracts q times π/2 in five parts; q is a multiple
+// of 2^23 and a rest of 22 bits, so that up to kSinMax their products with the first four parts, of
+// at most 30 bits, are exact. Beyond that the result is NaN. Polynomials: fdlibm (Sun, 1993).
 #pragma once
 #include "basic.h"
 
 ONEPASS_BEGIN
 namespace math {
 
+constexpr float kSinNear = 0x1p24f;
 constexpr double kSinMax = 0x1p46;
 
-// r + tail is the rest; of q only the last two bits count.
-struct Angle {
-  double r, tail;
-  uint64_t q;
+// ±x modulo π for float; the top bit of `odd` says that an odd multiple was taken away.
+struct HalfTurn {
+  double r;
+  uint64_t odd;
 };
 
-ONEPASS_HD Angle reduce_angle(float x) {
+ONEPASS_HD bool sin_is_near(float x) {
+  return (to_bits(x) & 0x7fffffffu) < to_bits(kSinNear);
+}
+
+// x - k π for a whole k, or for cos the same of (k + 1/2) π - |x|, for |x| < kSinNear.
+template <bool kCos>
+ONEPASS_HD HalfTurn near_half_turn(float x) {
+  constexpr double first = 0x1.921fb54p+1, second = 0x1.10b4611a62633p-29;
+  constexpr double shift = Format<double>::kShift, inverse = 0x1.45f306dc9c883p-2;
+  if constexpr (kCos) {
+    const double t = abs(x), shifted = (t * inverse - 0.5) + shift, h = (shifted - shift) + 0.5;
+    return {(h * first - t) + h * second, to_bits(shifted) << 63};
+  } else {
+    const double t = x, shifted = t * inverse + shift, k = shifted - shift;
+    return {(t - k * first) - k * second, to_bits(shifted) << 63};
+  }
+}
+
+// The same of every |x| >= kSinNear.
+template <bool kCos>
+ONEPASS_HD HalfTurn far_half_turn(float x) {
   const uint32_t bits = to_bits(x) & 0x7fffffffu;
-  const bool small = bits < 0x3f000000u;  // below 1/2: nothing to reduce
-  // The bit of 2/π, with 32 zero bits before it, that contributes 2: 6 to 134.
+  // The bit of 2/π, with 32 zero bits before it, that contributes 2: 31 to 134.
   const uint32_t first = (bits >> 23) - 120, word = first >> 5, bit = first & 31;
   uint32_t a = 0, b = 0xa2f9836eu, c = 0x4e441529u, d = 0xfc2757d1u, e = 0xf534ddc0u;
   constexpr uint32_t f = 0xdb629599u, g = 0x3c439041u, h = 0xfe5163abu;
@@ -42,15 +63,43 @@ ONEPASS_HD Angle reduce_angle(float x) {
   const uint64_t middle = (b * scale & 0xffffffffu) + (c * scale >> 32);
   const uint64_t low = (c * scale & 0xffffffffu) + (d * scale >> 32);
   const uint64_t m = (bits & 0x7fffffu) | 0x800000u;
-  // x 2/π modulo 4, in units of 2^-62.
+  // |x| / π modulo 2, in units of 2^-63.
   const uint64_t turns = (m * high << 32) + m * middle + (m * low >> 32);
-  const uint64_t rest = turns << 2;  // a signed fraction in units of 2^-64
+  // What is left of it, a signed fraction in units of 2^-64: of cos, 1/2 or 3/2 minus it.
+  const uint64_t half = uint64_t(1) << 62;
+  const uint64_t rest = (kCos ? half - turns : turns) << 1;
   const double upper = double(int32_t(rest >> 32)) * 0x1p32;
   const double lower = from_bits(0x4330000000000000u | (rest & 0xffffffffu)) - 0x1p52;
-  const double r = (upper + lower) * 0x1.921fb54442d18p-64;  // π/2 2^-64
-  return {small ? double(from_bits(bits)) : r, 0.0,
-          small ? 0 : (turns + (uint64_t(1) << 61)) >> 62};
+  const double r = (upper + lower) * 0x1.921fb54442d18p-63;  // π 2^-64
+  if constexpr (kCos) return {r, turns};
+  return {x < 0 ? -r : r, turns + half};
 }
+
+// The sine of a half turn; 2^-35 of it is lost.
+ONEPASS_HD float half_turn_sin(HalfTurn turn) {
+  const double r = turn.r, z = r * r;
+  const double p = 0x1.11110c4a01195p-7 +
+                   z * (-0x1.a017d9a04997dp-13 +
+                        z * (0x1.71708024c16dap-19 + z * -0x1.9a6887bf8051cp-26));
+  const double y = r * (1.0 + z * (-0x1.5555554769675p-3 + z * p));
+  return float(from_bits(to_bits(y) ^ (turn.odd & Format<double>::kSign)));
+}
+
+template <bool kCos>
+ONEPASS_HD float near_sin(float x) {
+  return half_turn_sin(near_half_turn<kCos>(x));
+}
+template <bool kCos>
+ONEPASS_HD float any_sin(float x) {
+  const HalfTurn turn = sin_is_near(x) ? near_half_turn<kCos>(x) : far_half_turn<kCos>(x);
+  return isfinite(x) ? half_turn_sin(turn) : x - x;
+}
+
+// r + tail is the rest; of q only the last two bits count.
+struct Angle {
+  double r, tail;
+  uint64_t q;
+};
 
 // Of differences below 1 `lost` has what rounding takes; the others are exact.
 ONEPASS_HD Angle reduce_angle(double x) {
@@ -66,18 +115,6 @@ ONEPASS_HD Angle reduce_angle(double x) {
                       ((d - e) - m * fourth) - (n * fourth + q * fifth);
   const double r = e + lost;
   return {r, (e - r) + lost, to_bits(shifted)};
-}
-
-// The sine of an Angle whose tail is 0, for a float result.
-ONEPASS_HD double sin_short(double r) {
-  const double z = r * r, s = z * r;
-  const double high = -0x1.a00f9e2cae774p-13 + z * 0x1.6cd878c3b46a7p-19;
-  return (r + s * (-0x1.5555554cbac77p-3 + z * 0x1.11110896efbb2p-7)) + s * (z * z) * high;
-}
-ONEPASS_HD double cos_short(double r) {
-  const double z = r * r, w = z * z;
-  const double high = -0x1.6c087e80f1e27p-10 + z * 0x1.99342e0ee5069p-16;
-  return ((1.0 + z * -0x1.ffffffd0c5e81p-2) + w * 0x1.55553e1053a42p-5) + (w * z) * high;
 }
 
 ONEPASS_HD double sin_long(double r, double tail) {
@@ -98,12 +135,6 @@ ONEPASS_HD double cos_long(double r, double tail) {
 }
 
 // sin(|x| + turns π/2), and NaN where x is not finite or out of range.
-ONEPASS_HD float sin_shifted(float x, uint64_t turns) {
-  const Angle angle = reduce_angle(x);
-  const uint64_t q = angle.q + turns;
-  const float y = float(q & 1 ? cos_short(angle.r) : sin_short(angle.r));
-  return isfinite(x) ? (q & 2 ? -y : y) : x - x;
-}
 ONEPASS_HD double sin_shifted(double x, uint64_t turns) {
   const Angle angle = reduce_angle(x);
   const uint64_t q = angle.q + turns;
@@ -111,16 +142,14 @@ ONEPASS_HD double sin_shifted(double x, uint64_t turns) {
   return abs(x) <= kSinMax ? (q & 2 ? -y : y) : quiet_nan<double>();
 }
 
-// Error: 0.51, 0.79 ulp.
-template <class T>
-ONEPASS_HD T sin(T x) {
-  const T y = sin_shifted(x, 0);
-  return from_bits(to_bits(y) ^ (to_bits(x) & Format<T>::kSign));
+// Error: 0.501, 0.79 ulp.
+ONEPASS_HD float sin(float x) { return any_sin<false>(x); }
+ONEPASS_HD float cos(float x) { return any_sin<true>(x); }
+ONEPASS_HD double sin(double x) {
+  const double y = sin_shifted(x, 0);
+  return from_bits(to_bits(y) ^ (to_bits(x) & Format<double>::kSign));
 }
-template <class T>
-ONEPASS_HD T cos(T x) {
-  return sin_shifted(x, 1);
-}
+ONEPASS_HD double cos(double x) { return sin_shifted(x, 1); }
 
 }  // namespace math
 ONEPASS_END

@@ -11,12 +11,12 @@ namespace {
 template <template <class> class A, class T>
 void forward_block(int64_t n, const double* options, const T* x, T* y) {
   using K = ActivationForward<A<T>, T>;
-  leaf_returning<K, T>(K{make_functor<A<T>, T>(options)}, n, y, x);
+  run_returning<K, T>(K{make_functor<A<T>, T>(options)}, n, y, x);
 }
 template <template <class> class A, class T>
 void backward_block(int64_t n, const double* options, const T* dy, const T* x, T* dx) {
   using K = ActivationBackward<A<T>, T>;
-  leaf_returning<K, T>(K{make_functor<A<T>, T>(options)}, n, dx, dy, x);
+  run_returning<K, T>(K{make_functor<A<T>, T>(options)}, n, dx, dy, x);
 }
 template <template <class> class A, class T>
 void add_blocks(ActivationBlocks<T>* blocks, int index) {

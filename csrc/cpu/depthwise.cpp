@@ -2,8 +2,9 @@
 //
 // An output adds its taps in their order. The gradient of the image does so too with a stride of 1,
 // since it is the convolution of dy with the kernel turned round; else it gathers the windows over
-// an element, in the order of window_lines.h. A weight's gradient adds kTogether terms at most in
-// the computing type, then in double.
+// an element, in the order of window_lines.h. A weight's gradient adds kTermsTogether terms at most
+// in the computing type, then in double.
+#include "cpu/dense.h"
 #include "cpu/unit.h"
 #include "cpu/window_rows.h"
 
@@ -293,29 +294,21 @@ struct FewDepthwise {
 
 // ---- both: the weights in the computing type, side by side as their lines need them
 
-template <class T>
-T weight_at(const ChannelVector& v, int64_t i) {
-  switch (v.dtype) {
-    case DType::f32:
-      return T(static_cast<const float*>(v.data)[i]);
-    case DType::f64:
-      return T(static_cast<const double*>(v.data)[i]);
-    case DType::f16:
-      return load_as<Half, T>(static_cast<const Half*>(v.data)[i]);
-    case DType::bf16:
-      break;
-  }
-  return load_as<BFloat16, T>(static_cast<const BFloat16*>(v.data)[i]);
-}
 template <class S>
 void prepare(const Windows& w, bool turned) {
   using T = Computing<S>;
+  constexpr int64_t kSome = 64;
   T* const to = static_cast<T*>(w.workspace);
-  const int64_t taps = taps_of(w);
+  const int64_t all = taps_of(w);
   for (int64_t c = 0; c < w.channels; ++c)
-    for (int64_t tap = 0; tap < taps; ++tap) {
-      const int64_t at = c * taps + tap, seen = turned ? taps - 1 - tap : tap;
-      to[w.channels_last ? seen * w.channels + c : c * taps + seen] = weight_at<T>(w.weight, at);
+    for (int64_t first = 0; first < all; first += kSome) {
+      double weights[kSome];
+      const int64_t n = smaller(kSome, all - first);
+      load_channels(w.weight, c * all + first, n, 0, weights);
+      for (int64_t k = 0; k < n; ++k) {
+        const int64_t tap = first + k, seen = turned ? all - 1 - tap : tap;
+        to[w.channels_last ? seen * w.channels + c : c * all + seen] = T(weights[k]);
+      }
     }
 }
 template <class S>
@@ -323,8 +316,8 @@ void run_forward(const Windows& w) {
   if (few_taps<false>(w)) return run_few<FewDepthwise<S>, false>(w);
   const int64_t extent = w.channels_last ? w.channels : w.columns.out;
   if (extent == 0) return;
-  const int64_t beside = w.channels_last ? w.columns.out : w.channels;
-  run_lines(w, w.samples * w.rows.out * beside, extent * taps_of(w), &forward_task<S>);
+  const int64_t lines = w.samples * w.rows.out * (w.channels_last ? w.columns.out : w.channels);
+  run_lines(w, lines, extent * taps_of(w), &forward_task<S>);
 }
 template <class S>
 void forward(const Windows& w) {
@@ -353,11 +346,10 @@ void backward(const Windows& w) {
 // ---- the gradient of the weights: a task has some taps of a row of the kernel, of one channel or,
 // where they are last, of some.
 
-constexpr int64_t kTogether = 32;     // terms of a sum in the computing type
 constexpr int64_t kTapsTogether = 8;  // taps of a task
 constexpr int64_t kDotLanes = 8, kChannelLanes = 32;
 
-// Adds dy · x to lanes; n at most kTogether of a lane.
+// Adds dy · x to lanes; n at most kTermsTogether of a lane.
 template <class S, class T>
 [[gnu::noinline]] void add_products(int64_t n, const S* dy, const S* x, int64_t step, T* lanes) {
   T sum[kDotLanes];
@@ -450,7 +442,7 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
       }
   };
   const int64_t of_row = ceil_div(columns.out, kDotLanes);
-  const bool three = count == 3 && columns.stride <= 2 && of_row <= kTogether;
+  const bool three = count == 3 && columns.stride <= 2 && of_row <= kTermsTogether;
   // Whether the array goes on behind that line of it for as long as add_three_products may read.
   const auto readable = [&](int64_t height, int64_t width, int64_t line) {
     return (line + 1) * width + kDotLanes * columns.stride <=
@@ -461,11 +453,11 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
     for (int64_t row = down.begin; row < down.end; ++row) {
       const int64_t plane = n * w.channels + channel;
       if (three) {
-        if (terms + of_row > kTogether) {
+        if (terms + of_row > kTermsTogether) {
           fold();
           terms = 0;
         }
-        const int64_t together = smaller((kTogether - terms) / of_row, down.end - row);
+        const int64_t together = smaller((kTermsTogether - terms) / of_row, down.end - row);
         const int64_t last = row + together - 1;
         const int64_t of_x = plane * rows.in + element(rows, last, i);
         if (readable(w.rows.out, w.columns.out, plane * rows.out + last) &&
@@ -485,10 +477,10 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
       const S* const dy = static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out;
       const S* const x =
           static_cast<const S*>(w.from) + (plane * rows.in + element(rows, row, i)) * columns.in;
-      for (int64_t at = 0; at < columns.out; at += kTogether * kDotLanes) {
-        const int64_t part = smaller(kTogether * kDotLanes, columns.out - at);
+      for (int64_t at = 0; at < columns.out; at += kTermsTogether * kDotLanes) {
+        const int64_t part = smaller(kTermsTogether * kDotLanes, columns.out - at);
         const int64_t more = ceil_div(part, kDotLanes);
-        if (terms + more > kTogether) {
+        if (terms + more > kTermsTogether) {
           fold();
           terms = 0;
         }
@@ -507,7 +499,7 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
     static_cast<T*>(w.out)[channel * taps_of(w) + i * columns.kernel + first + j] = T(sums[j]);
 }
 
-// sums += Σ dy · x over n windows, n at most kTogether.
+// sums += Σ dy · x over n windows, n at most kTermsTogether.
 template <bool kWhole, class S, class T>
 [[gnu::noinline]] void add_channels(int64_t n, int64_t channels, const S* dy, int64_t dy_apart,
                                     const S* x, int64_t x_apart, double* sums) {
@@ -521,7 +513,7 @@ template <bool kWhole, class S, class T>
   for (int64_t c = 0; c < channels; ++c) sums[c] += double(sum[c]);
 }
 // The same of kChannels channels and three taps, `apart` from one to the next, each of windows
-// inside[j], kTogether at most. x + begin is under the first tap of window 0.
+// inside[j], kTermsTogether at most. x + begin is under the first tap of window 0.
 constexpr int64_t kChannels = 16;
 template <class S, class T>
 [[gnu::noinline]] void add_three(const Range* inside, const Range& all, const S* dy,
@@ -567,7 +559,7 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
   Range all{0, columns.out};
   for (int64_t j = 0; j < count; ++j)
     all = {larger(all.begin, inside[j].begin), smaller(all.end, inside[j].end)};
-  const bool together = count == 3 && columns.out <= kTogether && all.begin <= all.end;
+  const bool together = count == 3 && columns.out <= kTermsTogether && all.begin <= all.end;
   const int64_t three = together ? channels / kChannels * kChannels : 0;
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
@@ -581,12 +573,13 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
                         columns.dilation * w.channels, &sums[0][c]);
       if (three == channels) continue;
       for (int64_t j = 0; j < count; ++j)
-        for (int64_t o = inside[j].begin; o < inside[j].end; o += kTogether) {
+        for (int64_t o = inside[j].begin; o < inside[j].end; o += kTermsTogether) {
           const auto add = channels - three == kChannelLanes ? &add_channels<true, S, T>
                                                              : &add_channels<false, S, T>;
-          add(smaller(kTogether, inside[j].end - o), channels - three, dy + o * w.channels + three,
-              w.channels, x + element(columns, o, first + j) * w.channels + three,
-              columns.stride * w.channels, sums[j] + three);
+          add(smaller(kTermsTogether, inside[j].end - o), channels - three,
+              dy + o * w.channels + three, w.channels,
+              x + element(columns, o, first + j) * w.channels + three, columns.stride * w.channels,
+              sums[j] + three);
         }
     }
   for (int64_t c = 0; c < channels; ++c)
@@ -618,14 +611,6 @@ void weight_backward(const Windows& w) {
             windows * lanes * smaller(w.columns.kernel, kTapsTogether), &weight_task<S>);
 }
 
-template <class F>
-void by_dtype(DType d, F f) {
-  d == DType::f64   ? f(double{})
-  : d == DType::f32 ? f(float{})
-  : d == DType::f16 ? f(Half{})
-                    : f(BFloat16{});
-}
-
 }  // namespace
 }  // namespace windows
 ONEPASS_END
@@ -643,7 +628,7 @@ ONEPASS_CPU_UNIT(depthwise) {
     by_dtype(w.dtype, [&](auto s) { weight_backward<decltype(s)>(w); });
   };
   backend->depthwise_workspace = [](const Windows& w) {
-    return w.channels * taps_of(w) *
-           int64_t(w.dtype == DType::f64 ? sizeof(double) : sizeof(float));
+    const int64_t each = w.dtype == DType::f64 ? sizeof(double) : sizeof(float);
+    return w.weight.data ? w.channels * taps_of(w) * each : 0;
   };
 }

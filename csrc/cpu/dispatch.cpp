@@ -12,8 +12,8 @@
   unit(dropout, level) unit(global_norm, level) unit(limit_rows, level) unit(losses, level) \
       unit(normalise, level) unit(row_norms, level) unit(pointwise_losses, level)           \
           unit(watch, level) unit(softmax, level) unit(maxout, level) unit(glu, level)      \
-              unit(pools, level) unit(im2col, level) unit(depthwise, level)                 \
-                  ONEPASS_FORMULA_UNITS(unit, level)
+              unit(pools, level) unit(adaptive_pools, level) unit(im2col, level)            \
+                  unit(depthwise, level) ONEPASS_FORMULA_UNITS(unit, level)
 
 #define ONEPASS_DECLARE_UNIT(name, level) void onepass_cpu_##name##_##level(onepass::Backend*);
 #define ONEPASS_FILL_FROM(name, level) onepass_cpu_##name##_##level(&b);

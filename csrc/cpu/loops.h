@@ -11,6 +11,7 @@
 #include "cpu/blocks.h"
 #include "cpu/keep_words.h"
 #include "cpu/parallel.h"
+#include "kernels/activation.h"
 #include "kernels/dropout.h"
 #include "kernels/gradient.h"
 
@@ -29,6 +30,39 @@ template <class K, class T, class... P>
 [[gnu::noinline]] void leaf_returning(const K k, int64_t n, T* out, P... p) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] = k(p[i]...);
+}
+// Whether each of n elements is usual to an activation.
+template <class A, class T>
+[[gnu::noinline]] bool all_usual(int64_t n, const T* x) {
+  uint32_t others = 0;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) others |= !A::is_usual(x[i]);
+  return others == 0;
+}
+template <class K, class = void>
+constexpr bool kHasUsual = false;
+template <class K>
+constexpr bool kHasUsual<K, std::void_t<typename K::Usual>> = has_usual<typename K::Rule>;
+
+// A functor that returns a value; one of an activation, whose last operand is x, block by block
+// where blocks of usual elements have a loop of their own.
+template <class K, class T, class... P>
+void run_returning(const K& k, int64_t n, T* out, P... p) {
+  if constexpr (kHasUsual<K>) {
+    using Usual = typename K::Usual;
+    const T* x = nullptr;
+    ((x = p), ...);
+    for (int64_t i = 0; i < n; i += kBlockElements) {
+      const int64_t m = n - i < kBlockElements ? n - i : kBlockElements;
+      if (all_usual<typename K::Rule>(m, x + i)) {
+        leaf_returning<Usual, T>(Usual{k.f}, m, out + i, p + i...);
+      } else {
+        leaf_returning<K, T>(k, m, out + i, p + i...);
+      }
+    }
+  } else {
+    leaf_returning<K, T>(k, n, out, p...);
+  }
 }
 template <class K, class T, class... P>
 [[gnu::noinline]] void leaf_drawing(const K k, int64_t n, const uint32_t* words, T* out, P... p) {
@@ -60,7 +94,7 @@ ONEPASS_HD void run_leaf(const K& k, int64_t n, T* const* at, const uint32_t* wo
   } else if constexpr (Signature<K>::draws) {
     leaf_drawing<K, T>(k, n, words, at[I]...);
   } else if constexpr (Signature<K>::returns) {
-    leaf_returning<K, T>(k, n, at[I]...);
+    run_returning<K, T>(k, n, at[I]...);
   } else {
     leaf<K, T>(k, n, at[I]...);
   }

@@ -425,11 +425,10 @@ void avg_pool2d(const Windows& w) {
   if (few_taps<false>(w)) return run_few_taps<FewAvgPool, false>(w);
   if (w.channels_last || w.columns.kernel < w.columns.out || w.columns.kernel < 4)
     return run_windows<AvgPool, false>(w);
-  run_lines(w, w.samples * w.channels * w.rows.out, w.columns.out * taps_of(w),
-            w.dtype == DType::f64   ? &whole_task<double>
-            : w.dtype == DType::f32 ? &whole_task<float>
-            : w.dtype == DType::f16 ? &whole_task<Half>
-                                    : &whole_task<BFloat16>);
+  by_dtype(w.dtype, [&](auto s) {
+    run_lines(w, w.samples * w.channels * w.rows.out, w.columns.out * taps_of(w),
+              &whole_task<decltype(s)>);
+  });
 }
 // One window over an image in C order: its share everywhere.
 template <class S>

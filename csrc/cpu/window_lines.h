@@ -275,18 +275,23 @@ void run_work(const Windows& w) {
   if (extent > 0)
     run_lines(w, lines, extent * (kBack ? covered : taps_of(w)), &lines_task<W, kBack>);
 }
+// f(a value of the storage type).
+template <class F>
+void by_dtype(DType dtype, F f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::f16:
+      return f(Half{});
+    case DType::bf16:
+      return f(BFloat16{});
+  }
+}
 template <template <class> class W, bool kBack>
 void run_windows(const Windows& w) {
-  switch (w.dtype) {
-    case DType::f32:
-      return run_work<W<float>, kBack>(w);
-    case DType::f64:
-      return run_work<W<double>, kBack>(w);
-    case DType::f16:
-      return run_work<W<Half>, kBack>(w);
-    case DType::bf16:
-      return run_work<W<BFloat16>, kBack>(w);
-  }
+  by_dtype(w.dtype, [&](auto s) { run_work<W<decltype(s)>, kBack>(w); });
 }
 
 }  // namespace

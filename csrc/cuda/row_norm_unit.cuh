@@ -1,5 +1,6 @@
 // A call of a row norm as its kernels see it, and the operations on a unit of W elements of a row.
 #pragma once
+#include "cuda/divide.cuh"
 #include "cuda/epilogue.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/row_norm_path.h"
@@ -265,15 +266,6 @@ ONEPASS_DEVICE void store_input_gradient(const Call& call, const RowState<T>& p,
   store_unit<W, T>(call.in(call.dx), at, dx);
 }
 
-struct Quotient {
-  int64_t whole, rest;
-};
-ONEPASS_DEVICE Quotient divide(int64_t a, int64_t b) {
-  if (b == 1) return {a, 0};
-  if ((a | b) >> 32) return {a / b, a % b};
-  const uint32_t whole = uint32_t(a) / uint32_t(b);
-  return {whole, uint32_t(a) - whole * uint32_t(b)};
-}
 // Where the weights of a row's channels begin.
 template <class Call>
 ONEPASS_DEVICE int64_t channels_of(const Call& call, int64_t row) {

@@ -13,7 +13,10 @@ ONEPASS_CUDA_UNIT(windows) {
   backend->max_pool2d_backward = &windows::run_windows<windows::MaxPoolBackward>;
   backend->avg_pool2d = &windows::run_windows<windows::AvgPool>;
   backend->avg_pool2d_backward = &windows::run_windows<windows::AvgPoolBackward>;
+  backend->adaptive_avg_pool2d = &windows::run_windows<windows::AdaptiveAvgPool>;
+  backend->adaptive_avg_pool2d_backward = &windows::run_windows<windows::AdaptiveAvgPoolBackward>;
   backend->depthwise_conv2d = &windows::run_windows<windows::Depthwise>;
   backend->depthwise_conv2d_backward = &windows::run_windows<windows::DepthwiseBackward>;
   backend->depthwise_conv2d_weight_backward = &windows::depthwise_weight_backward;
+  backend->depthwise_workspace = &windows::depthwise_workspace;
 }

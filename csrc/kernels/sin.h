@@ -13,6 +13,11 @@ struct Sin {
   static constexpr auto hyper = names();
   ONEPASS_HD T forward(T x) const { return math::sin(x); }
   ONEPASS_HD T backward(T dy, T x) const { return dy * math::cos(x); }
+  // float: most x need no exact reduction.
+  static constexpr bool has_usual = sizeof(T) == 4;
+  static ONEPASS_HD bool is_usual(T x) { return math::sin_is_near(x); }
+  ONEPASS_HD T usual_forward(T x) const { return math::near_sin<false>(x); }
+  ONEPASS_HD T usual_backward(T dy, T x) const { return dy * math::near_sin<true>(x); }
 };
 
 ONEPASS_END

@@ -29,7 +29,7 @@ struct Softplus {
     using F = math::Format<T>;
     const T u = beta * x;
     const math::Reduced<T> e = reduced(u, x);
-    const T falling = math::exp_reduced(e) * math::from_bits(e.shifted << F::kMantissa);
+    const T falling = math::exp_reduced(e) * math::power_of_two(e);
     const T bend = math::log1p(falling * F::kDown) / beta;
     const T y = u > T(0) ? x + bend : bend;
     return u > threshold ? x : y;

@@ -390,6 +390,12 @@ def avg_pool2d_backward(
     channels_last: bool,
     /,
 ) -> Array: ...
+def adaptive_avg_pool2d(
+    x: Array, out: Array | None, output_size: Any, channels_last: bool, /
+) -> Array: ...
+def adaptive_avg_pool2d_backward(
+    dy: Array, out: Array | None, size: Any, channels_last: bool, /
+) -> Array: ...
 def depthwise_conv2d(
     x: Array,
     out: Array | None,

@@ -43,9 +43,11 @@ def like(owner: str, name: str, x: Any) -> Like:
         shown = "None" if x is None else f"a {type(x).__name__}"
         raise TypeError(f"{owner}: {name} is {shown}, expected a NumPy or CuPy array") from None
     if str(x.dtype).removeprefix("torch.") not in FLOATS:  # a big-endian one is ">f4"
+        bytes_ = name == "x" and str(x.dtype) == "uint8"
+        images = ", or begin the model with nn.Rescaling(1 / 255), if these are images" * bytes_
         raise TypeError(
             f"{owner}: {name} has dtype {x.dtype}, expected {', '.join(FLOATS)}; convert it with "
-            "astype('float32')"
+            f"astype('float32'){images}"
         )
     return lib, x.dtype, tuple(x.shape)
 

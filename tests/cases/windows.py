@@ -164,6 +164,41 @@ def avg_pool2d_backward(dy, x, kernel_size, channels_last=False, count_include_p
     return back(dx, channels_last, x)
 
 
+class Parts(Windows):
+    """Windows that divide an image, as many as `counts` says."""
+
+    def __init__(self, shape, output_size):
+        self.size, self.counts = shape[2:], both_axes(output_size)
+
+    def each(self):
+        for p in range(self.counts[0]):
+            for q in range(self.counts[1]):
+                rows, columns = self._part(0, p), self._part(1, q)
+                yield p, q, [(0, i, j) for i in rows for j in columns]
+
+    def _part(self, axis, window):
+        size, count = self.size[axis], self.counts[axis]
+        return range(window * size // count, -(-(window + 1) * size // count))
+
+
+def adaptive_avg_pool2d(x, output_size, channels_last=False):
+    given, x = x, first(x, channels_last)
+    windows = Parts(x.shape, output_size)
+    y = np.zeros((*x.shape[:2], *windows.counts))
+    for p, q, under in windows.each():
+        y[:, :, p, q] = sum(x[:, :, i, j] for _, i, j in under) / len(under)
+    return back(y, channels_last, given)
+
+
+def adaptive_avg_pool2d_backward(dy, x, output_size, channels_last=False):
+    dy = first(dy, channels_last)
+    dx = np.zeros(first(x, channels_last).shape)
+    for p, q, under in Parts(dx.shape, output_size).each():
+        for _, i, j in under:
+            dx[:, :, i, j] += dy[:, :, p, q] / len(under)
+    return back(dx, channels_last, x)
+
+
 def depthwise_conv2d(x, weight, channels_last=False, stride=1, **how):
     given, x = x, first(x, channels_last)
     windows = Windows(x.shape, weight.shape[2:], stride, **how)
@@ -244,9 +279,8 @@ def _torch_im2col(x, kernel_size, channels_last=False, stride=1, padding=0, dila
 
 
 def _torch_pool(name):
-    def call(x, kernel_size, channels_last=False, **how):
-        y = getattr(functional, name)(_first(x, channels_last), kernel_size, **how)
-        return _last(y, channels_last)
+    def call(x, channels_last=False, **how):
+        return _last(getattr(functional, name)(_first(x, channels_last), **how), channels_last)
 
     return call
 
@@ -282,6 +316,8 @@ def _torch_max_alone(x, kernel_size, channels_last=False, **how):
 
 SHAPES = [(1, 1, 4, 5), (2, 3, 7, 6), (3, 17, 5, 9), (2, 300, 4, 9), (1, 2, 5, 300), (0, 3, 5, 5)]
 SHAPES += [(2, 0, 4, 5)]
+# Channels in units of eight and alone, with more than a block of CUDA has at once.
+LASTS = [(2, 64, 5, 6), (1, 301, 4, 5)]
 ALONE = [(3, 5, 6)]  # an image without samples
 BENCH = [(64, 16, 8, 8), (32, 64, 32, 32)]
 LAST = {"channels_last": True}
@@ -307,6 +343,11 @@ CEIL = [
 ]
 AVERAGES = [how for how in WINDOWS if "dilation" not in how] + CEIL
 AVERAGES += [{**how, "count_include_pad": False} for how in AVERAGES if "padding" in how]
+# Even ones, uneven ones, more windows than elements along an axis, and than a line has lanes.
+PARTS = [
+    {"output_size": n, **last} for n in (1, 2, (3, 4), (7, 2), (1, 270)) for last in ({}, LAST)
+]
+ADAPTIVE = {"output_size": 7, **LAST}
 BENCH_OPTIONS = {"kernel_size": 3, "padding": 1, "stride": 1, **LAST}
 
 
@@ -368,6 +409,9 @@ WIDE = [
 KERNELS = [how for how in WINDOWS if how["kernel_size"] != (4, 5)] + SIDES
 KERNELS += [{**how, **last} for how in WIDE for last in ({}, LAST)]
 KERNELS += [{"kernel_size": 3, "stride": 2, "padding": 1}]
+# CUDA's shared memory holds the kernels of 40 channels, and of none.
+MANY = [{"kernel_size": 10, "padding": 5}, {"kernel_size": (19, 28), "padding": (9, 14)}]
+KERNELS += [{**how, **LAST} for how in MANY]
 KERNELS = [{"stride": 1, **how} for how in KERNELS]
 
 
@@ -400,7 +444,7 @@ def _without_kernel_size(call):
 
 def _torch_kernel(x, kernel_size, channels_last=False, **_):
     channels = x.shape[-1 if channels_last else -3]
-    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype)
+    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype, device=x.device)
 
 
 def _depthwise_rows():
@@ -435,7 +479,7 @@ def _depthwise_rows():
             return {}
         dy, x = inputs
         call, image = _without_kernel_size(_torch_depthwise), tensor_of(x)
-        weight = _torch_kernel(image, **keywords).numpy()
+        weight = _torch_kernel(image, **keywords)
         return {"torch": backward_only(lambda w: call(image, w, **keywords), [], weight, dy)}
 
     taps = _sums(20, "at most 19 products of two roundings each, added up")
@@ -459,7 +503,7 @@ def _depthwise_rows():
             _where_it_can(peer),
             bound,
             lambda s: 2 * s,
-            SHAPES + ALONE,
+            SHAPES + LASTS + ALONE,
             BENCH,
             rivals,
             KERNELS,
@@ -475,6 +519,9 @@ def rows():
         ("max_pool2d", max_pool2d, _torch_max, EXACT, WINDOWS + CEIL, lambda s: 3 * s),
         ("avg_pool2d", avg_pool2d, _torch_pool("avg_pool2d"),
          _sums(16, "at most 16 elements, and a quotient"), AVERAGES, lambda s: 2 * s),
+        ("adaptive_avg_pool2d", adaptive_avg_pool2d, _torch_pool("adaptive_avg_pool2d"),
+         _sums(306, "at most 300 columns of 5 elements, and a quotient"), PARTS,
+         lambda s: 2 * s),
     ]  # fmt: skip
     for name, reference, peer, bound, options, size in forward:
         yield Case(
@@ -486,11 +533,11 @@ def rows():
             _where_it_can(peer, pools="pool" in name),
             bound,
             size,
-            SHAPES + ALONE,
+            SHAPES + LASTS + ALONE,
             BENCH,
             _rival(_torch_max_alone if name == "max_pool2d" else peer),
             options,
-            BENCH_OPTIONS,
+            ADAPTIVE if options is PARTS else BENCH_OPTIONS,
             out=True,
         )
 
@@ -502,13 +549,21 @@ def rows():
         out = {"out": options.pop("out")} if "out" in options else {}
         return ops.avg_pool2d_backward(dy, _size(x, **options), **options, **out)
 
+    def of_adaptive(dy, x, output_size, **options):
+        return ops.adaptive_avg_pool2d_backward(dy, _size(x, **options), **options)
+
+    covered = _sums(16, "at most 16 windows cover an element, each with a quotient")
+    shared = _sums(74, "at most 69 windows across and 2 down cover an element, with quotients")
     max_y = _torch_pool("max_pool2d")
+    adaptive_y = _torch_pool("adaptive_avg_pool2d")
     avg_y = _torch_pool("avg_pool2d")
     backward = [
         ("col2im", of_col2im, col2im, im2col, _torch_im2col, WINDOWS + SIDES, {}),
         ("max_pool2d_backward", ops.max_pool2d_backward, max_pool2d_backward, max_pool2d, max_y,
          WINDOWS + CEIL, {"prepare": _pooled}),
         ("avg_pool2d_backward", of_avg, avg_pool2d_backward, avg_pool2d, avg_y, AVERAGES, {}),
+        ("adaptive_avg_pool2d_backward", of_adaptive, adaptive_avg_pool2d_backward,
+         adaptive_avg_pool2d, adaptive_y, PARTS, {}),
     ]  # fmt: skip
     for name, op, reference, forward_of, peer, options, more in backward:
         yield Case(
@@ -521,13 +576,13 @@ def rows():
                 lambda dy, x, peer=peer, **o: gradients(peer(x, **o), dy, [x])[0],
                 pools="pool" in name,
             ),
-            _sums(16, "at most 16 windows cover an element, each with a quotient"),
+            shared if options is PARTS else covered,
             lambda s: 3 * s,
-            SHAPES if name == "col2im" else SHAPES + ALONE,
+            SHAPES + LASTS if name == "col2im" else SHAPES + LASTS + ALONE,
             BENCH,
             _rival_back(peer),
             options,
-            BENCH_OPTIONS,
+            ADAPTIVE if options is PARTS else BENCH_OPTIONS,
             out=True,
             **more,
         )

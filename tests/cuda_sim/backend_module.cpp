@@ -126,7 +126,7 @@ void pointwise_loss_at(const PointwiseLoss& call) {
 
 template <class Side, auto kMember>
 void windows(const Windows& call) {
-  Side::run(inner().*kMember, 0, call);
+  Side::run(inner().*kMember, inner().depthwise_workspace(call), call);
 }
 template <class Side, auto kMember>
 void row_call(const AlongClasses& call) {
@@ -233,6 +233,8 @@ Backend make_backend() {
   b.max_pool2d_backward = &windows<Side, &Backend::max_pool2d_backward>;
   b.avg_pool2d = &windows<Side, &Backend::avg_pool2d>;
   b.avg_pool2d_backward = &windows<Side, &Backend::avg_pool2d_backward>;
+  b.adaptive_avg_pool2d = &windows<Side, &Backend::adaptive_avg_pool2d>;
+  b.adaptive_avg_pool2d_backward = &windows<Side, &Backend::adaptive_avg_pool2d_backward>;
   b.depthwise_conv2d = &windows<Side, &Backend::depthwise_conv2d>;
   b.depthwise_conv2d_backward = &windows<Side, &Backend::depthwise_conv2d_backward>;
   b.depthwise_conv2d_weight_backward = &windows<Side, &Backend::depthwise_conv2d_weight_backward>;

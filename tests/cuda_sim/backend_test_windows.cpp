@@ -28,7 +28,7 @@ void windows(int64_t samples, int64_t channels, bool last, bool dilated, DType d
                         Buffer* to) {
     w.from = from->data();
     w.out = to->data();
-    run(name, driver, 0, w);
+    run(name, driver, cuda.depthwise_workspace(w), w);
     to->append_to(bits);
   };
   call("im2col", cuda.im2col, &x, &cols);
@@ -38,6 +38,8 @@ void windows(int64_t samples, int64_t channels, bool last, bool dilated, DType d
     w.count_padding = false;
     call("avg_pool2d_backward", cuda.avg_pool2d_backward, &y, &dx);
   }
+  call("adaptive_avg_pool2d", cuda.adaptive_avg_pool2d, &x, &y);
+  call("adaptive_avg_pool2d_backward", cuda.adaptive_avg_pool2d_backward, &y, &dx);
   w.indices = indices.data();
   call("max_pool2d", cuda.max_pool2d, &x, &y);
   indices.append_to(bits);

@@ -241,7 +241,7 @@ CPU = [
     Mutant(
         "depthwise: a gradient's kernel is not turned round",
         "csrc/cpu/depthwise.cpp",
-        "turned ? taps - 1 - tap : tap",
+        "turned ? all - 1 - tap : tap",
         "turned ? tap : tap",
         ("tests/test_kernels.py::test_against_reference[depthwise_conv2d_backward-float64]",),
     ),
@@ -276,7 +276,7 @@ CPU = [
     Mutant(
         "depthwise: the sums of weights stay in the computing type",
         "csrc/cpu/depthwise.cpp",
-        "if (terms + more > kTogether) {",
+        "if (terms + more > kTermsTogether) {",
         "if (false) {",
         ("tests/test_conv.py::test_gradients_of_depthwise_weights_keep_their_digits",),
     ),

@@ -8,6 +8,9 @@ DATA = "python/onepass/data"
 FOLDER = f"{DATA}/augment"
 TRAIN = "python/onepass/train"
 LAWS = "tests/test_augment_laws.py"
+GEOMETRY = "tests/test_augment_geometry.py"
+MIXING = "tests/test_augment_mixing.py"
+PIXELS = "tests/test_augment_pixels.py"
 VALUES = "tests/test_augment.py"
 SETS = "tests/test_data_sets.py"
 TRAINING = "tests/test_augmented_training.py"
@@ -74,49 +77,49 @@ AUGMENT = [
         f"{FOLDER}/_sample.py",
         "* STEPS + 0.5) + STEPS",
         "* STEPS) + STEPS",
-        (f"{VALUES}::test_lens",),
+        (f"{GEOMETRY}::test_lens",),
     ),
     Mutant(
         "augment: OpenCV reads rows as columns",
         f"{FOLDER}/_sample.py",
         "np.stack([x // STEPS, y // STEPS], axis=3)",
         "np.stack([y // STEPS, x // STEPS], axis=3)",
-        (f"{VALUES}::test_opencv_gives_the_bits_of_numpy",),
+        (f"{GEOMETRY}::test_opencv_gives_the_bits_of_numpy",),
     ),
     Mutant(
         "augment: a rotation goes the other way",
         f"{FOLDER}/_warps.py",
         "(d * column - b * row)",
         "(d * column + b * row)",
-        (f"{VALUES}::test_affine",),
+        (f"{GEOMETRY}::test_affine",),
     ),
     Mutant(
         "augment: pixels beyond the border count in a smaller image",
         f"{FOLDER}/_resize.py",
         "        weights *= (places >= 0) & (places < size)\n",
         "",
-        (f"{VALUES}::test_sizes_agree_with_torch",),
+        (f"{GEOMETRY}::test_sizes_agree_with_torch",),
     ),
     Mutant(
         "augment: noise of whole numbers is not times 255",
         f"{FOLDER}/_transform.py",
         "        images /= kind(top)\n",
         "        top = 1.0\n",
-        (f"{VALUES}::test_noise",),
+        (f"{PIXELS}::test_noise",),
     ),
     Mutant(
         "augment: a mix keeps the other target's share",
         f"{FOLDER}/_mixing.py",
         "share * targets + (1 - share) * targets[other]",
         "(1 - share) * targets + share * targets[other]",
-        (f"{VALUES}::test_mixup",),
+        (f"{MIXING}::test_mixup",),
     ),
     Mutant(
         "augment: a box that the border cuts has its whole share",
         f"{FOLDER}/_mixing.py",
         "others, X), share",
         "others, X), kept",
-        (f"{VALUES}::test_cutmix",),
+        (f"{MIXING}::test_cutmix",),
     ),
     Mutant(
         "loader: threads make any number of batches ahead",

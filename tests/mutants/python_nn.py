@@ -77,8 +77,8 @@ NN = [
     Mutant(
         "batch renorm: later limits are ignored",
         f"{FOLDER}/_batch_renorm.py",
-        "rmax=self.rmax, dmax=self.dmax, **options",
-        "**options",
+        'own_options = ("rmax", "dmax")',
+        "own_options = ()",
         ("tests/test_batch_renorm.py::test_limits_may_change_between_calls_and_are_checked",),
     ),
     Mutant(
@@ -365,23 +365,23 @@ NN = [
     ),
     Mutant(
         "init.apply: groups of a convolution count as one",
-        f"{FOLDER}/_initialise.py",
+        f"{FOLDER}/_init_values.py",
         "rows = shape[0] // groups",
         "rows, groups = shape[0], 1",
         ("tests/test_init_apply.py::test_a_grouped_convolution_is_so_many_convolutions",),
     ),
     Mutant(
         "init.apply: layers are met in the order of a call",
-        f"{FOLDER}/_initialise.py",
+        f"{FOLDER}/_init_walk.py",
         "for child in reversed(children):",
         "for child in children:",
         ("tests/test_init_apply.py::test_auto_goes_by_the_activation",),
     ),
     Mutant(
-        "fold_batch_norm: a layer in two places is folded",
+        "fold_batch_norm: sequences in modules of one's own are folded",
         f"{FOLDER}/_fold.py",
-        "        if places[id(layer)] > 1:",
-        "        if False:",
+        "for chain in list(_chains(copy)):",
+        "for chain in [m for m in copy.modules() if _is_chain(m)]:",
         ("tests/test_fold.py::test_norms_that_cannot_be_merged_stay",),
     ),
     Mutant(
@@ -399,5 +399,12 @@ NN = [
         (
             "tests/test_update_batch_norm.py::test_dropout_does_not_drop_and_norms_before_use_the_batch",
         ),
+    ),
+    Mutant(
+        "linear: the gradient of a 16-bit x stays in float32",
+        f"{FOLDER}/_linear.py",
+        "dx if dtype == weight.dtype else dx.astype(dtype)",
+        "dx",
+        ("tests/test_16_bits.py::test_a_layer_has_the_bits_of_float32_rounded_once",),
     ),
 ]

@@ -8,6 +8,7 @@ FRONT = "tests/test_optim_front.py"
 FROZEN = "tests/test_frozen.py"
 LBFGS = "tests/test_lbfgs.py"
 LOADING = "tests/test_optim_loading.py"
+CLOSED = "tests/test_schedules_closed_form.py"
 LR = "tests/test_lr_scheduler.py"
 OPTIONS = "tests/test_optimizer_options.py"
 RECORDS = "tests/test_codebase.py"
@@ -101,9 +102,23 @@ OPTIM = [
     Mutant(
         "schedule: a resume takes the present rate for its own",
         f"{SCHEDULES}/_base.py",
-        'state.get("last_lrs", self._present(groups))',
+        "last or self._present(groups)",
         "self._present(groups)",
         (f"{TOGETHER}::test_a_resume_between_a_rate_set_by_hand_and_the_next_step_is_exact",),
+    ),
+    Mutant(
+        "schedule: a longer one goes on with the last rate of the shorter",
+        f"{SCHEDULES}/_base.py",
+        "if was or lrs[number] == lr:",
+        "if was:",
+        (f"{CLOSED}::test_a_schedule_of_another_length_goes_on_with_its_own_rates",),
+    ),
+    Mutant(
+        "schedule: a longer one overwrites a rate set by hand before the save",
+        f"{SCHEDULES}/_base.py",
+        "if was or lrs[number] == lr:",
+        "if True:",
+        (f"{CLOSED}::test_a_rate_set_by_hand_outlives_a_resume_to_another_length",),
     ),
     Mutant(
         "plateau: the margin of a negative metric is negative",

@@ -507,8 +507,8 @@ TRAIN = [
     Mutant(
         "evaluation: a new model keeps the dtype of the old one",
         f"{FOLDER}/_evaluation.py",
-        "        self._dtype = next(iter(self.model.parameters())).dtype\n",
-        '        vars(self).setdefault("_dtype", next(iter(self.model.parameters())).dtype)\n',
+        "        self._dtype = _dtype_of(self.model)\n",
+        '        vars(self).setdefault("_dtype", _dtype_of(self.model))\n',
         (f"{TRAINER_ATTRIBUTES}::test_a_model_of_another_dtype_gets_its_own_dtype",),
     ),
     Mutant(
@@ -738,5 +738,15 @@ TRAIN = [
         "return values[callback.best_epoch - 1]",
         "return values[-1]",
         ("tests/test_restarts.py::test_the_score_is_that_of_the_weights_that_the_model_has",),
+    ),
+    Mutant(
+        "fit: bytes are validated by a model that trains on what a transform made of them",
+        "python/onepass/train/_checks.py",
+        "alike = given == expected and is_floating(X) and is_floating(trains)",
+        "alike = given == expected",
+        (
+            "tests/test_rescaling.py"
+            "::test_a_transform_that_scales_is_not_enough_and_says_so_before_training",
+        ),
     ),
 ]

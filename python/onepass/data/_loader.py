@@ -25,6 +25,7 @@ from onepass.data._rows import (
     beside_samples,
     is_data_set,
     rows_or_array,
+    samples_or_array,
 )
 from onepass.data._weights import checked_weights
 
@@ -41,8 +42,8 @@ class DataLoader:
         X: array whose axis 0 counts the samples; or a DataFrame, by position. A memory-mapped array
             (``np.load(path, mmap_mode="r")``) or a data set of h5py is read batch by batch. So are
             the samples ``X[i]`` of any object with ``__getitem__`` and ``__len__``, such as a
-            Dataset of PyTorch: pairs (x, y), then without ``y``, or x alone; and those of a list of
-            pairs whose x are arrays. All have the shape and the dtype of the first.
+            Dataset of PyTorch, and of a list whose x are arrays: pairs (x, y), then without ``y``,
+            or x alone. All have the shape and the dtype of the first.
         y: array or Series of as many targets, or None.
         batch_size: samples in a batch.
         shuffle: draw a new order for every epoch; else the given order.
@@ -108,7 +109,7 @@ class DataLoader:
     ) -> None:
         if y is None and is_data_set(X):
             X, y = (*Pairs("DataLoader", X).columns(), None)[:2]
-        self.X = X = rows_or_array("DataLoader", "X", X)
+        self.X = X = samples_or_array("DataLoader", X)
         self.y = y = None if y is None else rows_or_array("DataLoader", "y", y)
         self.size = _length("X", X)
         if self.size == 0:

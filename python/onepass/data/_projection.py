@@ -1,9 +1,10 @@
 """Principal components and whitening: fitted on the training part, applied to every part.
 
 Everything is computed in float64, and the result has the floating dtype of the data; integers and
-booleans become float64. The singular values are scikit-learn's where it is installed, else NumPy's;
-both compute the same ones. Data is brought to about 1 by a power of two, so that no finite number
-is too large. Directions that are rounding alone count as empty.
+booleans become float64. The singular values are NumPy's, whatever else is installed: scikit-learn's
+differ in the last bits, and a saved run is to be the same everywhere. Data is brought to about 1 by
+a power of two, so that no finite number is too large. Directions that are rounding alone count as
+empty.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class _Projection(Fitted):
         wide *= unit
         mean = column_mean(wide)
         wide -= mean
-        s, directions = _svd(wide)
+        _, s, rows = np.linalg.svd(wide, full_matrices=False)
+        directions = _signed(rows)
         kept = self._count(s, x)
         self.unit, self.shift = unit, mean
         self.shape = np.array(x.shape[1:])
@@ -120,7 +122,8 @@ class PCA(_Projection):
     """Principal components: ``y = (x - mean) Vᵀ``, V the directions of largest variance.
 
     With ``whiten`` each is divided by its standard deviation (over N - 1); an empty direction gives
-    0. The largest element of a direction is positive. Equal to ``sklearn.decomposition.PCA``.
+    0. The largest element of a direction is positive. ``sklearn.decomposition.PCA`` has the same
+    numbers, to rounding.
 
     Args:
         n_components: how many; a share of the variance, 0 < share < 1, that they must exceed; None
@@ -311,20 +314,6 @@ def _rank(s: Floats, samples: int, features: int) -> int:
     of_data = 2 * (math.sqrt(samples) + math.sqrt(features))
     above = s > eps * max(max(samples, features) * s[0], of_data)
     return min(int(np.sum(above)), samples - 1)
-
-
-def _svd(centred: Floats) -> tuple[Floats, Floats]:
-    """Singular values, the largest first, and the rows of Vᵀ, their largest element positive."""
-    try:
-        from sklearn import decomposition
-    except ImportError:
-        decomposition = None
-    if decomposition is not None and centred.any():  # without any variance it warns
-        found = decomposition.PCA(svd_solver="full").fit(centred)
-        s, directions = found.singular_values_, found.components_
-    else:
-        _, s, directions = np.linalg.svd(centred, full_matrices=False)
-    return s, _signed(directions)
 
 
 def _signed(directions: Floats) -> Floats:

@@ -180,15 +180,35 @@ def rows_or_array(owner: str, name: str, value: Any) -> Any:
     return array_of(owner, name, value)
 
 
+def samples_or_array(owner: str, X: Any) -> Any:
+    """An array or `Rows` of X whose targets are apart; samples by number are x alone.
+
+    Raises:
+        ValueError: they are pairs.
+    """
+    if not is_data_set(X):
+        return rows_or_array(owner, "X", X)
+    pairs = Pairs(owner, X)
+    if pairs.has_targets:
+        raise ValueError(f"{owner}: 'X' has pairs (x, y), expected no y beside it, or x alone")
+    return pairs.columns()[0]
+
+
 def is_data_set(X: Any) -> bool:
-    """Whether ``X`` has samples by number, as a Dataset of PyTorch has or a list of pairs."""
+    """Whether ``X`` has samples by number, as a Dataset of PyTorch or a list of samples has."""
+    if isinstance(X, list) and X and all(map(_is_sample, X)):
+        return True
     if isinstance(X, (list, tuple)):
         return bool(X) and all(
             isinstance(x, (list, tuple)) and len(x) == 2 and hasattr(x[0], "shape") for x in X
         )
-    if hasattr(X, "shape") or hasattr(X, "iloc") or isinstance(X, (dict, str, bytes, set)):
+    if hasattr(X, "shape") or hasattr(X, "iloc") or isinstance(X, (dict, str, bytes, set, type)):
         return False
     return hasattr(X, "__getitem__") and hasattr(X, "__len__")
+
+
+def _is_sample(x: Any) -> bool:
+    return bool(getattr(x, "shape", ())) and not hasattr(x, "iloc")
 
 
 def part_of(array: Any, places: NDArray[np.int64]) -> Any:

@@ -6,16 +6,17 @@ file of this package, written to be read: it uses the public interface only.
 
 Example:
     >>> from onepass import lab
-    >>> [entry.name for entry in lab.labs() if entry.chapter == "dropout"]
-    ['dropout-ensemble']
-    >>> outcome = lab.run("dropout-ensemble", seed=1)
+    >>> len(lab.labs()) > 10
+    True
+    >>> outcome = lab.run("momentum", seed=1)
     >>> outcome.holds
     True
 """
 
 from onepass.lab._catalogue import CHAPTERS, Entry, find, labs
-from onepass.lab._digits import digits
+from onepass.lab._digits import digits, mislabelled
 from onepass.lab._lab import Check, Lab, Outcome, Table
+from onepass.lab._paths import path
 from onepass.lab._run import run
 
 __all__ = [
@@ -28,5 +29,7 @@ __all__ = [
     "digits",
     "find",
     "labs",
+    "mislabelled",
+    "path",
     "run",
 ]

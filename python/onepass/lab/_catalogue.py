@@ -33,15 +33,32 @@ QUICK_SECONDS = 1.5  # an experiment that takes less runs in every run of the te
 
 @dataclass(frozen=True)
 class Entry:
-    """An experiment."""
+    """An experiment.
 
-    name: str  #: as in ``onepass lab NAME``
-    code: str  #: C01 to C52
-    chapter: str  #: one of CHAPTERS
+    Attributes:
+        name: as in ``onepass lab NAME``.
+        code: C01 to C52.
+        chapter: one of CHAPTERS.
+        title: a line.
+        claim: paragraphs, with an empty line between.
+        sources: lectures that it is taken from.
+        seconds: on one core, about.
+        function: gets a `Lab` and returns the verdict.
+
+    Example:
+        >>> from onepass import lab
+        >>> entry = lab.find("momentum")
+        >>> entry.code, entry.chapter
+        ('C05', 'optimisation')
+    """
+
+    name: str
+    code: str
+    chapter: str
     title: str
-    claim: str  #: paragraphs, with an empty line between
+    claim: str
     sources: tuple[str, ...]
-    seconds: float  #: on one core, about
+    seconds: float
     function: Callable[[Lab], str]
 
     @property
@@ -51,7 +68,13 @@ class Entry:
 
 @functools.cache
 def labs() -> tuple[Entry, ...]:
-    """All experiments, by chapter and code."""
+    """All experiments, by chapter and code.
+
+    Example:
+        >>> from onepass import lab
+        >>> "momentum" in [entry.name for entry in lab.labs()]
+        True
+    """
     import onepass.lab
 
     names = [m.name for m in pkgutil.iter_modules(onepass.lab.__path__) if m.name[0] != "_"]
@@ -71,8 +94,16 @@ def _entry(name: str) -> Entry:
 def find(name: str) -> Entry:
     """The experiment of this name or code.
 
+    Args:
+        name: in any case; _ may be for -.
+
     Raises:
         ValueError: there is none; the message has the nearest name.
+
+    Example:
+        >>> from onepass import lab
+        >>> lab.find("C05").name
+        'momentum'
     """
     wanted = name.lower().replace("_", "-")
     known = {key: entry for entry in labs() for key in (entry.name, entry.code.lower())}

@@ -15,7 +15,18 @@ PANEL = (4.8, 3.6)  # inches, of one pair of axes
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under names of columns; cells are words or numbers."""
+    """Rows under names of columns.
+
+    Attributes:
+        columns: their names.
+        rows: as many cells each, words or numbers.
+        title: may be empty.
+
+    Example:
+        >>> from onepass import lab
+        >>> lab.run("momentum").tables[0].columns
+        ('αλ', 'β', '|σ|', '√β')
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -24,7 +35,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the claim: what was expected, whether it held, and what was seen."""
+    """One line of the claim.
+
+    Attributes:
+        claim: what was expected.
+        holds: whether it did.
+        seen: the number that decided, as text.
+
+    Example:
+        >>> from onepass import lab
+        >>> lab.run("momentum").checks[1]
+        Check(claim='α = 1/λ without momentum is there in one step', holds=True, seen='')
+    """
 
     claim: str
     holds: bool
@@ -33,14 +55,27 @@ class Check:
 
 @dataclass
 class Outcome:
-    """What an experiment has shown."""
+    """What an experiment has shown.
+
+    Attributes:
+        name, seed: of the experiment, of the run.
+        tables, checks: what was measured, and what of the claim holds.
+        verdict: a sentence or two.
+        figure: of Matplotlib, or None.
+
+    Example:
+        >>> from onepass import lab
+        >>> outcome = lab.run("momentum")
+        >>> outcome.holds, len(outcome.checks)
+        (True, 5)
+    """
 
     name: str
     seed: int
     tables: list[Table] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     verdict: str = ""
-    figure: Any = None  #: a Matplotlib figure
+    figure: Any = None
 
     @property
     def holds(self) -> bool:
@@ -54,6 +89,13 @@ class Lab:
     Args:
         name: of the experiment.
         seed: of all that is random in it.
+
+    Example:
+        >>> from onepass import lab
+        >>> own = lab.Lab("own", seed=3)
+        >>> own.check("a mean of noise is small", abs(own.rng().normal(size=900).mean()) < 0.2)
+        >>> own.outcome.holds
+        True
     """
 
     def __init__(self, name: str, seed: int = 0) -> None:
@@ -84,6 +126,6 @@ class Lab:
         figure.set_figheight(PANEL[1] * rows)
         return figure.subplots(rows, columns, **options)
 
-    def check(self, claim: str, holds: bool, seen: object = "") -> None:
+    def check(self, claim: str, holds: Any, seen: object = "") -> None:
         """One line of the claim; ``seen`` is the number that decided."""
         self.outcome.checks.append(Check(claim, bool(holds), str(seen)))

@@ -14,7 +14,10 @@ from onepass.lab._lab import Check, Lab, Outcome, Table
 from onepass.train._files import replacing
 from onepass.train._history import save_figure
 
+# Of Okabe & Ito: to be told apart by every kind of eye, and in grey.
+COLOURS = "cycler('color', ['0072B2', 'D55E00', '009E73', 'CC79A7', 'E69F00', '56B4E9', '000000'])"
 STYLE: dict[Any, Any] = {
+    "axes.prop_cycle": COLOURS,
     "axes.grid": True,
     "grid.alpha": 0.3,
     "axes.spines.top": False,

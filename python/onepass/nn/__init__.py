@@ -26,6 +26,7 @@ from onepass.nn._module_list import ModuleList
 from onepass.nn._pointwise_loss import *  # noqa: F403
 from onepass.nn._pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from onepass.nn._random import get_rng_state, manual_seed, set_rng_state
+from onepass.nn._rescaling import Rescaling
 from onepass.nn._residual import Residual
 from onepass.nn._row_norm import *  # noqa: F403
 from onepass.nn._sequential import Sequential
@@ -59,6 +60,7 @@ __all__ = [
     "ModuleList",
     "NLLLoss",
     "Parameter",
+    "Rescaling",
     "Residual",
     "Sequential",
     "Softmax",

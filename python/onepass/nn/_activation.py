@@ -15,6 +15,7 @@ from onepass._array import Array
 from onepass.nn._checks import check_gradient, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
+from onepass.nn._signal import Bending, Passing, Wanted, by_activation
 from onepass.ops._declare import ACTIVATIONS, Declared, Kernel
 
 __all__ = [
@@ -43,7 +44,7 @@ __all__ = [
 MODULES: dict[str, type[Module]] = {}  # name in onepass.ops → class
 
 
-class Activation(Module):
+class Activation(Bending, Module):
     """``y = op(x, **options)``, elementwise; the options are attributes.
 
     A subclass names its function: ``class ReLU(Activation, op=ops.relu)``. Where the function has
@@ -99,6 +100,9 @@ class Activation(Module):
             return None
         return getattr(ops, f"{self.declared.name}_backward")(dy, x, **self._options())
 
+    def _wants(self) -> Wanted:
+        return by_activation(self.declared.name, type(self).__name__, vars(self))
+
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.declared.defaults}
 
@@ -119,7 +123,7 @@ Example:
 """
 
 
-class Identity(Module):
+class Identity(Passing, Module):
     """``y = x``, the same array.
 
     Raises:

@@ -10,6 +10,7 @@ from onepass._parameter import Parameter
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts
 from onepass.nn._fusable import Fusable
+from onepass.nn._signal import Wanted
 
 
 class Affine(Fusable):
@@ -17,6 +18,9 @@ class Affine(Fusable):
 
     weight: Parameter
     bias: Parameter | None
+
+    def _wants(self) -> Wanted:
+        return Wanted(type(self).__name__)
 
     def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
         return None if facts.read(self, "bias") is None else super().epilogue_head(facts)

@@ -51,7 +51,9 @@ class BatchNorm(ChannelNorm):
             channel in training.
     """
 
+    function: ClassVar[Any] = staticmethod(ops.batch_norm)  # gives (y, saved)
     gradient: ClassVar[Any] = staticmethod(ops.batch_norm_backward)  # goes backward
+    own_options: ClassVar[tuple[str, ...]] = ()  # attributes that function takes besides
 
     def __init__(
         self,
@@ -77,6 +79,8 @@ class BatchNorm(ChannelNorm):
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         momentum, batch = self.momentum, self._begin(x)
         options = epilogue.options()
+        for name in self.own_options:
+            options[name] = getattr(self, name)
         last = lies_channels_last(x)
         mask = take_mask(options) if last else None
         if last:
@@ -84,7 +88,7 @@ class BatchNorm(ChannelNorm):
             if "residual" in options:
                 options["residual"] = channels_last(options["residual"])
         try:
-            y, saved = self._norm(
+            y, saved = type(self).function(
                 channels_last(x) if last else x,
                 None if self.weight is None else self.weight.data,
                 None if self.bias is None else self.bias.data,
@@ -107,10 +111,6 @@ class BatchNorm(ChannelNorm):
         self._remember((saved, epilogue, mask))
         y = channels_first(y) if last else y
         return y if mask is None else ops.dropout(y, out=y, **mask)
-
-    def _norm(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
-        """(y, saved) of the function of ops."""
-        return ops.batch_norm(*arrays, **options)
 
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass import ops
-from onepass._array import Array
 from onepass.nn._batch_norm import BatchNorm
 
 
@@ -54,7 +53,9 @@ class BatchRenorm(BatchNorm):
 
     ranks = (2, 3, 4, 5)
     shapes = "(N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W)"
+    function = staticmethod(ops.batch_renorm)
     gradient = staticmethod(ops.batch_renorm_backward)
+    own_options = ("rmax", "dmax")
 
     def __init__(
         self,
@@ -71,9 +72,6 @@ class BatchRenorm(BatchNorm):
         owner = type(self).__name__
         self.rmax = numbers.in_range(owner, "rmax", rmax, 1, most=math.inf)
         self.dmax = numbers.in_range(owner, "dmax", dmax, 0, most=math.inf)
-
-    def _norm(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
-        return ops.batch_renorm(*arrays, rmax=self.rmax, dmax=self.dmax, **options)
 
     def extra_repr(self) -> str:
         return (

@@ -13,9 +13,10 @@ from onepass.nn._checks import check_dtype, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._fusable import Fusable
 from onepass.nn._running import Running
+from onepass.nn._signal import Norm
 
 
-class ChannelNorm(Running, Fusable):
+class ChannelNorm(Norm, Running, Fusable):
     """Base of a norm whose ``weight``, ``bias`` and running statistics have a value a channel.
 
     ``shapes`` names the inputs, whose numbers of axes are ``ranks``.

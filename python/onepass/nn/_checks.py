@@ -24,11 +24,10 @@ def check_dtype(owner: str, dtype: Any) -> np.dtype[Any]:
     raise ValueError(f"{owner}: 'dtype' is {dtype!r}, expected {' or '.join(map(repr, DTYPES))}")
 
 
-def check_beside(owner: str, x: Any, kind: Like, weight: Any, *, narrow: bool = False) -> None:
+def check_beside(owner: str, x: Any, kind: Like, weight: Any) -> None:
     """x, which is ``kind``, fits the weights; NumPy would convert them at each call, silently.
 
-    Args:
-        narrow: x of 16 bits is computed in float32, beside such weights.
+    x of 16 bits fits weights of float32, in which it is computed.
 
     Raises:
         TypeError: it is of another library or dtype.
@@ -39,7 +38,7 @@ def check_beside(owner: str, x: Any, kind: Like, weight: Any, *, narrow: bool = 
             f"{owner}: x is a {type(x).__name__}, the parameters are {type(weight).__name__}; "
             "move the model with to('cpu') or to('cuda'), or move x"
         )
-    if dtype != weight.dtype and not (narrow and dtype.itemsize == 2 and weight.dtype == "float32"):
+    if dtype != weight.dtype and not (dtype.itemsize == 2 and weight.dtype == "float32"):
         other = f", or build the layer with dtype='{dtype}'" if str(dtype) in DTYPES else ""
         raise TypeError(
             f"{owner}: x is {dtype} and the parameters are {weight.dtype}; convert x with "

@@ -129,6 +129,8 @@ class Conv2d(Affine):
         return padding
 
     def _convolution(self) -> Convolution:
+        # Asked by every forward: the attributes may change between calls, and backward is that of
+        # the forward before it.
         return _made(self.kernel_size, self.stride, self.padding, self.dilation, self.groups)
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
@@ -183,7 +185,7 @@ class Conv2d(Affine):
         kind = image("Conv2d", x, self.in_channels)
         if 0 in kind[2][2:]:
             raise ValueError(f"Conv2d: x has shape {kind[2]}, expected rows and columns")
-        check_beside("Conv2d", x, kind, self.weight.data, narrow=True)
+        check_beside("Conv2d", x, kind, self.weight.data)
         return kind
 
     def extra_repr(self) -> str:

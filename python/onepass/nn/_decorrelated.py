@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass._array import Array
+from onepass._array import Array, convert
 from onepass._parameter import Parameter
-from onepass.nn._checks import check_dtype, check_gradient, like, namespace
+from onepass.nn._checks import check_beside, check_dtype, check_gradient, like
 from onepass.nn._facts import Read
 from onepass.nn._module import Module
 from onepass.nn._running import Running
+from onepass.nn._signal import Norm
 
 
 class FewValuesError(ValueError):
@@ -49,14 +50,15 @@ def checked_options(
     )
 
 
-class DecorrelatedBatchNorm(Running, Module):
+class DecorrelatedBatchNorm(Norm, Running, Module):
     """``y = Σ^(-1/2) (x - mean) · weight + bias``, over groups of channels (axis 1).
 
     Σ is the covariance of the d channels of a group over the batch and all positions, with ``eps``
     added to its diagonal. Its inverse root is that of ZCA whitening, by ``iterations`` steps of
     Newton and Schulz: P ← (3 P - P³ Σ/tr Σ) / 2 from P = 1, and Σ^(-1/2) ≈ P/√(tr Σ). They are
     computed in the coupled form, in which rounding errors do not grow. Backward goes through the
-    iteration. Matrix products are the array library's.
+    iteration. Matrix products are the array library's. A float16 or bfloat16 x is computed in
+    float32, and y is stored as x is.
 
     In training mean and Σ are those of the batch, and the running statistics move:
     ``running = (1 - momentum) running + momentum · batch``. In evaluation, and where the statistics
@@ -132,7 +134,7 @@ class DecorrelatedBatchNorm(Running, Module):
         return bool(read(self, "training")) and not read(self, "statistics_frozen")
 
     def forward(self, x: Array) -> Array:
-        lib, _, shape = kind = self._check(x)
+        lib, dtype, shape = kind = self._check(x)
         rows = self._groups(lib, x)
         batch = self.uses_batch()
         mean = self.running_mean.reshape(self.num_groups, -1, 1)
@@ -151,12 +153,12 @@ class DecorrelatedBatchNorm(Running, Module):
         y = white
         if self.weight is not None and self.bias is not None:
             y = white * self._of_groups(self.weight) + self._of_groups(self.bias)
-        return self._back(lib, y, shape)
+        return self._back(lib, y, shape, dtype)
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         centred, white, projection, whitening, factor, y = self.recall()
         check_gradient("DecorrelatedBatchNorm.backward", dy, y)
-        lib, _, shape = y
+        lib, dtype, shape = y
         g = self._groups(lib, dy)
         if self.weight is not None and self.bias is not None:
             self.weight.accumulate((g * white).sum(axis=2).reshape(-1))
@@ -170,7 +172,7 @@ class DecorrelatedBatchNorm(Running, Module):
             slope = self._covariance_gradient(lib, whitening, d_projection)
             dx = dx + lib.matmul(slope, centred) * (2 / centred.shape[2])
             dx = (dx - dx.mean(axis=2, keepdims=True)) * centred.dtype.type(factor)
-        return self._back(lib, dx, shape)
+        return self._back(lib, dx, shape, dtype)
 
     # -- the iteration -----------------------------------------------------------------------------
 
@@ -234,25 +236,21 @@ class DecorrelatedBatchNorm(Running, Module):
         self.running_projection[...] = (1 - m) * self.running_projection + m * projection
 
     def _groups(self, lib: Any, x: Array) -> Array:
-        """(groups, channels of a group, samples and positions)."""
-        width = self.num_features // self.num_groups
-        return lib.moveaxis(x, 1, 0).reshape(self.num_groups, width, -1)
+        """(groups, channels of a group, samples and positions), in the dtype of the layer."""
+        width, own = self.num_features // self.num_groups, self.running_mean.dtype
+        rows = lib.moveaxis(x, 1, 0).reshape(self.num_groups, width, -1)
+        return rows if rows.dtype == own else convert(rows, own.name)
 
-    def _back(self, lib: Any, rows: Array, shape: tuple[int, ...]) -> Array:
+    def _back(self, lib: Any, rows: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         first = rows.reshape(shape[1], shape[0], *shape[2:])
-        return lib.ascontiguousarray(lib.moveaxis(first, 0, 1))
+        return lib.ascontiguousarray(lib.moveaxis(first, 0, 1)).astype(dtype, copy=False)
 
     def _of_groups(self, parameter: Parameter) -> Array:
         return parameter.data.reshape(self.num_groups, -1, 1)
 
     def _check(self, x: Array) -> Any:
-        lib, dtype, shape = kind = like("DecorrelatedBatchNorm", "x", x)
-        own = self.running_mean
-        if lib is not namespace(own) or dtype != own.dtype:
-            raise TypeError(
-                f"DecorrelatedBatchNorm: x is {dtype} of {lib.__name__}, expected {own.dtype} of "
-                f"{namespace(own).__name__} like the layer: convert x, or move the layer with to()"
-            )
+        _, _, shape = kind = like("DecorrelatedBatchNorm", "x", x)
+        check_beside("DecorrelatedBatchNorm", x, kind, self.running_mean)
         if not 2 <= len(shape) <= 5 or shape[1] != self.num_features:
             raise ValueError(
                 f"DecorrelatedBatchNorm: x has shape {shape}, expected (N, {self.num_features}), "

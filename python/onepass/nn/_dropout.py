@@ -12,9 +12,10 @@ from onepass.nn._checks import check_gradient, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
 from onepass.nn._random import Stream
+from onepass.nn._signal import Passing
 
 
-class _Dropping(Module):
+class _Dropping(Passing, Module):
     """A layer that drops with probability ``p``: `_forward` and `_backward` are its functions."""
 
     _forward: ClassVar[Callable[..., Array]]

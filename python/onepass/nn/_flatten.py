@@ -8,9 +8,10 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass.nn._checks import check_gradient, like
 from onepass.nn._module import Module
+from onepass.nn._signal import Passing
 
 
-class Flatten(Module):
+class Flatten(Passing, Module):
     """Axes ``start_dim`` to ``end_dim`` as one; a view where the strides allow it.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, TypeVar
@@ -63,10 +62,10 @@ def fold_batch_norm(model: M) -> M:
     A norm is merged where it comes right after the layer in a `Sequential`, across `Sequential` in
     `Sequential` too, and after dropout, which does nothing in evaluation. All others stay: after an
     activation, a pool or a residual block, at the beginning of a block, without running statistics,
-    where a layer stands in two places or a method is overridden. So do those in modules of your
-    own, which may call their layers in any order: fold their sequences by themselves, as in
-    ``model.head = nn.fold_batch_norm(model.head)``. `WeightNorm` of a layer with a norm behind it
-    becomes the plain layer.
+    where a method is overridden. So do those in modules of your own, which may call their layers in
+    any order: fold their sequences by themselves, as in ``model.head =
+    nn.fold_batch_norm(model.head)``. `WeightNorm` of a layer with a norm behind it becomes the
+    plain layer.
 
     The layers that follow a merged norm are renumbered, as it is gone.
 
@@ -100,9 +99,8 @@ def fold_batch_norm(model: M) -> M:
     with using(model, "fold_batch_norm"):
         copy = deepcopy(model)
     copy.eval()
-    places = Counter(id(module) for module in copy.modules())
     for chain in list(_chains(copy)):
-        _fold(chain, places)
+        _fold(chain)
     for parameter in copy.parameters():
         parameter.grad = None
     return copy
@@ -123,15 +121,13 @@ def _chains(module: Module) -> Iterator[Module]:
         yield from _chains(part)
 
 
-def _fold(chain: Module, places: Counter[int]) -> None:
+def _fold(chain: Module) -> None:
     """Fold within one sequence of layers, those of sequences inside among them."""
     before: tuple[Any, Module] | None = None
     for owner, layer in list(_flat(chain)):
         if _is_plain(layer, NOTHING_IN_EVALUATION):
             continue
-        if places[id(layer)] > 1:
-            before = None
-        elif _is_plain(layer, (Linear, FoldedLinear, Conv2d, WeightNorm)):
+        if _is_plain(layer, (Linear, FoldedLinear, Conv2d, WeightNorm)):
             before = owner, layer
         elif before is not None and _is_plain(layer, NORMS):
             merged = _merged(before[1], layer)

@@ -7,10 +7,11 @@ from onepass import ops
 from onepass._array import Array
 from onepass.nn._facts import bypassable
 from onepass.nn._module import Module
+from onepass.nn._signal import Bending, Wanted, by_activation, by_maximum
 from onepass.ops._fused import ActivationSpec, resolve
 
 
-class GLU(Module):
+class GLU(Bending, Module):
     """``y = a·activation(b)``, a and b the halves of x along ``dim``.
 
     The function `onepass.ops.glu` as a module. Source: Dauphin et al. 2017, Shazeer 2020.
@@ -52,12 +53,15 @@ class GLU(Module):
             return None
         return ops.glu_backward(dy, x, axis=dim, activation=kernel)
 
+    def _wants(self) -> Wanted:
+        return by_activation(resolve("GLU", self.activation).name, "GLU", {})
+
     def extra_repr(self) -> str:
         gate = "" if self.activation == "sigmoid" else f", activation={self.activation!r}"
         return f"dim={self.dim}{gate}"
 
 
-class Maxout(Module):
+class Maxout(Bending, Module):
     """``y`` = the largest of each ``pieces`` neighbouring channels along ``dim``.
 
     The function `onepass.ops.maxout` as a module: the gradient goes to the first of the largest.
@@ -94,6 +98,9 @@ class Maxout(Module):
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         x, pieces, dim = self.recall()
         return ops.maxout_backward(dy, x, pieces, dim) if need_input_grad else None
+
+    def _wants(self) -> Wanted:
+        return by_maximum(self.pieces, "Maxout")
 
     def extra_repr(self) -> str:
         return f"pieces={self.pieces}, dim={self.dim}"

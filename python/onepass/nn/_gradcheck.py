@@ -16,6 +16,7 @@ from onepass._keywords import suggest_keywords
 from onepass.nn._batch_renorm import BatchRenorm
 from onepass.nn._module import Module
 from onepass.nn._random import kept_random
+from onepass.nn._rescaling import Rescaling
 
 Floats = NDArray[np.float64]
 
@@ -112,6 +113,8 @@ class _Check:
         for part in self.model.modules():
             if isinstance(part, BatchRenorm):
                 part.rmax, part.dmax = 1.0, 0.0
+            if isinstance(part, Rescaling):
+                part.dtype = "float64"
             for name in part.buffer_names:
                 value = getattr(part, name)
                 if value is not None and value.dtype.kind == "f":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass._array import Array
+from onepass._array import Array, convert
 from onepass._parameter import Parameter
 from onepass.nn import _initialisers as init
 from onepass.nn._affine import Affine
@@ -21,7 +21,8 @@ class Linear(Affine):
     """``y = x Wᵀ + b``.
 
     Backward: ``dx = dy W``, ``dW = dyᵀ x``, ``db = Σ dy`` over the rows. Weight and bias start
-    uniform in ±1/√in_features, as PyTorch's do.
+    uniform in ±1/√in_features, as PyTorch's do. A float16 or bfloat16 x is computed in float32, and
+    y is stored as x is.
 
     Args:
         in_features, out_features: sizes of the last axis of x (…, in) and y (…, out).
@@ -65,10 +66,13 @@ class Linear(Affine):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         lib, dtype, shape = self._check(x)
-        rows = x.reshape(-1, self.in_features)
-        product = lib.matmul(rows, self.weight.data.T, out=self._room(rows))
+        rows, weight = x.reshape(-1, self.in_features), self.weight.data
+        wide = rows if dtype == weight.dtype else convert(rows, weight.dtype.name)
+        product = lib.matmul(wide, weight.T, out=self._room(wide))
         options = epilogue.options()
         y, kept = self._add_bias(product, epilogue, options, -1)
+        if dtype != weight.dtype:
+            y = y.astype(dtype)
         y_shape = (*shape[:-1], self.out_features)
         self._remember((rows, kept, options, shape, (lib, dtype, y_shape)))
         return y.reshape(y_shape)
@@ -77,12 +81,17 @@ class Linear(Affine):
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         rows, product, options, shape, y = self.recall()
         check_gradient("Linear.backward", dy, y)
+        lib, dtype, _ = y
+        weight = self.weight.data
+        if dtype != weight.dtype:
+            dy, rows = (convert(array, weight.dtype.name) for array in (dy, rows))
         dz = self._bias_gradient(dy.reshape(-1, self.out_features), product, options, -1)
         if self.weight.requires_grad:
-            self.weight.accumulate(y[0].matmul(dz.T, rows, out=self.weight.room()))
+            self.weight.accumulate(lib.matmul(dz.T, rows, out=self.weight.room()))
         if not need_input_grad:
             return None
-        return y[0].matmul(dz, self.weight.data).reshape(shape)
+        dx = lib.matmul(dz, weight).reshape(shape)
+        return dx if dtype == weight.dtype else dx.astype(dtype)
 
     def _check(self, x: Array) -> Like:
         _, _, shape = kind = like("Linear", "x", x)

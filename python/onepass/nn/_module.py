@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, MappingView
 from dataclasses import is_dataclass
 from threading import get_ident
 from types import FunctionType, NoneType, SimpleNamespace
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from onepass.nn._facts import NOT_COUNTED, bypassable, edits, is_bypassable
 from onepass.nn._saved import Saves
 from onepass.nn._state_dict import LoadResult
 from onepass.nn._use import refuse_change, refuse_swapped, swaps
+
+if TYPE_CHECKING:
+    from onepass.nn._signal import Wanted
 
 M = TypeVar("M", bound="Module")
 DEPTH = 8  # containers in containers that are looked into
@@ -279,6 +282,9 @@ class Module(Saves, SuggestsKeywords):
     ) -> LoadResult:
         """Copy values in, from `state_dict` or from PyTorch's (tensors are read as they are).
 
+        Running averages that an optimizer keeps of the parameters (``ema_decay``), with which a
+        Trainer predicts, stay as they are; `Trainer.load_weights` begins them anew.
+
         Args:
             state_dict: names and arrays.
             strict: False copies what fits and reports the rest.
@@ -311,6 +317,10 @@ class Module(Saves, SuggestsKeywords):
         """
         _state_dict.move(self, device)
         return self
+
+    def _wants(self) -> Wanted | None:
+        """What it wants of the weights in front of it; None: what those behind it want."""
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from onepass import _numbers as numbers
 from onepass import ops
-from onepass._array import Array, convert, empty, zeros
+from onepass._array import Array
 from onepass.nn._checks import Like, check_gradient
 from onepass.nn._images import image, lies_channels_last, pair, to_dense, to_images
 from onepass.nn._module import Module
+from onepass.nn._signal import Passing
 
 Pair = int | tuple[int, int]
-_AXES = {False: (2, 3), True: (1, 2)}  # the channels last or not → rows and columns
 
 
 def _taken(owner: str, x: Array) -> tuple[Array, bool, Like]:
@@ -22,7 +21,7 @@ def _taken(owner: str, x: Array) -> tuple[Array, bool, Like]:
     return to_dense(x, last), last, kind
 
 
-class _Pool(Module):
+class _Pool(Passing, Module):
     """A pool over windows of one size: one kernel forward and one backward.
 
     Its attributes may change between calls; backward is that of the forward before it.
@@ -181,8 +180,9 @@ class AvgPool2d(_Pool):
         return f"{super().extra_repr()}, count_include_pad={self.count_include_pad}"
 
 
-class AdaptiveAvgPool2d(Module):
-    """The means of windows that divide (N, C, H, W) into ``output_size`` rows and columns.
+class AdaptiveAvgPool2d(Passing, Module):
+    """The means of windows that divide (N, C, H, W) into ``output_size`` rows and columns;
+    `ops.adaptive_avg_pool2d`.
 
     Window i of n covers the elements from ⌊i·H/n⌋ to ⌈(i+1)·H/n⌉: equal windows where n divides H,
     overlapping ones elsewhere, as in PyTorch. An output_size of 1 is global average pooling.
@@ -218,65 +218,20 @@ class AdaptiveAvgPool2d(Module):
         array, last, (lib, dtype, shape) = _taken("AdaptiveAvgPool2d", x)
         if 0 in shape[2:]:
             raise ValueError(f"AdaptiveAvgPool2d: x has shape {shape}, expected rows and columns")
-        down, across = (
+        size = tuple(
             n if n is not None else h for n, h in zip(self.output_size, shape[2:], strict=True)
         )
-        size = (down, across)
-        window = None  # where all windows have one size
-        if all(h % n == 0 for n, h in zip(size, shape[2:], strict=True)):
-            window = tuple(h // n for n, h in zip(size, shape[2:], strict=True))
-            made = ops.avg_pool2d(array, window, channels_last=last)
-        else:
-            made = _in_float32(array, lambda a: _means(a, _AXES[last], size))
-        y = to_images(made, last)
-        self._remember((window, last, shape, (lib, dtype, tuple(y.shape))))
+        y = to_images(ops.adaptive_avg_pool2d(array, size, channels_last=last), last)
+        self._remember((last, shape[2:], (lib, dtype, tuple(y.shape))))
         return y
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        window, last, shape, y = self.recall()
+        last, size, y = self.recall()
         if not need_input_grad:
             return None
         check_gradient("AdaptiveAvgPool2d.backward", dy, y)
-        given, size = to_dense(dy, last), shape[2:]
-        if window is None:
-            dx = _in_float32(given, lambda a: _shares(a, _AXES[last], size))
-        else:
-            dx = ops.avg_pool2d_backward(given, size, window, channels_last=last)
+        dx = ops.adaptive_avg_pool2d_backward(to_dense(dy, last), size, channels_last=last)
         return to_images(dx, last)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
-
-
-def _spans(count: int, extent: int) -> Iterator[tuple[int, slice]]:
-    """The elements under each of ``count`` windows along an axis; they may overlap by one."""
-    for i in range(count):
-        yield i, slice(i * extent // count, -(-(i + 1) * extent // count))
-
-
-def _means(x: Array, axes: tuple[int, int], counts: tuple[int, int]) -> Array:
-    """The means of windows along both axes, in float32 or float64."""
-    for axis, count in zip(axes, counts, strict=True):
-        before: tuple[slice, ...] = (slice(None),) * axis
-        y = empty((*x.shape[:axis], count, *x.shape[axis + 1 :]), x.dtype, x)
-        for i, span in _spans(count, x.shape[axis]):
-            part = x[(*before, span)]
-            y[(*before, i)] = part.sum(axis=axis) / part.shape[axis]
-        x = y
-    return x
-
-
-def _shares(dy: Array, axes: tuple[int, int], extents: tuple[int, int]) -> Array:
-    """The gradient of `_means`: each element's share of the windows over it."""
-    for axis, extent in zip(axes, extents, strict=True):
-        before: tuple[slice, ...] = (slice(None),) * axis
-        dx = zeros((*dy.shape[:axis], extent, *dy.shape[axis + 1 :]), dy.dtype, dy)
-        for i, span in _spans(dy.shape[axis], extent):
-            dx[(*before, span)] += dy[(*before, slice(i, i + 1))] / (span.stop - span.start)
-        dy = dx
-    return dy
-
-
-def _in_float32(x: Array, made: Callable[[Array], Array]) -> Array:
-    """``made(x)``, computed in float32 where x has 16 bits, and stored as x is."""
-    return made(x) if x.dtype.itemsize > 2 else made(convert(x, "float32")).astype(x.dtype)

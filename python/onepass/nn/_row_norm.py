@@ -17,6 +17,7 @@ from onepass.nn._checks import check_dtype, like
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
+from onepass.nn._signal import Norm
 
 __all__ = [
     "GroupNorm",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-class RowNorm(Fusable):
+class RowNorm(Norm, Fusable):
     """Common to these norms. ``weight`` and ``bias`` are a `Parameter` or None."""
 
     weight: Parameter | None

@@ -9,6 +9,7 @@ from onepass import ops
 from onepass._array import Array
 from onepass.nn._facts import bypassable
 from onepass.nn._module import Module
+from onepass.nn._signal import Wanted
 
 
 class _OverAxis(Module):
@@ -30,6 +31,9 @@ class _OverAxis(Module):
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         y, dim = self.recall()
         return self._gradient(dy, y, dim) if need_input_grad else None
+
+    def _wants(self) -> Wanted:
+        return Wanted(type(self).__name__)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

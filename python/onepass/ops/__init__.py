@@ -40,8 +40,17 @@ from onepass.ops._row_norm import *  # noqa: F403
 from onepass.ops._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step_info import StepInfo
-from onepass.ops._update import *  # noqa: F403
+
+# Not from _update: type checkers see no name through the list that it computes.
+from onepass.ops._update_adagrad import *  # noqa: F403
+from onepass.ops._update_adam import *  # noqa: F403
+from onepass.ops._update_lamb_lars import *  # noqa: F403
+from onepass.ops._update_lion_rprop import *  # noqa: F403
+from onepass.ops._update_schedule_free import *  # noqa: F403
+from onepass.ops._update_sgd import *  # noqa: F403
 from onepass.ops._windows import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     col2im,
@@ -57,6 +66,8 @@ __all__ = [
     "SavedBatchNorm",
     "SavedBatchRenorm",
     "StepInfo",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "alpha_dropout",
     "alpha_dropout_backward",
     "avg_pool2d",

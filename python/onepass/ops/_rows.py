@@ -47,7 +47,7 @@ def rows_of(op: str, index: int, param: Array, grad: Gradient) -> Rows:
         )
     indices = lib.asarray(indices)
     _check(op, label, tuple(param.shape), indices, values)
-    return Rows(*_summed(lib, indices, values))
+    return Rows(*_summed(lib, indices.astype(np.intp, copy=False), values))
 
 
 def _of_tensor(op: str, label: str, torch: Any, param: Array, grad: Gradient) -> Rows:
@@ -120,8 +120,14 @@ def _summed(lib: Any, indices: Array, values: Array) -> tuple[Array, Array]:
     if bool(first.all()):
         return indices, values
     wide = values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
-    sums = lib.add.reduceat(wide[order], lib.flatnonzero(first), axis=0)
-    return sorted_indices[first], sums.astype(values.dtype, copy=False)
+    starts = lib.flatnonzero(first)
+    sums = lib.take(wide, order[starts], axis=0)
+    # Only where there is more than one, since reduceat takes 10 times as long as a copy.
+    several = ~first
+    several[:-1] |= ~first[1:]
+    repeated = lib.take(wide, order[several], axis=0)
+    sums[several[starts]] = lib.add.reduceat(repeated, lib.flatnonzero(first[several]), axis=0)
+    return sorted_indices[starts], sums.astype(values.dtype, copy=False)
 
 
 def all_rows_of(
@@ -198,7 +204,7 @@ def _get(array: Array, index: Any) -> Array:
     lib = library(array)
     if is_torch(lib):
         return array.detach()[index]
-    return array[index]
+    return lib.take(array, index, axis=0)  # in half the time of array[index]
 
 
 def _put(array: Array, index: Any, rows: Array) -> None:

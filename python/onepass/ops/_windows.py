@@ -347,6 +347,78 @@ def avg_pool2d_backward(
     )
 
 
+def adaptive_avg_pool2d(
+    x: Array,
+    output_size: Sizes,
+    *,
+    channels_last: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """y = Σ x / n over each of output_size windows, which divide the image; n elements each.
+
+    Window i of k covers the elements ⌊i·H/k⌋ to ⌈(i+1)·H/k⌉ - 1 of an axis of H: those of
+    :func:`avg_pool2d` with a kernel and stride of H/k where k divides H; else of unequal sizes, and
+    neighbours may share an element. k may exceed H.
+
+    Args:
+        x: array (N, C, H, W) or (C, H, W), or with the channels last; float32, float64, float16 or
+            bfloat16. Arrays that are not C-contiguous are copied first.
+        output_size: windows down and across; an integer, or a pair.
+        channels_last: the channels are the last axis of ``x``.
+        out: array to write y to, of the dtype of ``x``.
+
+    Returns:
+        y: (N, C, windows down, windows across), or (N, windows down, windows across, C) with the
+        channels last; of the dtype of ``x``.
+
+    Raises:
+        TypeError, ValueError: wrong dtype, shape, overlap or size, or an image without elements;
+            nothing is written.
+
+    Source: He et al., Spatial Pyramid Pooling in Deep Convolutional Networks, 2014; the windows are
+    PyTorch's.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.adaptive_avg_pool2d(np.float32([[[1, 5, 3]]]), (1, 2)).tolist()
+        [[[3.0, 4.0]]]
+    """
+    return _C.adaptive_avg_pool2d(x, out, both_axes(output_size), channels_last)
+
+
+def adaptive_avg_pool2d_backward(
+    dy: Array,
+    size: Sizes,
+    *,
+    channels_last: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """dx = Σ dy / n over the windows that cover the element, each of n elements.
+
+    Args:
+        dy: gradient of y. Arrays that are not C-contiguous are copied first.
+        size: (H, W) of the image.
+        channels_last: as in the forward.
+        out: array like the image for dx.
+
+    Returns:
+        dx, like the image.
+
+    Raises:
+        TypeError, ValueError: wrong dtype, shape, overlap or size; nothing is written.
+
+    Source: the derivative of :func:`adaptive_avg_pool2d`.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.adaptive_avg_pool2d_backward(np.float32([[[8, 4]]]), (1, 3)).tolist()
+        [[[4.0, 6.0, 2.0]]]
+    """
+    return _C.adaptive_avg_pool2d_backward(dy, out, both_axes(size), channels_last)
+
+
 def depthwise_conv2d(
     x: Array,
     weight: Array,

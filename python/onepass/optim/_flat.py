@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from onepass._array import Array, copy_into, empty, is_torch, library, parameter_dtype
 
 Vector = Any
+_RUN = 1 << 15  # elements
 
 
 class Flat:
@@ -75,7 +78,7 @@ class Flat:
 
     def largest(self, x: Vector) -> float:
         """max |x|, 0 for an empty vector."""
-        return float(abs(x).max()) if self.size else 0.0
+        return max(float(x.max()), -float(x.min())) if self.size else 0.0
 
     def total(self, x: Vector) -> float:
         """Σ|x|."""
@@ -85,5 +88,9 @@ class Flat:
         """x += factor·y."""
         if is_torch(self._lib):
             x.add_(y, alpha=factor)
+        elif self._lib is np:  # the product of a run stays in the cache
+            for run in range(0, self.size, _RUN):
+                part = x[run : run + _RUN]
+                part += np.multiply(y[run : run + _RUN], factor, dtype=x.dtype)
         else:
             x += self._lib.multiply(y, factor, dtype=x.dtype)

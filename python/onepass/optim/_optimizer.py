@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol
 
 from onepass import _C
 from onepass._array import Array, copy_into, negative, parameter_dtype
@@ -41,7 +41,14 @@ from onepass.optim.lr_scheduler import _zeros as zeros
 _stepping = turns.stepping
 _NO_OPTIONS = {"self", "params", "compat", "diagnostics", "options", "__class__"}
 
-Parameters = Iterable[Any]
+
+class Model(Protocol):
+    """A module of onepass or PyTorch."""
+
+    def parameters(self) -> Iterable[Any]: ...
+
+
+Parameters = Iterable[Any] | Model
 
 SHARED_ARGS = {
     "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
@@ -129,7 +136,7 @@ class Optimizer(Planned):
             compat = {"compat": _describe.compat(kernel)}
             shares({**described, **SHARED_ARGS, **compat, **riders})(cls)
 
-    def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
+    def __init__(self, params: Parameters, given: Mapping[str, Any]) -> None:
         formula = self._rule.formula(self._name, given["compat"])
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
         options = given.get("options", {})

@@ -14,7 +14,7 @@ from onepass.ops._rule import UPDATES, Launch, Rule, uniform
 from onepass.ops._step import plain_sgd, take_step
 from onepass.ops._step_info import StepInfo
 from onepass.optim._groups import group_numbers
-from onepass.optim._optimizer import Optimizer
+from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._riders import OF_UPDATES
 
 MODE = "train_mode"  # in every group, as in the authors' package, so that a state_dict says it
@@ -35,7 +35,7 @@ class ScheduleFree(Optimizer):
 
     _betas: list[float] | None = None  # of each group: those that y was made with
 
-    def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
+    def __init__(self, params: Parameters, given: Mapping[str, Any]) -> None:
         super().__init__(params, {**given, MODE: True})
 
     def _take(self, *given: Any) -> StepInfo:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from onepass._array import is_floating
 from onepass._suggest import suggestion
 from onepass.data import DataLoader
 from onepass.nn import _use
@@ -39,17 +40,32 @@ def before_training(run: Run, loader: Loader, validation: Loader | None) -> None
     """Refuse unknown monitors, validation data of another shape, and batches that are too small."""
     of_model("fit", run.model, run.optimizer)
     if validation is not None and validation.X is not None and loader.X is not None:
-        given, expected = tuple(validation.X.shape[1:]), tuple(loader.X.shape[1:])
-        if given != expected and isinstance(loader, DataLoader):  # a transform may change it
-            expected = tuple(loader.first(1).shape[1:])
-        if given != expected:
-            raise ValueError(
-                f"fit: 'validation_data' has samples of shape {given}, expected {expected} as in "
-                "training"
-            )
+        _validates_the_same(loader, validation.X)
     of_monitors(run, run.callbacks, validates=validation is not None)
     _closure.check(run, len(loader))
     _batches_are_large_enough(run, loader)
+
+
+def _validates_the_same(loader: Loader, X: Any) -> None:
+    """Refuse samples of validation that are not like those of training, after its transform."""
+    trains, alone = loader.X, ""
+    given, expected = tuple(X.shape[1:]), tuple(trains.shape[1:])
+    alike = given == expected and is_floating(X) and is_floating(trains)
+    if not alike and isinstance(loader, DataLoader) and loader.transform is not None:
+        trains = loader.first(1)
+        expected = tuple(trains.shape[1:])
+        alone = " after the transform, which is for training alone"
+    if given != expected:
+        raise ValueError(
+            f"fit: 'validation_data' has samples of shape {given}, expected {expected} as in "
+            f"training{alone}"
+        )
+    if is_floating(trains) != is_floating(X):
+        cure = "; nn.Rescaling as the model's first layer scales in both" * (X.dtype.kind in "iu")
+        raise TypeError(
+            f"fit: 'validation_data' has samples of {X.dtype}, expected {trains.dtype} as in "
+            f"training{alone}{cure}"
+        )
 
 
 def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:

@@ -48,7 +48,7 @@ class Evaluator:
     device: str | None
     # Renewed with the device and the model:
     _move: Callable[[Any], Any] = field(init=False, repr=False)
-    _dtype: np.dtype[Any] = field(init=False, repr=False)
+    _dtype: np.dtype[Any] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Of a ``Run``, the settings do this whenever they change."""
@@ -61,7 +61,7 @@ class Evaluator:
 
     def follow_model(self) -> None:
         """Convert arrays to the dtype of ``model`` from now on."""
-        self._dtype = next(iter(self.model.parameters())).dtype
+        self._dtype = _dtype_of(self.model)
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
         """``loss`` and the metrics over ``(X, y)``."""
@@ -108,9 +108,17 @@ class Evaluator:
 
     def moved(self, array: Any) -> Any:
         """Samples or targets on the device; floating-point ones in the dtype of the model."""
-        if array.dtype != self._dtype and is_floating(array):
-            array = convert(array, self._dtype.name)
+        dtype = self._dtype
+        if dtype is not None and array.dtype != dtype and is_floating(array):
+            array = convert(array, dtype.name)
         return self._move(array)
+
+
+def _dtype_of(model: Any) -> Any:
+    """That of the parameters, else of running statistics, else None: it takes any."""
+    for parameter in model.parameters():
+        return parameter.dtype
+    return next((a.dtype for a in model.state_dict().values() if is_floating(a)), None)
 
 
 def _unmoved(array: Any) -> Any:

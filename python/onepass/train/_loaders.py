@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from onepass import _numbers as numbers
 from onepass.data import DataLoader, split_indices
-from onepass.data._rows import Rows, is_data_set, part_of, rows_or_array
+from onepass.data._rows import Column, Rows, is_data_set, part_of, rows_or_array, samples_or_array
 from onepass.data._split import held_out
 from onepass.train._batches import Batches, is_batches
 from onepass.train._weights import ClassWeight, of_samples
@@ -65,7 +65,7 @@ def to_train(
         return _ready("fit", loader), _validation(validation_data)
     if y is None:
         raise ValueError("fit: 'y' is None, expected an array of targets, or a DataLoader as X")
-    X, y = rows_or_array("fit", "X", X), rows_or_array("fit", "y", y)
+    X, y = samples_or_array("fit", X), rows_or_array("fit", "y", y)
     if isinstance(y, Rows) and (validation_split or class_weight is not None):
         y = y[:]
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
@@ -111,7 +111,7 @@ def to_read(call: str, X: Any, y: Any, batch_size: int) -> Loader:
         raise TypeError(
             f"{call}: 'y' is None, expected an array with a target for each sample of X"
         )
-    X = rows_or_array(call, "X", X)
+    X = samples_or_array(call, X)
     y = None if y is None else rows_or_array(call, "y", y)
     shape = tuple(X.shape)
     if shape and shape[0] == 0:
@@ -127,6 +127,8 @@ def _ready(call: str, loader: Any, *, trains: bool = True) -> Loader:
     if not isinstance(loader, DataLoader):
         return Batches(call, loader)
     if loader.y is None:
+        if isinstance(loader.X, Column):
+            raise ValueError(f"{call}: 'X' has samples of x alone, expected pairs (x, y), or 'y'")
         raise ValueError(f"{call}: 'X' is a DataLoader without y, expected DataLoader(X, y, …)")
     return loader if trains else loader.untransformed()
 

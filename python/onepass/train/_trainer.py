@@ -216,10 +216,10 @@ class Trainer:
 
         Args:
             X: samples along axis 0, floating point; a memory-mapped array is read batch by batch.
-                Or, without ``y``, a data set: pairs (x, y) by ``X[i]`` and ``len(X)``, without
-                ``iter()``. Or batches: a DataLoader, one of PyTorch, or any object whose ``iter()``
-                gives the pairs (x, y) of an epoch. A resume inside an epoch then skips as many
-                batches as were done.
+                Or a data set, by ``X[i]`` and ``len(X)``, without ``iter()``: pairs (x, y), then
+                without ``y``, or x alone. Or batches: a DataLoader, one of PyTorch, or any object
+                whose ``iter()`` gives the pairs (x, y) of an epoch. A resume inside an epoch then
+                skips as many batches as were done.
             y: targets: classes (integers), or numbers.
             max_epochs: the total.
             batch_size, shuffle: as in DataLoader, with the ``seed`` of the trainer and its

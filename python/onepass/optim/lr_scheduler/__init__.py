@@ -1,7 +1,8 @@
 """Learning-rate schedules: each a pure function of the number of steps taken.
 
 A schedule keeps the base rates and one counter, so its rate after a resume is exactly the rate of
-an uninterrupted run. Names, arguments and values are PyTorch's for the schedules that PyTorch has;
+an uninterrupted run; a schedule made longer than the one whose state it loads goes on with its own
+rates at that count. Names, arguments and values are PyTorch's for the schedules that PyTorch has;
 ``lr`` in the formulas is the base rate and ``t`` the counter, 0 until the first ``step()``. Only
 ``ReduceLROnPlateau`` depends on a metric and keeps more.
 

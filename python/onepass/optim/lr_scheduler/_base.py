@@ -80,6 +80,7 @@ class LRScheduler(SuggestsKeywords):
         self._since = 0  # the step of the first of these zeros
         self._is_part = False  # of another schedule, which takes its steps
         self._lrs: list[float] = []  # as set last, without the factors that are 0
+        self._replaced: dict[int, float] = {}  # group → the rate of a loaded state, of its schedule
         self._found = self._find(groups)
         ended = [zeros.held(g) is not None and self._ended(n) for n, g in enumerate(groups)]
         first = [
@@ -154,11 +155,16 @@ class LRScheduler(SuggestsKeywords):
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _load(self, state_dict: dict[str, Any]) -> None:
+        before = self.state_dict()
         self._restore(state_dict)
-        if "lrs" in state_dict:
-            self._resume(state_dict)
-        else:  # a state of an earlier version
-            self._apply(self.last_epoch)
+        try:
+            if "lrs" in state_dict:
+                self._resume(state_dict)
+            else:  # a state of an earlier version
+                self._apply(self.last_epoch)
+        except BaseException:  # the schedule has no rate at this count
+            self._restore(before)
+            raise
 
     # ---- for subclasses
 
@@ -211,7 +217,12 @@ class LRScheduler(SuggestsKeywords):
                 f"{len(self.base_lrs)} that it had before; make a new schedule"
             )
         known = len(self._lrs)
-        changed = {g: lr for g, lr in enumerate(now) if g >= known or lr != self._lrs[g]}
+        changed = {
+            g: lr
+            for g, lr in enumerate(now)
+            # The optimizer's state, loaded after that of the schedule, brings the rate before.
+            if g >= known or lr not in (self._lrs[g], self._replaced.get(g))
+        }
         bases = {
             g: lr if self._held_at_zero(g) else self._base(lr, self.last_epoch, g)
             for g, lr in changed.items()
@@ -274,32 +285,35 @@ class LRScheduler(SuggestsKeywords):
         self._lrs = [
             rate if k is None else w for w, k, rate in zip(without, kept, set_now, strict=True)
         ]
+        self._replaced = {}
         self._since = self._since if any(self._zeros) else t
         self.last_epoch, self._zeros = t, own
 
     def _resume(self, state: Mapping[str, Any]) -> None:
-        """Set the rates that the optimizer had, which may not be those of the schedule.
-
-        Where the schedule of the state had come to 0 and this one, a longer one, has not: its own.
-        """
-        groups = self.optimizer.param_groups
-        self._extras(self.last_epoch)
-        rates = self.rates(self.last_epoch)
-        now = self._at_zero(self.last_epoch, rates)
+        """Set this schedule's rates where those of the state are its schedule's own, which may have
+        been a shorter one; rates that were set elsewhere since stay as they were."""
+        groups, t = self.optimizer.param_groups, self.last_epoch
+        rates = self._checked(t)
+        self._extras(t)
+        now = self._at_zero(t, rates)
         lrs = list(state["lrs"])
         kept = list(state.get("without_zeros", [None] * len(groups)))
-        left = {
-            number
-            for number, (was, own) in enumerate(zip(state.get("zeros", now), now, strict=False))
-            if was > own and kept[number] is not None and not self._holders(number)
-        }
-        for number in left:
-            lrs[number], kept[number] = rates[number], None
-        self._zeros = now
-        self._set(lrs, kept)
-        self._lrs = [float(lr) for lr in state.get("last_lrs", self._present(groups))]
-        for number in left:
-            self._lrs[number] = rates[number]
+        last = [float(lr) for lr in state.get("last_lrs", ())]
+        then = state.get("zeros", now)
+        taken = {}
+        for number, (was, own, lr) in enumerate(zip(then, now, last, strict=False)):
+            at_zero = kept[number] is not None
+            if self._holders(number) or (was and own) or at_zero != bool(was):
+                continue
+            if was or lrs[number] == lr:
+                lrs[number] = rates[number]
+                kept[number] = self._base_at(t, number) if own else None
+                taken[number] = lr
+        set_now = self._set(lrs, kept)
+        for number in taken:
+            without = kept[number]
+            last[number] = set_now[number] if without is None else without
+        self._zeros, self._lrs, self._replaced = now, last or self._present(groups), taken
 
     def _at_zero(self, t: int, rates: Sequence[float]) -> list[int]:
         """1 for each group whose rate is 0 though its base rate is not, else 0."""

@@ -1,0 +1,323 @@
+"""The documentation site: it builds without a warning, offline, and every name has its place.
+
+docs/generate writes its pages; test_pages.py runs the code of those that people wrote.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
+
+import onepass
+import pytest
+from onepass.ops._compat import COMPAT
+from test_codebase import public_packages
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+from generate import figures, labs, messages, names, performance, prose  # noqa: E402
+
+
+class Page(HTMLParser):
+    """What a page links to, what it loads, and the places that links can lead to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.images: list[str | None] = []
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+        article = re.search(r"<article.*?</article>", self.text, re.S)
+        self.own_links = re.findall(r'<a [^>]*href="([^"]+)"', article[0] if article else "")
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        of = dict(attributes)
+        self.ids |= {of[key] for key in ("id", "name") if of.get(key)}
+        if tag == "a" and of.get("href"):
+            self.links.append(of["href"])
+        elif tag == "link" and of.get("rel") not in ("canonical",) and of.get("href"):
+            self.loaded.append(of["href"])
+        elif of.get("src"):
+            self.loaded.append(of["src"])
+        if tag == "img":
+            self.images.append(of.get("alt"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    for module in ("sphinx", "myst_parser", "furo", "matplotlib"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install '.[test]'")
+    target = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, str(ROOT / "docs" / "generate"), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def built(site) -> dict[str, Page]:
+    return {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html")}
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    command = [sys.executable, str(ROOT / "docs" / "generate"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout
+    assert f"{tmp_path} has other files, expected a new folder" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_every_public_name_has_its_page(built) -> None:
+    known = {name.full: name for name in names.names()}
+    packages = [onepass.ops, *public_packages()]
+    for package in packages:
+        if package.__name__.startswith(("onepass.torch", "onepass.lab")) or package is onepass:
+            continue
+        for public in package.__all__:
+            if f"{package.__name__}.{public}" in {p.__name__ for p in packages}:
+                continue
+            name = known.get(f"{package.__name__}.{public}")
+            assert name is not None, (
+                f"docs/generate/names.py has no page for {package.__name__}.{public}: add the "
+                "package to PACKAGES"
+            )
+            assert name.label in built[f"{name.page}.html"].ids, f"{name.full} has no heading"
+            assert f'href="{name.page}.html#{name.label}"' in built["names.html"].text
+
+
+def test_every_link_leads_somewhere(built, site) -> None:
+    broken = []
+    for path, page in built.items():
+        for link in page.links + page.loaded:
+            parts = urlsplit(link)
+            if parts.scheme:
+                continue
+            target = path if not parts.path else (site / path).parent.joinpath(unquote(parts.path))
+            if parts.path:
+                if not target.exists():
+                    broken.append((path, link))
+                    continue
+                target = target.resolve().relative_to(site.resolve()).as_posix()
+            if parts.fragment and target in built and parts.fragment not in built[target].ids:
+                broken.append((path, link))
+    assert not broken, broken[:20]
+
+
+def test_no_page_loads_anything_from_elsewhere(built, site) -> None:
+    for path, page in built.items():
+        remote = [link for link in page.loaded if urlsplit(link).scheme or link.startswith("//")]
+        assert not remote, f"{path} loads {remote}"
+        assert all(page.images), f"{path} has an image without words for it"
+    for path in site.rglob("*.css"):
+        found = re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//[^)\"']*", path.read_text())
+        assert not found, f"{path.name} loads {found}"
+
+
+def test_no_page_shows_its_markup(built) -> None:
+    """A role, directive or link that was not understood stands in the text as it was written."""
+    for path, page in built.items():
+        text = re.sub(r"<(pre|script|style|code)\b.*?</\1>", "", page.text, flags=re.S)
+        text = re.sub(r"<[^>]+>", "", text)
+        found = re.findall(r":(?:func|class|meth|mod|any):|\{\w+\}`|```|:::|\]\(|&lt;!--", text)
+        assert not found, f"{path}: {found}"
+
+
+def links_of(built: dict[str, Page], path: str) -> Iterator[str]:
+    """Where the text of a page leads to, without its navigation."""
+    for link in built[path].own_links:
+        parts = urlsplit(link)
+        if not parts.scheme and parts.path:
+            target = (Path("/") / path).parent.joinpath(unquote(parts.path))
+            yield str(Path(*target.parts[1:])) if ".." not in target.parts else _up(target)
+
+
+def _up(path: Path) -> str:
+    kept: list[str] = []
+    for part in path.parts[1:]:
+        kept = kept[:-1] if part == ".." else [*kept, part]
+    return "/".join(kept)
+
+
+def test_the_chapters_of_a_course_are_one_click_away_and_their_subjects_two(built) -> None:
+    text = built["index.html"].text.partition("<article")[2].partition("</article>")[0]
+    first = dict(re.findall(r'href="(topics/[\w-]+\.html)"><span[^>]*>(.*?)</span>', text))
+    assert set(labs.CHAPTERS.values()) == set(first.values())
+    second = {link for path in set(links_of(built, "index.html")) & set(built)
+              for link in links_of(built, path)}  # fmt: skip
+    for page in names.pages():
+        assert f"{page}.html" in second, f"{page} is more than two clicks away"
+    for lab in labs.labs():
+        assert lab.chapter in labs.CHAPTERS, f"docs/generate/labs.py: CHAPTERS lacks {lab.chapter}"
+
+
+# What a reader of each chapter has in mind, and the page with it.
+IN_MIND = {
+    "topics/optimisation": ["optimizers/sgd", "optimizers/adam", "optimizers/lbfgs"],
+    "topics/step-sizes": ["schedules/onecyclelr", "schedules/steplr", "training/lrfinder"],
+    "topics/initialisation": ["initialisation/all"],
+    "topics/normalisation": ["norms/batchnorm", "norms/layernorm", "norms/weightnorm"],
+    "topics/regularisation": ["regularizers/l2", "losses/crossentropy", "topics/dropout"],
+    "topics/dropout": ["dropout/dropout", "dropout/alphadropout"],
+    "topics/generalisation": ["training/earlystopping", "training/ensemble"],
+    "topics/landscape": ["optimizers/newton", "layers/gradcheck"],
+    "topics/data": ["data/readtable", "data/whiten", "augmentation/index"],
+}  # fmt: skip
+
+
+def test_each_chapter_leads_to_what_its_reader_has_in_mind(built) -> None:
+    for chapter, wanted in IN_MIND.items():
+        led = set(links_of(built, f"{chapter}.html"))
+        for page in wanted:
+            assert f"{page}.html" in led, f"docs/{chapter}.md has no link to {page}"
+
+
+OF_STATES = {f"optim.{name}" for name in onepass.optim.__all__ if name[0].isupper()}
+OF_STATES -= {"optim.Optimizer", "optim.StepInfo"}
+
+
+def test_pages_of_formulas_have_what_a_reader_looks_for(built) -> None:
+    for page, entries in names.pages().items():
+        text = built[f"{page}.html"].text
+        kind = page.partition("/")[0]
+        if kind in ("activations", "norms", "losses", "dropout") and any(
+            name.full.startswith("onepass.ops.") and name.short[4].islower() for name in entries
+        ):
+            assert "Bytes read and written" in text, page
+        if (
+            kind in ("optimizers", "activations", "norms", "losses")
+            and page != "optimizers/stepinfo"
+        ):
+            assert 'class="lead' in text, page
+        if entries[0].short in OF_STATES:
+            assert "Memory that it keeps" in text, page
+
+
+def test_every_activation_and_schedule_is_drawn(built, site) -> None:
+    for page, entries in names.pages().items():
+        last = entries[0].short.rpartition(".")[2]
+        if page.startswith("schedules/") and last not in figures.NO_RATES:
+            assert last in figures.SCHEDULES, f"docs/generate/figures.py: SCHEDULES lacks {last}"
+            assert f"{last}.svg" in built[f"{page}.html"].text
+    for name in figures._elementwise():
+        page = next(n.page for n in names.names() if n.full == f"onepass.ops.{name}")
+        assert f"{name}.svg" in built[f"{page}.html"].text
+    assert len(list((site / "_images").glob("*.svg"))) > len(figures.SCHEDULES)
+
+
+def test_other_libraries_have_every_row_of_the_packages_own_data(built) -> None:
+    of_library = {"chainer": "chainer-thinc", "thinc": "chainer-thinc"}
+    for kernel, known in COMPAT.items():
+        for library in set(known) - {"torch"}:
+            page = built[f"coming/{of_library.get(library, library)}.html"]
+            assert re.search(rf"optimizers/{kernel}\.html#onepass-optim-{kernel}", page.text), (
+                f"the page on {library} lacks {kernel}"
+            )
+
+
+def test_rows_that_we_lose_stand_first(built) -> None:
+    text = built["speed.html"].text
+    first = text.partition('id="where-a-rival-is-faster"')[2].partition('id="all-rows"')[0]
+    listed = re.findall(r"<tr>(.*?)</tr>", first)[1:]
+    lost = [row for file in performance.files() for row in file.rows if row.ratio < 1]
+    assert len(listed) == len(lost) > 0
+    ratios = [float(re.findall(r">([\d.]+)</td>", row)[0]) for row in listed]
+    assert ratios == sorted(ratios)
+    whole = text.partition('id="all-rows"')[2]
+    assert whole.count("<tr>") == sum(1 + len(file.rows) for file in performance.files())
+
+
+def test_every_message_has_an_anchor(built) -> None:
+    page = built["troubleshooting.html"]
+    assert len(messages.messages()) > 500
+    for message in messages.messages():
+        assert message.anchor in page.ids
+    sources = {message.source.rpartition(":")[0] for message in messages.messages()}
+    assert {"python/onepass/_numbers.py", "csrc/bind/array.cpp"} <= sources
+
+
+def test_a_message_is_found_in_whatever_way_it_is_built(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(messages, "ROOT", tmp_path)
+    source = tmp_path / "python" / "onepass" / "optim" / "_a.py"
+    source.parent.mkdir(parents=True)
+    (tmp_path / "csrc" / "bind").mkdir(parents=True)
+    source.write_text(
+        "def f(a, lr):\n"
+        '    cure = f"pass {a} instead"\n'
+        "    def inner():\n"
+        '        raise TypeError(f"{a.op}: " + "one of these " f"{cure}")\n'
+        '    warnings.warn(f"rate {lr} is large, look", stacklevel=2)\n'
+        '    raise ValueError("short")\n'
+    )
+    (tmp_path / "csrc" / "bind" / "a.cpp").write_text(
+        '  value_error(op, a.label() + " has (shape) " + text(a) + ", expected \\"x\\"");\n'
+    )
+    messages.messages.cache_clear()
+    try:
+        found = {message.text: message.error for message in messages.messages()}
+    finally:
+        messages.messages.cache_clear()
+    assert found == {
+        "{op}: one of these pass {a} instead": "TypeError",
+        "rate {lr} is large, look": "warning",
+        '{op}: … has (shape) …, expected "x"': "ValueError",
+    }
+
+
+def test_what_troubleshooting_explains_is_a_message_of_the_sources(built) -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    explained = [said for said in prose.cures(text) if re.search(r"\w: | expected ", said[0])]
+    assert len(explained) >= 6
+    first: dict[messages.Message | None, str] = {}
+    for said, anchor in explained:
+        message = messages.message_of(said)
+        assert message is not None, said
+        page = built["troubleshooting.html"]
+        assert anchor in page.ids
+        anchor = first.setdefault(message, anchor)
+        assert f'href="#{anchor}">what to do' in page.text.partition(f'id="{message.anchor}"')[2]
+
+
+LAB = SimpleNamespace(
+    name="ravine", chapter="optimisation", title="Momentum in a ravine", seconds=0.05,
+    claim="Momentum is *faster*\nthere.\n\nBy far.", sources=("A lecture",),
+)  # fmt: skip
+
+
+def test_the_gallery_lists_every_lab(monkeypatch, built) -> None:
+    for lab in labs.labs():
+        assert f'id="{lab.name}"' in built["lab.html"].text
+    monkeypatch.setattr(labs, "labs", lambda: [LAB])
+    page = labs.page()
+    assert "### ravine\n\n**Momentum in a ravine**\n\nMomentum is \\*faster\\* there." in page
+    assert "`onepass lab ravine`, about 0.05 s. A lecture" in page
+    assert "(../lab.md#ravine): Momentum in a ravine" in labs.of_chapter("optimisation")
+    assert labs.of_chapter("data") == ""
+    monkeypatch.setattr(labs, "labs", list)
+    assert "no lab" in labs.page()
+
+
+def test_project_files_say_what_adopters_look_for() -> None:
+    for template in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        if template.name != "config.yml":
+            assert "onepass info --json" in template.read_text(encoding="utf-8"), template.name
+    flows = {p.name: p.read_text(encoding="utf-8") for p in ROOT.glob(".github/workflows/*.yml")}
+    assert ".ci/run" in flows["test.yml"]
+    assert "pip wheel" in flows["wheels.yml"]
+    supported = re.findall(r"Python (\d\.\d+) to (\d\.\d+)", (ROOT / "README.md").read_text())[0]
+    assert all(f'"{version}"' in flows["wheels.yml"] for version in supported)
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (\S+)$", citation, re.M)[1] == onepass.__version__
+    for name in ("SECURITY.md", "CODE_OF_CONDUCT.md", "NOTICE"):
+        assert (ROOT / name).is_file()
