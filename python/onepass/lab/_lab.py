@@ -62,7 +62,7 @@ class Outcome:
     Attributes:
         name, seed: of the experiment, of the run.
         tables, checks: what was measured, and what of the claim holds.
-        verdict: a sentence or two.
+        verdict: a sentence or two, after “Not shown:” where a check fails.
         figure: of Matplotlib, or None.
 
     Example:
