@@ -249,8 +249,8 @@ KERNELS = [
     Mutant(
         "max pool: of equal elements the last is the largest",
         "csrc/kernels/max_pool.h",
-        "(x > most)",
-        "(x >= most)",
+        "return x > most ||",
+        "return x >= most ||",
         _case("max_pool2d-bfloat16"),
     ),
     Mutant(
@@ -328,7 +328,7 @@ KERNELS = [
     Mutant(
         "max pool: a NaN is no larger than others",
         "csrc/kernels/max_pool.h",
-        " | ((x != x) & (most == most))",
+        " || (x != x && most == most)",
         "",
         ("tests/test_conv.py::test_pools_of_ties_and_odd_values",),
     ),
