@@ -1,10 +1,9 @@
 """What norms compute, as identities: which elements share a mean, and what undoes it.
 
 A batch norm whose scale is the batch's deviation and whose shift is its mean gives its input back.
-Its gradient of one sample depends on the others, so the average of gradients of single samples is
-not that of the batch. Batch renorm is batch norm within the limits 1 and 0, and the same in
-training as in evaluation without limits. The norms differ in nothing but the elements that share
-a mean and a variance.
+Batch renorm is batch norm within the limits 1 and 0, and without limits the same in training as in
+evaluation. The norms differ in nothing but the elements that share a mean and a variance, so that
+an output of a batch norm depends on the other samples, of the other norms on its own alone.
 """
 
 from typing import Any

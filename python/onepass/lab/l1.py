@@ -63,6 +63,13 @@ def run(lab: Lab) -> str:
     lab.check("the soft threshold keeps the three that matter", found == SUPPORT, found)
     zeros = sum(int(np.sum(ways[name][0] == 0)) for name in ("ridge", "λ·sign(w)"))
     lab.check("ridge and the plain gradient reach no zero", zeros == 0, f"{zeros} zeros")
+    path = ways["λ·sign(w)"][1]
+    others = np.delete(np.sign(path[-100:]), SUPPORT, axis=1)
+    crossings = int(np.sum(np.diff(others, axis=0) != 0, axis=0).min())
+    claim = "with λ·sign(w) the others cross zero again and again"
+    lab.check(claim, crossings > 10, f"at least {crossings} times in the last 100 steps")
+    pull = float(np.abs(gradient(X, y, w) + PENALTY * np.sign(w))[SUPPORT].max())
+    lab.check("where w is not 0 the gradient is -λ·sign(w)", pull < 1e-9, f"off by {pull:.1e}")
     force = float(np.abs(gradient(X, y, w)[w == 0]).max())
     lab.check("no gradient at a zero exceeds λ", force <= PENALTY + 1e-6, f"largest {force:.4f}")
     none = int(np.count_nonzero(descend(X, y, l1=1.0001 * largest)[0]))

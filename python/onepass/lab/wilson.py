@@ -1,8 +1,8 @@
 """On the digits, adaptive optimizers generalise as well as gradient descent.
 
 It has been claimed, of large networks for images, that Adam and its kin reach a lower training loss
-but do worse on new data than plain descent. That is not to be seen here: over five seeds the five
-optimizers are within each other's spread on the test part, whatever their training loss. A claim
+but do worse on new data than plain descent. Here the mean test accuracies of five optimizers, over
+five seeds, are within a hundredth, though their training losses differ several times. A claim
 about optimizers needs the data it was made on.
 """
 
@@ -53,7 +53,11 @@ def run(lab: Lab) -> str:
     for name in OPTIMIZERS:
         mean = last[name].mean()
         lab.check(f"{name}: above 0.97 on average", mean > 0.97, f"{mean:.3f}")
-
+    means, losses = ([row[column] for row in rows] for column in (2, 1))
+    apart = max(means) - min(means)
+    lab.check("the means are within 0.01 of each other", apart < 0.01, f"{apart:.4f} apart")
+    times = max(losses) / min(losses)
+    lab.check("the training losses are not", times > 3, f"{times:.1f} times")
     loss, test = lab.figure(1, 2)
     for number, name in enumerate(OPTIMIZERS):
         curve = found[name][:, 0].mean(axis=0)
@@ -65,8 +69,7 @@ def run(lab: Lab) -> str:
     loss.legend()
     test.set(ylabel="test accuracy", title="Test: five seeds, mean ± deviation")
     test.set(xlabel="optimizer", xticks=range(len(OPTIMIZERS)), xticklabels=OPTIMIZERS)
-    means = [row[2] for row in rows]
     return (
-        f"Mean test accuracies lie between {min(means):.3f} and {max(means):.3f}, a difference of "
-        f"the size of the spread over seeds ({max(row[3] for row in rows):.3f})."
+        f"Mean test accuracies lie between {min(means):.3f} and {max(means):.3f}; over seeds each "
+        f"has a deviation of up to {max(row[3] for row in rows):.3f}."
     )
