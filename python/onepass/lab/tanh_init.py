@@ -2,8 +2,8 @@
 
 Near 0 tanh is the identity, so a layer multiplies the mean square of a small signal by n times the
 variance of its weights. For Xavier's uniform weights that is 1: only the bend of tanh takes from
-the signal, and the less the smaller it is. The old habit of drawing from ±1/√n has variance 1/(3n): the
-signal falls to a third at every layer.
+the signal, and the less the smaller it is. The old habit of drawing from ±1/√n has variance
+1/(3n): the signal falls to a third at every layer.
 """
 
 import numpy as np
