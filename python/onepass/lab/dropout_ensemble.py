@@ -47,7 +47,7 @@ def run(lab: Lab) -> str:
         lab.check(claim, off < 1e-12, f"off by {off:.1e}")
     bent = np.sum(chances(0.5) * np.tanh(last(MASKS * hidden / 0.5)), axis=0)
     off = np.abs(bent - np.tanh(whole)).max()
-    lab.check("after a tanh it is not, p = 0.5", 1e-4 < off < 0.5, f"off by {off:.3f}")
+    lab.check("after a tanh it is only near, p = 0.5", 1e-4 < off < 0.5, f"off by {off:.3f}")
     lab.table(["p", "output", "all units", "mean of 256", "difference"], rows)
 
     p = 0.5

@@ -1,9 +1,9 @@
 """A factor c on all weights is a factor cˡ on the signal after l layers.
 
 With ReLU, weights of variance c²·2/n multiply the mean square by c² at every layer, exactly, if the
-random draws are the same. So thirty layers with c = ½ leave a 10¹⁸th of it, and with c = 2 there is
-10¹⁸ times as much; only c = 1 stays within reach of where it began. Without an activation, normal
-weights of variance 1/n keep lengths on average only, orthogonal ones the length of each vector.
+random draws are the same. So thirty layers leave 10⁻¹⁸ of it with c = ½ and 10¹⁸ times as much with
+c = 2; only c = 1 keeps its size. Without an activation, normal weights of variance 1/n keep
+lengths on average only, orthogonal ones the length of each vector.
 """
 
 import numpy as np

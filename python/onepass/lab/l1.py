@@ -66,7 +66,7 @@ def run(lab: Lab) -> str:
     path = ways["λ·sign(w)"][1]
     others = np.delete(np.sign(path[-100:]), SUPPORT, axis=1)
     crossings = int(np.sum(np.diff(others, axis=0) != 0, axis=0).min())
-    claim = "with λ·sign(w) the others cross zero again and again"
+    claim = "with λ·sign(w) the others jump over zero and back"
     lab.check(claim, crossings > 10, f"at least {crossings} times in the last 100 steps")
     pull = float(np.abs(gradient(X, y, w) + PENALTY * np.sign(w))[SUPPORT].max())
     lab.check("where w is not 0 the gradient is -λ·sign(w)", pull < 1e-9, f"off by {pull:.1e}")

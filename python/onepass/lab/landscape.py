@@ -87,6 +87,4 @@ def run(lab: Lab) -> str:
         right.semilogx(np.arange(1, len(z) + 1), z, label=f"from {start:g}")
     right.set(xlabel="step", ylabel="product of four", title="A saddle without curvature")
     right.legend()
-    return (
-        f"Noise leaves the saddle; ten times nearer, the flat one takes {ratio:.0f} times as long."
-    )
+    return f"Noise leaves the saddle; the flat one takes {ratio:.0f} times as long from a tenth."
