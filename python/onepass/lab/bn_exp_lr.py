@@ -3,7 +3,8 @@
 The length of weights before a batch norm has no effect on the output, and the gradient gets smaller
 as they get longer. Decay shortens them by a = 1 - ηλ a step, which is the same as leaving them
 alone and raising their rate: run B without decay, with the rate η·a^(-2t-1) for these weights, is
-at every step t as good as run A with decay, loss for loss, and its weights are a^(-t) times A's.
+at every step t as good as run A with decay, loss for loss, and its weights are a^(-t) times A's
+(Li & Arora, 2020).
 """
 
 import numpy as np

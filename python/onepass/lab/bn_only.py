@@ -3,7 +3,7 @@
 All linear layers keep their random initial weights. Only the two vectors of each batch norm are
 trained, 1,024 of 86,026 numbers: they can scale, shift and switch off random features, no more.
 That reads four digits in five and more: much of what a network does is to choose among what is
-there.
+there (Frankle et al., 2021).
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Small errors compound: right in 60 % of digits is right in 0.2 % of numbers of twelve.
+"""Small errors compound: at 60 % per digit, 0.2 % of twelve-digit numbers are read right.
 
 If each of n readings is right with probability a, independently, all are with aⁿ. A reader that is
 right 60 times in a hundred practically never reads a number of twelve digits; one that is right

@@ -65,7 +65,7 @@ def run(lab: Lab) -> str:
     means = np.cumsum(outputs, axis=0) / np.arange(1, DRAWS + 1)[:, None]
     error = outputs.std(axis=0) / np.sqrt(DRAWS)
     off = (np.abs(means[-1] - whole) / error).max()
-    claim = f"so is the mean of {DRAWS} draws of ops.dropout"
+    claim = f"the mean of {DRAWS:,} draws of ops.dropout is the network too"
     lab.check(claim, off < 5, f"{off:.1f} standard errors off")
 
     left, right = lab.figure(1, 2)

@@ -1,4 +1,4 @@
-"""Training on learns the wrong labels too: the validation loss says when to stop.
+"""Trained too long, a network learns wrong labels; the validation loss says when to stop.
 
 A fifth of the labels of 600 digits is wrong, and as many of the validation part. The network first
 learns what digits have in common, then the mistakes: the validation loss falls for a few epochs and

@@ -1,4 +1,4 @@
-"""Moving a factor from one layer to the next changes no output, but the gradients of both.
+"""Moving a factor between layers leaves the outputs alone but rescales both gradients.
 
 ReLU passes positive factors on, so a network whose first weights are c times larger and whose
 second are c times smaller is the same function. Its gradients are not: the first is c times

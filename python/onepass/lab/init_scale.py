@@ -1,4 +1,4 @@
-"""A factor c on all weights is a factor cˡ on the signal after l layers.
+"""Scaling all weights by c scales the signal by cˡ after l layers.
 
 With ReLU, weights of variance c²·2/n multiply the mean square by c² at every layer, exactly, if the
 random draws are the same. So thirty layers leave 10⁻¹⁸ of it with c = ½ and 10¹⁸ times as much with

@@ -1,4 +1,4 @@
-"""A penalty on the Jacobian makes a network's outputs move less, at hardly a price.
+"""A penalty on the Jacobian makes outputs less sensitive to inputs at almost no cost.
 
 How far outputs move with the inputs is the Jacobian's norm. Its square is the expected square of
 the slope along a random direction, so a finite difference along one drawn direction per batch

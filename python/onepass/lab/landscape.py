@@ -1,4 +1,4 @@
-"""Descent leaves a saddle with a little noise; one without curvature holds it far longer.
+"""A little noise gets descent off a saddle; a flat saddle takes far longer to leave.
 
 Three landscapes without bad minima. Started on its ridge, gradient descent walks into a saddle and
 stays; the least noise on the gradient, and it leaves for a minimum. The factors U of UUᵀ ≈ M have

@@ -1,4 +1,4 @@
-"""Two separable classes have no best logistic fit: the weights grow and grow, as log t.
+"""Separable classes have no best logistic fit: the weights grow for ever, as log t.
 
 Where a line separates the classes, doubling the weights always lowers the loss, which is convex but
 has no minimum. Gradient descent therefore never arrives: the norm of the weights grows by 0.3

@@ -1,4 +1,4 @@
-"""A penalty pulls all singular values of a matrix to one: it then keeps lengths and angles.
+"""A penalty pulls all singular values to one, so that a matrix keeps lengths and angles.
 
 The penalty ‖WᵀW - I‖² is Σ (σ² - 1)² over the singular values σ of W, and gradient descent moves
 each of them by itself, without turning its directions. Large ones come down within ten steps;

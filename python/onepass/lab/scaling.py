@@ -1,4 +1,4 @@
-"""How fast gradient descent goes is decided by the scaling of the features.
+"""The scaling of the features decides how fast gradient descent converges.
 
 The curvature of least squares is XᵀX/m, and descent needs some κ steps, the ratio of its largest to
 its smallest eigenvalue. Features of different units and with a mean make κ huge. Dividing each by

@@ -1,4 +1,4 @@
-"""Softmax with cross-entropy: gradient P - target, and without smoothing no minimum.
+"""Softmax with cross-entropy: gradient P - target; without label smoothing no minimum.
 
 For two classes softmax is the sigmoid of the difference of the logits. The gradient of cross-
 entropy is the prediction minus the target, so it never is 0 for a target of 0 and 1: the logits of

@@ -1,4 +1,4 @@
-"""Weights that begin equal stay equal: a layer of copies learns a single unit.
+"""Weights that begin equal stay equal: a layer of copies is worth a single unit.
 
 Units of a layer that begin with the same weights compute the same number, get the same gradient and
 remain copies for ever: 32 of them are worth one. With zeros not even one is left: the hidden layer
@@ -86,5 +86,5 @@ def run(lab: Lab) -> str:
         axes.set_title(f"32 hidden units, from {start} weights")
     return (
         f"From a constant the 32 hidden units are one unit, with {accuracy['constant']:.0%} right; "
-        f"from zeros nothing is learnt; from random values {accuracy['random']:.0%} are right."
+        f"from zeros nothing is learned; from random values {accuracy['random']:.0%} are right."
     )

@@ -1,4 +1,4 @@
-"""Before tanh, weights of variance 1/n keep the signal alive; a third of that lets it die.
+"""Before tanh, weights of variance 1/n keep the signal alive; with 1/(3n) it dies out.
 
 Near 0 tanh is the identity, so a layer multiplies the mean square of a small signal by n times the
 variance of its weights. For Xavier's uniform weights that is 1: only the bend of tanh takes from

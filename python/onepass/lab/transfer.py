@@ -1,7 +1,7 @@
 """With twenty labels, features of a related task are better than learning from scratch.
 
-A network that has learnt to tell the digits apart knows more than enough to tell odd from even: its
-hidden layers, frozen, need only a new last layer, and twenty labelled images train that well. From
+A network that has learned to tell the digits apart knows enough to tell odd from even: its hidden
+layers, frozen, need only a new last layer, and twenty labelled images train that well. From
 scratch the same network makes less of them. It depends on the tasks: frozen features for the digits
 0 to 4 are a hindrance in telling 5 to 9 apart.
 """

@@ -54,7 +54,7 @@ def run(lab: Lab) -> str:
         left.plot(OUTSIDE, model(OUTSIDE), style, label=f"network, {name}")
         right.semilogy(OUTSIDE, np.abs(model(OUTSIDE) - np.sin(OUTSIDE)), style, label=name)
     left.set(ylabel="output", ylim=(-3, 3), title="Trained on the shaded interval")
-    right.set(ylabel="error", title="Its error")
+    right.set(ylabel="error", ylim=(1e-6, 10), title="Its error")
     for axes in (left, right):
         axes.axvspan(-np.pi, np.pi, color="gray", alpha=0.15, lw=0)
         axes.set(xlabel="x", xticks=[k * np.pi for k in (-3, -1, 0, 1, 3)])

@@ -1,4 +1,4 @@
-"""Weight decay shrinks weights by a factor a step, but Adam's kind of it by a fixed amount.
+"""Decoupled decay shrinks weights by a factor; L2 inside Adam, by a fixed amount.
 
 With a gradient of zero, only the decay moves the weights. SGD multiplies them by 1 - rate × decay,
 and so does AdamW, whose decay is apart from the gradient. In Adam it is part of the gradient, which
