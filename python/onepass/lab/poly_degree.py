@@ -75,7 +75,7 @@ def run(lab: Lab) -> str:
         left_axes.plot(fine, curve, style, label=f"degree {degree}")
     left_axes.set(xlabel="x", ylabel="y", ylim=(-20, 32), xticks=range(0, 21, 5))
     left_axes.set_title("Fits of one draw")
-    left_axes.legend(ncols=3, loc="lower center", fontsize="small")
+    left_axes.legend(ncols=3, loc="lower center", fontsize="small", frameon=True, edgecolor="none")
     for errors_, label, style in ((train, "given points", "o--"), (test, "new points", "s-")):
         right_axes.plot(DEGREES, np.median(errors_, axis=0), style, ms=4, label=label)
     right_axes.axhline(4.0, color="gray", lw=1, ls=":", label="variance of the noise")
