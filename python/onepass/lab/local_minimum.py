@@ -1,4 +1,4 @@
-"""Momentum rolls through shallow minima, and with luck ends in the deepest.
+"""Momentum rolls through shallow minima and may end in the deepest, by luck.
 
 A parabola with ripples has four minima, of which the third is the lowest. Gradient descent stays in
 the first valley it comes to. With momentum a ball keeps its speed: at 0.9 it crosses the first
