@@ -16,7 +16,7 @@ from onepass.lab import Lab
 CODE, CHAPTER, SECONDS = "C26", "normalisation", 0.3
 SOURCES = ("optimization-3", "skoltech", "minnesota-2025")
 N, C, L = 5, 6, 8  # samples, channels, length
-NORMS = {
+NORMS: dict[str, tuple[Any, ...]] = {
     "batch norm": (nn.BatchNorm1d, [C], lambda n, c: c == 0),
     "layer norm": (nn.LayerNorm, [(C, L)], lambda n, c: n == 0),
     "instance norm": (nn.InstanceNorm1d, [C], lambda n, c: n + c == 0),

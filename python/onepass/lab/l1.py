@@ -72,8 +72,8 @@ def run(lab: Lab) -> str:
     force = float(np.abs(gradient(X, y, w)[w == 0]).max())
     lab.check("no gradient at a zero exceeds λ", force <= PENALTY + 1e-6, f"largest {force:.4f}")
     none = int(np.count_nonzero(descend(X, y, l1=1.0001 * largest)[0]))
-    seen = f"λ {largest:.3f}, {none} left"
-    lab.check("above λ = max |Xᵀy|/n all weights are zero", none == 0, seen)
+    left = f"λ {largest:.3f}, {none} left"
+    lab.check("above λ = max |Xᵀy|/n all weights are zero", none == 0, left)
 
     axes = lab.figure(1, 3, sharey=True)
     for ax, (name, (_, seen)) in zip(axes, ways.items(), strict=True):

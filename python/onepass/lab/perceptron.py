@@ -39,7 +39,8 @@ def slopes(w: np.ndarray, X: np.ndarray, y: np.ndarray, h: float = 1e-9) -> list
 def learn(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The weights, and those after each mistake: steps of SGD with the gradient -y·x."""
     w = np.zeros(2)
-    optimizer, seen = optim.SGD([w], lr=1.0), []
+    optimizer = optim.SGD([w], lr=1.0)
+    seen: list[np.ndarray] = []
     while np.any(y * (X @ w) <= 0) and len(seen) < 10_000:
         for x, label in zip(X, y, strict=True):
             if label * (x @ w) <= 0:

@@ -6,6 +6,8 @@ Adam divides by its own size: what remains is the sign, so that every weight, la
 by about the rate towards zero, whatever the decay.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import optim
@@ -30,7 +32,7 @@ def decayed(name: str, dtype: str = "float64", decay: float = DECAY) -> np.ndarr
     return np.array(seen)
 
 
-def by_hand(rate: float, decay: float) -> np.ndarray:
+def by_hand(rate: float, decay: float) -> Any:
     """Adam's formula with the gradient decay × w, after all steps."""
     w, m, v = START.copy(), 0.0, 0.0
     for t in range(1, STEPS + 1):
