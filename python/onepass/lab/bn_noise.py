@@ -3,8 +3,7 @@
 One explanation of batch norm is that it keeps the distribution of each layer's inputs still. So we
 spoil just that: noise behind each norm whose mean and deviation are drawn anew for every unit and
 step. The inputs of a layer then move more than without any norm, and training still goes far better
-than without. So the norm must help in another way as well
-(Santurkar et al., 2018).
+than without. So the norm must help in another way as well (Santurkar et al., 2018).
 """
 
 import numpy as np

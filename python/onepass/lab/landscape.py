@@ -1,7 +1,7 @@
 """A little noise gets descent off a saddle; a flat saddle takes far longer to leave.
 
 Three landscapes without bad minima. Started on its ridge, gradient descent walks into a saddle and
-stays; the least noise on the gradient, and it leaves for a minimum. The factors U of UUᵀ ≈ M have
+stays; a little noise on the gradient, and it leaves for a minimum. The factors U of UUᵀ ≈ M have
 only saddles besides the minima, so that descent from a small random start finds M. A product of
 four numbers has a saddle at zero without any curvature: the time to leave it grows as 1/start².
 """
