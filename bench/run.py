@@ -25,10 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 # malloc maps large outputs anew at every call, which times the page faults of the rival and not the
-# rival: so PyTorch's results get the memory of the previous call back, as in a tuned program.
+# rival: so PyTorch's results get the memory of the previous call back, as in a tuned program. All
+# in huge pages: NumPy asks for them, PyTorch does not; which arrays had them was chance.
 TUNED_MALLOC = (
     "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"
-    "glibc.malloc.top_pad=268435456"
+    "glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1"
 )
 
 

@@ -1,4 +1,4 @@
-"""Every kernel on the GPU, on small odd shapes, for compute-sanitizer: see scripts/gpu.
+"""Every record of a kernel on the GPU, on small odd shapes, for compute-sanitizer: see scripts/gpu.
 
 Uses CuPy, which starts few kernels of its own, or PyTorch where that is missing. Says how many
 calls it made; what they compute is checked by test_gpu.py.
@@ -6,6 +6,7 @@ calls it made; what they compute is checked by test_gpu.py.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 
@@ -31,8 +32,9 @@ DTYPES = ["float32", "float16", BFLOAT16, "float64"]
 
 
 def chosen(cases=CASES):
-    """(case, dtype, shape, options) of each call: every kernel once, on the largest of its rows of
-    up to 3000 elements, dtypes and options in turn; norms once more on each shape of SHARED.
+    """(case, dtype, shape, options) of each call: every record once, on the largest of its rows of
+    up to 3000 elements, dtypes and options in turn; norms once more on each shape of SHARED, and
+    windows in both layouts, alone and eight channels at once.
 
     A sanitizer takes a second for a call: every combination would take an hour.
     """
@@ -41,7 +43,15 @@ def chosen(cases=CASES):
         if case.family == "mask":  # below
             continue
         small = [s for s in case.shapes if 0 < math.prod(s) <= 3000]
-        for shape in [max(small, key=math.prod), *(SHARED if case.family == "norm" else [])]:
+        shapes = [max(small, key=math.prod), *(SHARED if case.family == "norm" else [])]
+        if case.family == "windows":
+            for shape, last in itertools.product([(2, 24, 11, 5), (2, 5, 11, 5)], [True, False]):
+                alike = [o for o in case.options if o.get("channels_last", False) == last]
+                fits = [o for o in alike if np.max(o.get("kernel_size", 1)) <= 5]
+                yield case, DTYPES[turn % len(DTYPES)] or "float16", shape, fits[turn % len(fits)]
+                turn += 1
+            continue
+        for shape in shapes:
             dtype = DTYPES[turn % len(DTYPES)]
             yield case, dtype or "float16", shape, case.options[turn % len(case.options)]
             turn += 1

@@ -489,13 +489,25 @@ def test_a_pool_goes_back_as_it_went_forward():
 
 @each_order
 @pytest.mark.parametrize("stride", [1, 2])
-def test_gradients_of_depthwise_weights_keep_their_digits(stride, last):
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_gradients_of_depthwise_weights_keep_their_digits(kernel, stride, last):
     x = np.full((32, 4, 64, 64), 0.1, np.float32)
     dy = np.ones((32, 4, 64 // stride, 64 // stride), np.float32)
     dy, x = (lying(a, last) for a in (dy, x))
     given = (a.transpose(0, 2, 3, 1) if last else a for a in (dy, x))
-    got = ops.depthwise_conv2d_weight_backward(*given, 1, stride=stride, channels_last=last)
+    how = {"stride": stride, "padding": kernel // 2, "channels_last": last}
+    got = ops.depthwise_conv2d_weight_backward(*given, kernel, **how)[..., kernel // 2, kernel // 2]
     np.testing.assert_allclose(got, np.float64(np.float32(0.1)) * dy[:, 0].size, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_depthwise_weights_see_no_neighbouring_row(stride):
+    x, dy = np.ones((3, 2, 9, 13), np.float32), np.ones((3, 2, -(-9 // stride), 7), np.float32)
+    if stride == 1:
+        dy = np.ones_like(x)
+    x[..., 0] = np.inf  # under no window's third tap, and next to those of the row above
+    got = ops.depthwise_conv2d_weight_backward(dy, x, 3, stride=stride, padding=1)[:, 0, 1, 2]
+    np.testing.assert_array_equal(got, 3 * dy.shape[2] * (12 if stride == 1 else 6))
 
 
 @each_order

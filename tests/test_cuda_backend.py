@@ -100,7 +100,8 @@ def simulator():
         return compiled(f"{source.stem}.o", "-O1", "-c", "-x", "c++", source)
 
     # Two processes need it, test_cuda_arrays' too: they share the work, from both ends.
-    for source in UNITS if os.getpid() % 2 else reversed(UNITS):
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    for source in UNITS if first else reversed(UNITS):
         unit(source)
     units = [unit(source) for source in UNITS]
     path = compiled(

@@ -321,7 +321,7 @@ def test_a_broken_nvcc(tmp_path, mode):
     assert ("onepass: built without CUDA" in said) == (mode == "AUTO"), said
 
 
-def test_sanitizers_see_every_kernel_in_few_calls():
+def test_sanitizers_see_every_record_in_few_calls():
     import gpu_kernels
     from cases import CASES
 

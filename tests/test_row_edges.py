@@ -71,6 +71,21 @@ def test_the_first_of_tied_maxima_gets_the_gradient(dtype, inner, pieces):
     assert_same(ops.maxout_backward(dy[:1, :, 0], zeros, 2), np.array([[3, 0]], dtype))
 
 
+@each_dtype
+def test_maxout_of_pairs_with_nan_and_ties(dtype):
+    """Also longer than a block, and in place."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(-2, 3, (1, 2 * 1237)).astype(dtype)
+    x[rng.random(x.shape) < 0.2] = NAN
+    dy = rng.standard_normal((1, 1237)).astype(dtype)
+    a, b = as_float64(x[:, ::2]), as_float64(x[:, 1::2])
+    second = ~np.isnan(a) & (np.isnan(b) | (b > a))
+    assert_same(as_float64(ops.maxout(x, 2)), np.where(second, b, a))
+    want = np.zeros_like(x)
+    want[:, ::2], want[:, 1::2] = np.where(second, 0, dy), np.where(second, dy, 0)
+    assert_same(ops.maxout_backward(dy, x, 2, out=x), want)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_gates(name):
     """The bits of the parts: a·f(b), dy·f(b) and f'(b) of dy·a; also strided and in place."""

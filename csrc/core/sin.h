@@ -26,9 +26,7 @@ struct HalfTurn {
   uint64_t odd;
 };
 
-ONEPASS_HD bool sin_is_near(float x) {
-  return (to_bits(x) & 0x7fffffffu) < to_bits(kSinNear);
-}
+ONEPASS_HD bool sin_is_near(float x) { return (to_bits(x) & 0x7fffffffu) < to_bits(kSinNear); }
 
 // x - k π for a whole k, or for cos the same of (k + 1/2) π - |x|, for |x| < kSinNear.
 template <bool kCos>
@@ -78,9 +76,9 @@ ONEPASS_HD HalfTurn far_half_turn(float x) {
 // The sine of a half turn; 2^-35 of it is lost.
 ONEPASS_HD float half_turn_sin(HalfTurn turn) {
   const double r = turn.r, z = r * r;
-  const double p = 0x1.11110c4a01195p-7 +
-                   z * (-0x1.a017d9a04997dp-13 +
-                        z * (0x1.71708024c16dap-19 + z * -0x1.9a6887bf8051cp-26));
+  const double p =
+      0x1.11110c4a01195p-7 +
+      z * (-0x1.a017d9a04997dp-13 + z * (0x1.71708024c16dap-19 + z * -0x1.9a6887bf8051cp-26));
   const double y = r * (1.0 + z * (-0x1.5555554769675p-3 + z * p));
   return float(from_bits(to_bits(y) ^ (turn.odd & Format<double>::kSign)));
 }

@@ -6,11 +6,50 @@
 // in the computing type, then in double.
 #include "cpu/dense.h"
 #include "cpu/unit.h"
-#include "cpu/window_lines.h"
+#include "cpu/window_rows.h"
 
 ONEPASS_BEGIN
 namespace windows {
 namespace {
+
+// ---- lanes in a register
+
+template <class T, int64_t kWidth>
+struct Wide {
+  typedef T Type __attribute__((vector_size(kWidth * sizeof(T))));
+  Type lanes{};
+
+  template <class S>
+  [[gnu::always_inline]] void load(const S* from) {
+    T values[kWidth];
+    load_run<S, T>(values, from, 1, kWidth);
+    __builtin_memcpy(&lanes, values, sizeof lanes);
+  }
+  template <class S>
+  [[gnu::always_inline]] void store(S* to) const {
+    T values[kWidth];
+    __builtin_memcpy(values, &lanes, sizeof lanes);
+    store_run<S, T>(to, values, 1, kWidth);
+  }
+  [[gnu::always_inline]] void fill(T value) {
+    T values[kWidth];
+    fill_run(values, kWidth, value);
+    __builtin_memcpy(&lanes, values, sizeof lanes);
+  }
+  template <class S>
+  [[gnu::always_inline]] void add(const Wide& by, const S* x) {
+    Wide loaded;
+    loaded.load(x);
+    lanes += by.lanes * loaded.lanes;
+  }
+  [[gnu::always_inline]] void add_to(double* sums) const {
+    typedef double Doubles __attribute__((vector_size(kWidth * sizeof(double))));
+    Doubles sum;
+    __builtin_memcpy(&sum, sums, sizeof sum);
+    sum += __builtin_convertvector(lanes, Doubles);
+    __builtin_memcpy(sums, &sum, sizeof sum);
+  }
+};
 
 // ---- forward
 
@@ -38,6 +77,36 @@ void add_taps_of(int64_t taps, int64_t n, const S* x, int64_t step, int64_t apar
     add_taps<3, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
   if (taps == 2) add_taps<2, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
   if (taps == 1) add_taps<1, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
+}
+
+// y = Σ x of I rows of 3 taps · weights, kStep from one element to the next.
+template <int I, int kStep, class S, class T>
+[[gnu::noinline]] void three_across(int64_t n, const S* x, int64_t down, int64_t across,
+                                    const T* weights, S* y) {
+  T by[I * 3];
+  for (int k = 0; k < I * 3; ++k) by[k] = weights[k];
+  constexpr int64_t kBlock = 16;
+  if (kStep == 1 && n >= kBlock) {  // the last block covers part of the one before it again
+    Wide<T, kBlock> wide[I * 3];
+    for (int k = 0; k < I * 3; ++k) wide[k].fill(by[k]);
+    for (int64_t end = kBlock, last = 0; !last; end += kBlock) {
+      last = end >= n;
+      const int64_t l = last ? n - kBlock : end - kBlock;
+      Wide<T, kBlock> sum;
+#pragma GCC unroll 9
+      for (int k = 0; k < I * 3; ++k) sum.add(wide[k], x + l + k / 3 * down + k % 3 * across);
+      sum.store(y + l);
+    }
+    return;
+  }
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) {
+    T sum = T(0);
+#pragma GCC unroll 9
+    for (int k = 0; k < I * 3; ++k)
+      sum += by[k] * load_as<S, T>(x[l * kStep + k / 3 * down + k % 3 * across]);
+    y[l] = store_as<S, T>(sum);
+  }
 }
 
 template <class S>
@@ -72,6 +141,10 @@ struct Depthwise : Work<S> {
     const int64_t low = smaller(larger(inner.begin, begin), end);
     const int64_t high = larger(smaller(inner.end, end), low);
     const Range down = taps(rows, line.row);
+    if (columns.kernel == 3 && columns.stride <= 2 && low < high) {
+      if (down.end - down.begin == 3) return three_columns<3>(line, down, begin, low, high, end);
+      if (down.end - down.begin == 2) return three_columns<2>(line, down, begin, low, high, end);
+    }
     this->begin(n);
     for (int64_t i = down.begin; i < down.end; ++i) {
       const S* const x =
@@ -95,6 +168,41 @@ struct Depthwise : Work<S> {
   }
 
  private:
+  // The same of 3 columns and I rows in one turn. [low, high) lies on the image as a whole.
+  template <int I>
+  void three_columns(const Line& line, const Range& down, int64_t begin, int64_t low, int64_t high,
+                     int64_t end) const {
+    const Windows& w = this->call;
+    const WindowAxis &rows = w.rows, &columns = w.columns;
+    const int64_t below = rows.dilation * columns.in;
+    const S* const x =
+        this->from((line.plane * rows.in + element(rows, line.row, down.begin)) * columns.in);
+    S* const y = static_cast<S*>(w.out) + (line.plane * rows.out + line.row) * columns.out;
+    const T* const by = weights() + (line.plane % w.channels) * taps_of(w) + down.begin * 3;
+    const auto edge = [&](int64_t o) {
+      const Range inside = taps(columns, o);
+      const int64_t count = inside.end - inside.begin;
+      const S* const at = x + element(columns, o, inside.begin);
+      y[o] = count == 2   ? some_taps<I, 2>(at, below, columns.dilation, by + inside.begin)
+             : count == 1 ? some_taps<I, 1>(at, below, columns.dilation, by + inside.begin)
+                          : some_taps<I, 0>(at, below, columns.dilation, by);
+    };
+    for (int64_t o = begin; o < low; ++o) edge(o);
+    const auto inner = columns.stride == 1 ? &three_across<I, 1, S, T> : &three_across<I, 2, S, T>;
+    inner(high - low, x + element(columns, low, 0), below, columns.dilation, by, y + low);
+    for (int64_t o = high; o < end; ++o) edge(o);
+  }
+  template <int I, int J>
+  [[gnu::always_inline]] static S some_taps(const S* x, int64_t down, int64_t across,
+                                            const T* weights) {
+    T sum = T(0);
+#pragma GCC unroll 3
+    for (int i = 0; i < I; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < J; ++j)
+        sum += weights[i * 3 + j] * load_as<S, T>(x[i * down + j * across]);
+    return store_as<S, T>(sum);
+  }
   void add_edge(const S* x, const T* by, int64_t o, int64_t begin) {
     const WindowAxis& columns = this->call.columns;
     const Range inside = taps(columns, o);
@@ -153,6 +261,37 @@ struct DepthwiseBackward : Work<S> {
   }
 };
 
+// ---- few taps with the channels last, forward and back: see window_rows.h
+
+template <class S>
+struct FewDepthwise {
+  using T = Computing<S>;
+  const Windows& call;
+
+  explicit FewDepthwise(const Windows& c) : call(c) {}
+  int64_t channels_together() const { return call.channels; }
+
+  template <int I, int J>
+  [[gnu::noinline]] void take(const Neighbours& n) const {
+    const T* by[kFewTaps * kFewTaps];
+    for (int k = 0; k < I * J; ++k)
+      by[k] = static_cast<const T*>(call.workspace) +
+              (n.tap + k / J * n.tap_down + k % J * n.tap_across) * call.channels;
+    for (int64_t o = 0; o < n.count; ++o) {
+      const S* const x = static_cast<const S*>(call.from) + n.from + o * n.step;
+      S* const y = static_cast<S*>(call.out) + n.to + o * n.to_step;
+#pragma GCC ivdep
+      for (int64_t l = 0; l < n.channels; ++l) {
+        T sum = T(0);
+#pragma GCC unroll 9
+        for (int k = 0; k < I * J; ++k)
+          sum += by[k][l] * load_as<S, T>(x[k / J * n.down + k % J * n.across + l]);
+        y[l] = store_as<S, T>(sum);
+      }
+    }
+  }
+};
+
 // ---- both: the weights in the computing type, side by side as their lines need them
 
 template <class S>
@@ -174,6 +313,7 @@ void prepare(const Windows& w, bool turned) {
 }
 template <class S>
 void run_forward(const Windows& w) {
+  if (few_taps<false>(w)) return run_few<FewDepthwise<S>, false>(w);
   const int64_t extent = w.channels_last ? w.channels : w.columns.out;
   if (extent == 0) return;
   const int64_t lines = w.samples * w.rows.out * (w.channels_last ? w.columns.out : w.channels);
@@ -195,6 +335,7 @@ template <class S>
 void backward(const Windows& w) {
   const bool turns = w.rows.stride == 1 && w.columns.stride == 1;
   prepare<S>(w, turns);
+  if (!turns && few_taps<true>(w)) return run_few<FewDepthwise<S>, true>(w);
   if (!turns) return run_work<DepthwiseBackward<S>, true>(w);
   Windows convolution = w;
   convolution.rows = turned(w.rows);
@@ -224,6 +365,66 @@ template <class S, class T>
     lanes[l] = sum[l] + load_as<S, T>(dy[i + l]) * load_as<S, T>(x[(i + l) * step]);
   for (int64_t l = n - i; l < kDotLanes; ++l) lanes[l] = sum[l];
 }
+// The same of three taps, over rows that lie `dy_row` and `x_row` apart: lanes in registers. Of
+// what lies behind a row less than kDotLanes windows are read.
+template <class T, int kStep>
+struct ThreeDots {
+  using Lanes = Wide<T, kDotLanes>;
+  Lanes number, sum[3];
+
+  explicit ThreeDots(const T (*lanes)[kDotLanes]) {
+    T numbers[kDotLanes];
+    for (int l = 0; l < kDotLanes; ++l) numbers[l] = T(l);
+    number.load(numbers);
+    for (int j = 0; j < 3; ++j) sum[j].load(lanes[j]);
+  }
+  template <class S>
+  [[gnu::always_inline]] void add(int64_t n, const S* dy, const S* x, Lanes* to) const {
+    int64_t i = 0;
+    Lanes given, loaded, left;
+    for (; i + kDotLanes <= n; i += kDotLanes) {
+      given.load(dy + i);
+      load_x(x + i * kStep, &loaded);
+      to->lanes += given.lanes * loaded.lanes;
+    }
+    if (i >= n) return;
+    given.load(dy + i);
+    load_x(x + i * kStep, &loaded);
+    left.fill(T(n - i));
+    // Not by a product with 0: what lies behind a row may be infinite.
+    given.lanes = number.lanes < left.lanes ? given.lanes : typename Lanes::Type{};
+    loaded.lanes = number.lanes < left.lanes ? loaded.lanes : typename Lanes::Type{};
+    to->lanes += given.lanes * loaded.lanes;
+  }
+
+ private:
+  template <class S>
+  [[gnu::always_inline]] static void load_x(const S* x, Lanes* to) {
+    T values[kDotLanes];
+    for (int l = 0; l < kDotLanes; ++l) values[l] = load_as<S, T>(x[l * kStep]);
+    to->load(values);
+  }
+};
+template <int kStep, class S, class T>
+[[gnu::noinline]] void add_three_products(int64_t rows, const Range* inside, const S* dy,
+                                          int64_t dy_row, const S* x, int64_t begin, int64_t x_row,
+                                          int64_t apart, T (*lanes)[kDotLanes]) {
+  ThreeDots<T, kStep> dots(lanes);
+  auto first = dots.sum[0], second = dots.sum[1], third = dots.sum[2];
+  for (int64_t r = 0; r < rows; ++r, dy += dy_row, begin += x_row) {
+    const auto add = [&](int64_t j, auto* to) {
+      const int64_t o = inside[j].begin;
+      dots.add(inside[j].end - o, dy + o, x + (begin + o * kStep + j * apart), to);
+    };
+    add(0, &first);
+    add(1, &second);
+    add(2, &third);
+  }
+  first.store(lanes[0]);
+  second.store(lanes[1]);
+  third.store(lanes[2]);
+}
+
 template <class S>
 void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t first, int64_t count) {
   using T = Computing<S>;
@@ -240,10 +441,39 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
         lane = T(0);
       }
   };
+  const int64_t of_row = ceil_div(columns.out, kDotLanes);
+  const bool three = count == 3 && columns.stride <= 2 && of_row <= kTermsTogether;
+  // Whether the array goes on behind that line of it for as long as add_three_products may read.
+  const auto readable = [&](int64_t height, int64_t width, int64_t line) {
+    return (line + 1) * width + kDotLanes * columns.stride <=
+           w.samples * w.channels * height * width;
+  };
   int64_t terms = 0;
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
       const int64_t plane = n * w.channels + channel;
+      if (three) {
+        if (terms + of_row > kTermsTogether) {
+          fold();
+          terms = 0;
+        }
+        const int64_t together = smaller((kTermsTogether - terms) / of_row, down.end - row);
+        const int64_t last = row + together - 1;
+        const int64_t of_x = plane * rows.in + element(rows, last, i);
+        if (readable(w.rows.out, w.columns.out, plane * rows.out + last) &&
+            readable(w.rows.in, w.columns.in, of_x)) {
+          const auto add =
+              columns.stride == 1 ? &add_three_products<1, S, T> : &add_three_products<2, S, T>;
+          add(together, inside,
+              static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out, columns.out,
+              static_cast<const S*>(w.from) + plane * rows.in * columns.in,
+              element(rows, row, i) * columns.in + element(columns, 0, first),
+              rows.stride * columns.in, columns.dilation, lanes);
+          terms += together * of_row;
+          row = last;
+          continue;
+        }
+      }
       const S* const dy = static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out;
       const S* const x =
           static_cast<const S*>(w.from) + (plane * rows.in + element(rows, row, i)) * columns.in;
@@ -282,6 +512,39 @@ template <bool kWhole, class S, class T>
 #pragma GCC ivdep
   for (int64_t c = 0; c < channels; ++c) sums[c] += double(sum[c]);
 }
+// The same of kChannels channels and three taps, `apart` from one to the next, each of windows
+// inside[j], kTermsTogether at most. x + begin is under the first tap of window 0.
+constexpr int64_t kChannels = 16;
+template <class S, class T>
+[[gnu::noinline]] void add_three(const Range* inside, const Range& all, const S* dy,
+                                 int64_t dy_apart, const S* x, int64_t begin, int64_t x_apart,
+                                 int64_t apart, double* sums) {
+  Wide<T, kChannels> sum[3], loaded;
+  for (int64_t j = 0; j < 3; ++j)
+    for (int64_t o = inside[j].begin; o < all.begin; ++o) {
+      loaded.load(dy + o * dy_apart);
+      sum[j].add(loaded, x + (begin + o * x_apart + j * apart));
+    }
+  Wide<T, kChannels> first = sum[0], second = sum[1], third = sum[2];
+  for (int64_t o = all.begin; o < all.end; ++o) {
+    const S* const at = x + (begin + o * x_apart);
+    loaded.load(dy + o * dy_apart);
+    first.add(loaded, at);
+    second.add(loaded, at + apart);
+    third.add(loaded, at + 2 * apart);
+  }
+  sum[0] = first;
+  sum[1] = second;
+  sum[2] = third;
+  for (int64_t j = 0; j < 3; ++j) {
+    for (int64_t o = all.end; o < inside[j].end; ++o) {
+      loaded.load(dy + o * dy_apart);
+      sum[j].add(loaded, x + (begin + o * x_apart + j * apart));
+    }
+    sum[j].add_to(sums + j * kChannelLanes);
+  }
+}
+
 template <class S>
 void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t first,
                         int64_t count) {
@@ -292,19 +555,31 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
   Range inside[kTapsTogether];
   for (int64_t j = 0; j < count; ++j) inside[j] = windows_on(columns, first + j, 0, columns.in);
   const Range down = windows_on(rows, i, 0, rows.in);
+  // Channels whose three taps are added in one turn, and the windows under which all three lie.
+  Range all{0, columns.out};
+  for (int64_t j = 0; j < count; ++j)
+    all = {larger(all.begin, inside[j].begin), smaller(all.end, inside[j].end)};
+  const bool together = count == 3 && columns.out <= kTermsTogether && all.begin <= all.end;
+  const int64_t three = together ? channels / kChannels * kChannels : 0;
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
       const S* const dy =
           static_cast<const S*>(w.dy) + (n * rows.out + row) * columns.out * w.channels + channel;
       const S* const x = static_cast<const S*>(w.from) +
                          (n * rows.in + element(rows, row, i)) * columns.in * w.channels + channel;
+      for (int64_t c = 0; c < three; c += kChannels)
+        add_three<S, T>(inside, all, dy + c, w.channels, x + c,
+                        element(columns, 0, first) * w.channels, columns.stride * w.channels,
+                        columns.dilation * w.channels, &sums[0][c]);
+      if (three == channels) continue;
       for (int64_t j = 0; j < count; ++j)
         for (int64_t o = inside[j].begin; o < inside[j].end; o += kTermsTogether) {
-          const auto add =
-              channels == kChannelLanes ? &add_channels<true, S, T> : &add_channels<false, S, T>;
-          add(smaller(kTermsTogether, inside[j].end - o), channels, dy + o * w.channels, w.channels,
-              x + element(columns, o, first + j) * w.channels, columns.stride * w.channels,
-              sums[j]);
+          const auto add = channels - three == kChannelLanes ? &add_channels<true, S, T>
+                                                             : &add_channels<false, S, T>;
+          add(smaller(kTermsTogether, inside[j].end - o), channels - three,
+              dy + o * w.channels + three, w.channels,
+              x + element(columns, o, first + j) * w.channels + three, columns.stride * w.channels,
+              sums[j] + three);
         }
     }
   for (int64_t c = 0; c < channels; ++c)

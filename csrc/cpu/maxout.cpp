@@ -1,5 +1,5 @@
-// Maxout on the row walk: a row is the pieces of one channel. Two pieces that lie side by side, which
-// the compiler takes apart by vectors, have loops of their own.
+// Maxout on the row walk: a row is the pieces of one channel. Two pieces that lie side by side,
+// which the compiler takes apart by vectors, have loops of their own.
 #include "kernels/maxout.h"
 #include "cpu/row_folds.h"
 #include "cpu/unit.h"

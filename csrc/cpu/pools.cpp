@@ -1,6 +1,6 @@
 // Max and average pooling of images, and what goes back.
 #include "cpu/unit.h"
-#include "cpu/window_lines.h"
+#include "cpu/window_rows.h"
 #include "kernels/max_pool.h"
 
 ONEPASS_BEGIN
@@ -231,13 +231,234 @@ void whole_task(void* context, int64_t index) {
   for (int64_t line = first; line < end; ++line, walk.next())
     for (int64_t column = 0; column < w.columns.out; ++column) work.whole(*walk, column);
 }
+// ---- few taps with the channels last: see window_rows.h
+
+template <class S>
+struct Few {
+  using T = Computing<S>;
+  const Windows& call;
+
+  explicit Few(const Windows& c) : call(c) {}
+  const S* from(int64_t at) const { return static_cast<const S*>(call.from) + at; }
+  S* out(int64_t at) const { return static_cast<S*>(call.out) + at; }
+  T* indices(int64_t at) const { return static_cast<T*>(call.indices) + at; }
+  int64_t channels_together() const { return call.channels; }
+  T divisor(int64_t row, int64_t column) const {
+    return T(counted(call.rows, row, call.count_padding) *
+             counted(call.columns, column, call.count_padding));
+  }
+};
+
+template <class S>
+struct FewMaxPool : Few<S> {
+  using T = Computing<S>;
+  using Few<S>::Few;
+
+  template <int I, int J>
+  void take(const Neighbours& n) const {
+    T numbers[kFewTaps * kFewTaps];
+    for (int i = 0; i < I; ++i)
+      for (int j = 0; j < J; ++j) numbers[i * J + j] = T(n.tap + i * n.tap_down + j);
+    this->call.indices ? pick<I, J, true>(n, numbers) : pick<I, J, false>(n, numbers);
+  }
+
+ private:
+  template <int I, int J, bool kTaps>
+  [[gnu::noinline]] void pick(const Neighbours& n, const T* numbers) const {
+    const int64_t channels = n.channels;
+    for (int64_t o = 0; o < n.count; ++o) {
+      const S* const x = this->from(n.from + o * n.step);
+      S* const y = this->out(n.to + o * n.to_step);
+      T* const picked = kTaps ? this->indices(n.to + o * n.to_step) : nullptr;
+#pragma GCC ivdep
+      for (int64_t l = 0; l < channels; ++l) {
+        MaxPoolPick<T> now;
+        if constexpr (I > 0) now = {load_as<S, T>(x[l]), numbers[0]};
+#pragma GCC unroll 9
+        for (int k = 1; k < I * J; ++k)
+          now.take_next(load_as<S, T>(x[k / J * n.down + k % J * n.across + l]), numbers[k]);
+        y[l] = store_as<S, T>(now.most);
+        if (kTaps) picked[l] = now.tap;
+      }
+    }
+  }
+};
+
+template <class S>
+struct FewMaxPoolBackward : Few<S> {
+  using T = Computing<S>;
+  using Few<S>::Few;
+
+  template <int I, int J>
+  [[gnu::noinline]] void take(const Neighbours& n) const {
+    T numbers[kFewTaps * kFewTaps];
+    for (int i = 0; i < I; ++i)
+      for (int j = 0; j < J; ++j) numbers[i * J + j] = T(n.tap + i * n.tap_down + j * n.tap_across);
+    const int64_t channels = n.channels;
+    for (int64_t o = 0; o < n.count; ++o) {
+      const S* const dy = this->from(n.from + o * n.step);
+      const T* const picked = this->indices(n.from + o * n.step);
+      S* const dx = this->out(n.to + o * n.to_step);
+#pragma GCC ivdep
+      for (int64_t l = 0; l < channels; ++l) {
+        T sum = T(0);
+#pragma GCC unroll 9
+        for (int k = 0; k < I * J; ++k) {
+          const int64_t at = k / J * n.down + k % J * n.across + l;
+          sum += max_pool_gradient(load_as<S, T>(dy[at]), picked[at], numbers[k]);
+        }
+        dx[l] = store_as<S, T>(sum);
+      }
+    }
+  }
+};
+
+template <class S>
+struct FewAvgPool : Few<S> {
+  using T = Computing<S>;
+  using Few<S>::Few;
+
+  template <int I, int J>
+  [[gnu::noinline]] void take(const Neighbours& n) const {
+    const T by = this->divisor(n.row, n.column);
+    const int64_t channels = n.channels;
+    for (int64_t o = 0; o < n.count; ++o) {
+      const S* const x = this->from(n.from + o * n.step);
+      S* const y = this->out(n.to + o * n.to_step);
+#pragma GCC ivdep
+      for (int64_t l = 0; l < channels; ++l) {
+        T sum = T(0);
+#pragma GCC unroll 3
+        for (int i = 0; i < I; ++i) {
+          T part = T(0);
+#pragma GCC unroll 3
+          for (int j = 0; j < J; ++j) part += load_as<S, T>(x[i * n.down + j * n.across + l]);
+          sum += part;
+        }
+        y[l] = store_as<S, T>(sum / by);
+      }
+    }
+  }
+};
+
+// The rows of windows over a row of the image are divided once, for as many channels as there is
+// room for.
+template <class S>
+struct FewAvgPoolBackward : Few<S> {
+  using T = Computing<S>;
+  static constexpr int64_t kRoom = 2048, kLeast = 16;
+  using Few<S>::Few;
+
+  // Whether the shares of a row have room.
+  static bool fits(const Windows& w) { return w.columns.out * kLeast <= kRoom; }
+  int64_t channels_together() const {
+    return smaller(this->call.channels, kRoom / this->call.columns.out / kLeast * kLeast);
+  }
+
+  template <int I, int J>
+  void take(const Neighbours& n) {
+    const T* at[kFewTaps] = {};
+    for (int i = 0; i < I; ++i) at[i] = shares(n, n.row - i) + n.column * n.channels;
+    add<I, J>(n, at);
+  }
+
+ private:
+  template <int I, int J>
+  [[gnu::noinline]] void add(const Neighbours& n, const T* const* from) const {
+    const int64_t channels = n.channels;
+    for (int64_t o = 0; o < n.count; ++o) {
+      S* const dx = this->out(n.to + o * n.to_step);
+      const T* at[kFewTaps];
+      for (int i = 0; i < I; ++i) at[i] = from[i] + o * channels;
+#pragma GCC ivdep
+      for (int64_t l = 0; l < channels; ++l) {
+        T sum = T(0);
+#pragma GCC unroll 9
+        for (int k = 0; k < I * J; ++k) sum += at[k / J][k % J * channels + l];
+        dx[l] = store_as<S, T>(sum);
+      }
+    }
+  }
+  const T* shares(const Neighbours& n, int64_t row) {
+    const int64_t slot = row % kFewTaps, line = n.plane * this->call.rows.out + row;
+    T* const to = shares_ + slot * kRoom;
+    if (channel_ != n.channel)
+      for (int64_t& other : line_) other = -1;
+    if (line_[slot] != line) divide(n, row, to);
+    channel_ = n.channel;
+    line_[slot] = line;
+    return to;
+  }
+  void divide(const Neighbours& n, int64_t row, T* to) const {
+    const Windows& w = this->call;
+    const int64_t first = (n.plane * w.rows.out + row) * w.columns.out;
+    for (int64_t o = 0; o < w.columns.out; ++o)
+      share_run<false>(n.channels, this->from((first + o) * w.channels + n.channel),
+                       this->divisor(row, o), to + o * n.channels);
+  }
+
+  T shares_[kFewTaps * kRoom];
+  int64_t line_[kFewTaps] = {-1, -1, -1}, channel_ = 0;
+};
+
+template <template <class> class W, bool kBack>
+void run_few_taps(const Windows& w) {
+  switch (w.dtype) {
+    case DType::f32:
+      return run_few<W<float>, kBack>(w);
+    case DType::f64:
+      return run_few<W<double>, kBack>(w);
+    case DType::f16:
+      return run_few<W<Half>, kBack>(w);
+    case DType::bf16:
+      return run_few<W<BFloat16>, kBack>(w);
+  }
+}
+void max_pool2d(const Windows& w) {
+  few_taps<false>(w) ? run_few_taps<FewMaxPool, false>(w) : run_windows<MaxPool, false>(w);
+}
+void max_pool2d_backward(const Windows& w) {
+  few_taps<true>(w) ? run_few_taps<FewMaxPoolBackward, true>(w)
+                    : run_windows<MaxPoolBackward, true>(w);
+}
 void avg_pool2d(const Windows& w) {
+  if (few_taps<false>(w)) return run_few_taps<FewAvgPool, false>(w);
   if (w.channels_last || w.columns.kernel < w.columns.out || w.columns.kernel < 4)
     return run_windows<AvgPool, false>(w);
   by_dtype(w.dtype, [&](auto s) {
     run_lines(w, w.samples * w.channels * w.rows.out, w.columns.out * taps_of(w),
               &whole_task<decltype(s)>);
   });
+}
+// One window over an image in C order: its share everywhere.
+template <class S>
+void global_task(void* context, int64_t index) {
+  using T = Computing<S>;
+  const Lines& all = *static_cast<const Lines*>(context);
+  const Windows& w = *all.call;
+  const int64_t end = smaller(all.lines, (index + 1) * all.each), count = w.rows.in * w.columns.in;
+  const T by = T(counted(w.rows, 0, w.count_padding) * counted(w.columns, 0, w.count_padding));
+  for (int64_t plane = index * all.each; plane < end; ++plane) {
+    const T share = load_as<S, T>(static_cast<const S*>(w.from)[plane]) / by;
+    fill_run(static_cast<S*>(w.out) + plane * count, count, store_as<S, T>(T(0) + share));
+  }
+}
+bool is_global(const Windows& w) {
+  const auto covers = [](const WindowAxis& a) {
+    return a.out == 1 && a.before == 0 && a.kernel >= a.in;
+  };
+  return !w.channels_last && covers(w.rows) && covers(w.columns);
+}
+void avg_pool2d_backward(const Windows& w) {
+  if (is_global(w))
+    return run_lines(w, w.samples * w.channels, w.rows.in * w.columns.in,
+                     w.dtype == DType::f64   ? &global_task<double>
+                     : w.dtype == DType::f32 ? &global_task<float>
+                     : w.dtype == DType::f16 ? &global_task<Half>
+                                             : &global_task<BFloat16>);
+  few_taps<true>(w) && FewAvgPoolBackward<float>::fits(w)
+      ? run_few_taps<FewAvgPoolBackward, true>(w)
+      : run_windows<AvgPoolBackward, true>(w);
 }
 
 }  // namespace
@@ -246,8 +467,8 @@ ONEPASS_END
 
 ONEPASS_CPU_UNIT(pools) {
   using namespace onepass::ONEPASS_ISA::windows;
-  backend->max_pool2d = &run_windows<MaxPool, false>;
-  backend->max_pool2d_backward = &run_windows<MaxPoolBackward, true>;
+  backend->max_pool2d = &max_pool2d;
+  backend->max_pool2d_backward = &max_pool2d_backward;
   backend->avg_pool2d = &avg_pool2d;
-  backend->avg_pool2d_backward = &run_windows<AvgPoolBackward, true>;
+  backend->avg_pool2d_backward = &avg_pool2d_backward;
 }

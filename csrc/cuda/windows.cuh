@@ -46,14 +46,14 @@ struct Shape {
   ONEPASS_HD Layout<I> of_elements() const { return layout(rows.in, columns.in); }
   ONEPASS_HD Layout<I> of_windows() const { return layout(rows.out, columns.out); }
 };
+// Nothing may overflow before a tap is found to be beside the image.
 inline bool is_short(const Windows& w) {
   constexpr int64_t kMost = int64_t(1) << 30;
-  const auto fits = [](const WindowAxis& a) {
-    return a.in + a.before + a.after + a.stride + a.dilation + a.kernel < kMost && a.out < kMost;
+  const auto reach = [](const WindowAxis& a) {
+    return a.in + a.out + a.before + a.after + a.stride + 3 * a.dilation + a.kernel;
   };
-  const int64_t step = w.channels_last ? w.channels : 1;
-  return fits(w.rows) && fits(w.columns) && w.rows.in * w.columns.in * step < kMost &&
-         w.rows.out * w.columns.out * step < kMost;
+  const int64_t step = w.channels_last ? larger(1, w.channels) : 1;
+  return reach(w.rows) < kMost / reach(w.columns) / step;
 }
 
 // An element of the result, the first of W channels. What is read of its sample's channel (or of

@@ -11,8 +11,15 @@ ONEPASS_BEGIN
 template <class T>
 struct MaxPoolPick {
   T most = -T(__builtin_huge_val()), tap = T(-1);
-  ONEPASS_HD void take(T x, T i) {
-    const bool larger = (tap < T(0)) | (x > most) | ((x != x) & (most == most));
+
+  ONEPASS_HD void take(T x, T i) { keep((tap < T(0)) | exceeds(x), x, i); }
+  // The same where there was one.
+  ONEPASS_HD void take_next(T x, T i) { keep(exceeds(x), x, i); }
+
+ private:
+  // Not with | and &: of several in a row GCC makes no vectors.
+  ONEPASS_HD bool exceeds(T x) const { return x > most || (x != x && most == most); }
+  ONEPASS_HD void keep(bool larger, T x, T i) {
     most = larger ? x : most;
     tap = larger ? i : tap;
   }

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def sources(target: Path) -> None:
-    """Writes all pages of the site, as Markdown for Sphinx, into an empty folder."""
+def sources(target: Path, run_labs: bool = False) -> None:
+    """Writes all pages of the site, as Markdown for Sphinx, into an empty folder.
+
+    Args:
+        run_labs: run every lab, for its figure.
+    """
     from generate import figures, labs, performance, prose, reference
 
     prose.write(target)
     reference.write(target)
     figures.overviews(target / "figures")
     (target / "speed.md").write_text(performance.page(), encoding="utf-8")
-    (target / "lab.md").write_text(labs.page(), encoding="utf-8")
+    if run_labs:
+        labs.run(target / "lab")
+    (target / "lab.md").write_text(labs.page(target / "lab"), encoding="utf-8")

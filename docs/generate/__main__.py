@@ -1,4 +1,4 @@
-"""Builds the site: python docs/generate FOLDER. Sphinx's warnings are errors."""
+"""Builds the site: python docs/generate [--labs] FOLDER. Sphinx's warnings are errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DOCS = Path(__file__).resolve().parents[1]
 sys.path[0] = str(DOCS)  # this folder itself would hide modules of the same names
 
 
-def main(folder: str) -> int:
+def main(folder: str, run_labs: bool = False) -> int:
     from sphinx.cmd.build import build_main
 
     from generate import sources
@@ -24,7 +24,7 @@ def main(folder: str) -> int:
         return 2
     shutil.rmtree(target, ignore_errors=True)
     with tempfile.TemporaryDirectory() as pages:
-        sources(Path(pages))
+        sources(Path(pages), run_labs)
         options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(DOCS)]
         status = build_main([*options, "-d", f"{pages}/.doctrees", pages, str(target)])
     if status == 0:
@@ -33,6 +33,9 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python docs/generate FOLDER")
-    sys.exit(main(sys.argv[1]))
+    arguments = sys.argv[1:]
+    run_labs = "--labs" in arguments
+    folders = [argument for argument in arguments if argument != "--labs"]
+    if len(folders) != 1:
+        sys.exit("usage: python docs/generate [--labs] FOLDER")
+    sys.exit(main(folders[0], run_labs))

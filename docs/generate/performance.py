@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -76,7 +76,7 @@ def files() -> tuple[File, ...]:
 
 
 def _row(entry: dict[str, Any]) -> Row | None:
-    if not entry.get("ratio"):
+    if not entry.get("ratio") or not _rivals(entry):
         return None  # nothing to compare with
     if "us" in entry:  # of a GPU
         times = dict(entry["us"])
@@ -141,6 +141,14 @@ Of {rows} measured rows a rival is faster in {lost}. They stand first.
 
 `bench/run.py` measures the same on your machine ([how](bench.md)); [what the measurements led
 to](performance.md) has the reasons."""
+
+
+def _rivals(entry: dict[str, Any]) -> list[str]:
+    """Who was measured beside us; not our own kernels, which some rows stand beside."""
+    times = entry.get("us") or entry["seconds"]
+    return [name for name in times if not name.startswith(("onepass", "copy"))]
+
+
 COLUMNS = ("ratio", "row", "threads", "onepass, µs", "best rival", "its µs", "copy")
 
 
@@ -189,10 +197,3 @@ def lines_of(entries: Sequence[Name]) -> str:
                 f"rows ({file.title})"
             )
     return ""
-
-
-def names_of_rows() -> Iterator[tuple[str, str]]:
-    """(file, row) of everything that the page has to show."""
-    for file in files():
-        for row in file.rows:
-            yield file.name, row.name

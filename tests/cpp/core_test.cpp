@@ -368,6 +368,20 @@ void check_exp_flushed(const std::vector<T>& x) {
   }
 }
 
+// What a CPU runs over blocks without large x has the bits of the whole formula.
+void check_usual(const std::vector<float>& x) {
+  const Sin<float> sin{};
+  int64_t usual = 0;
+  for (const float v : x) {
+    if (!sin.is_usual(v)) continue;
+    ++usual;
+    const float y = sin.usual_forward(v), dx = sin.usual_backward(1.5f, v);
+    CHECK(math::to_bits(y) == math::to_bits(sin.forward(v)), "sin(%a)", double(v));
+    CHECK(math::to_bits(dx) == math::to_bits(sin.backward(1.5f, v)), "cos(%a)", double(v));
+  }
+  CHECK(usual > int64_t(x.size() / 2) && !sin.is_usual(INFINITY) && !sin.is_usual(NAN), "usual");
+}
+
 template <class T>
 void hash_functions(const std::vector<T>& x) {
   add_to_hash(map<Exp>(x)), add_to_hash(map<ScaledExpm1>(x)), add_to_hash(map<Log>(x));
@@ -718,6 +732,7 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "accuracy") == 0) check_accuracies(x, d);
   check_specials<float>(), check_specials<double>();
   check_exp_flushed(x), check_exp_flushed(d);
+  check_usual(x);
   check_muladd();
   hash_functions(x), hash_functions(d);
   check_widening<Half>(), check_widening<BFloat16>();

@@ -246,6 +246,34 @@ CPU = [
         ("tests/test_kernels.py::test_against_reference[depthwise_conv2d_backward-float64]",),
     ),
     Mutant(
+        "depthwise: the third tap of a row has the windows of the second",
+        "csrc/cpu/depthwise.cpp",
+        "third.add(loaded, at + 2 * apart);",
+        "third.add(loaded, at + apart);",
+        _case("depthwise_conv2d_weight_backward-float64"),
+    ),
+    Mutant(
+        "depthwise: a row's last products take the next row's elements times 0",
+        "csrc/cpu/depthwise.cpp",
+        "loaded.lanes = number.lanes < left.lanes ? loaded.lanes : typename Lanes::Type{};",
+        "",
+        ("tests/test_conv.py::test_gradients_of_depthwise_weights_see_no_neighbouring_row",),
+    ),
+    Mutant(
+        "windows: the last of a run of neighbours is left out",
+        "csrc/cpu/window_rows.h",
+        "take(v, ceil_div(inner.end - v, stride));",
+        "take(v, larger(1, (inner.end - v) / stride));",
+        _case("max_pool2d_backward-float64"),
+    ),
+    Mutant(
+        "average pool: the shares of other channels are taken for one's own",
+        "csrc/cpu/pools.cpp",
+        "for (int64_t& other : line_) other = -1;",
+        "(void)row;",
+        _case("avg_pool2d_backward-float64"),
+    ),
+    Mutant(
         "depthwise: the sums of weights stay in the computing type",
         "csrc/cpu/depthwise.cpp",
         "if (terms + more > kTermsTogether) {",
@@ -272,5 +300,22 @@ CPU = [
         "if (careful[r]) measure(row + r);",
         "(void)careful;",
         ("tests/test_row_norms.py::test_weight_norm_backward_of_rows_whose_squares_leave_float32",),
+    ),
+    Mutant(
+        "activation: of the blocks only the first is looked at",
+        "csrc/cpu/loops.h",
+        "all_usual<typename K::Rule>(m, x + i)",
+        "all_usual<typename K::Rule>(m, x)",
+        (
+            "tests/test_activation_edges.py::"
+            "test_a_large_element_leaves_the_sines_of_other_blocks_as_they_are",
+        ),
+    ),
+    Mutant(
+        "maxout: of two equal pieces the second gets the gradient",
+        "csrc/cpu/maxout.cpp",
+        "MaxoutPick<T> pick{x[0], 0};\n  pick.take(x[1], 1);",
+        "MaxoutPick<T> pick{x[1], 1};\n  pick.take(x[0], 0);",
+        ("tests/test_row_edges.py::test_the_first_of_tied_maxima_gets_the_gradient",),
     ),
 ]

@@ -332,4 +332,14 @@ KERNELS = [
         "",
         ("tests/test_conv.py::test_pools_of_ties_and_odd_values",),
     ),
+    Mutant(
+        "sin: a large x counts as usual",
+        "csrc/kernels/sin.h",
+        "return math::sin_is_near(x);",
+        "return x == x;",
+        (
+            "tests/test_activation_edges.py::"
+            "test_a_large_element_leaves_the_sines_of_other_blocks_as_they_are",
+        ),
+    ),
 ]  # fmt: skip

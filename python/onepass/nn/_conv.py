@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -128,16 +129,9 @@ class Conv2d(Affine):
         return padding
 
     def _convolution(self) -> Convolution:
-        # Made anew by every forward (some µs): the attributes may change between calls, and
-        # backward is that of the forward before it.
-        if self.padding == "same":
-            spans = (d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
-            (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)
-        else:
-            top, left = (0, 0) if self.padding == "valid" else self.padding
-            bottom, right = top, left
-        padding = (top, bottom, left, right)
-        return Convolution(self.kernel_size, self.stride, padding, self.dilation, self.groups)
+        # Asked by every forward: the attributes may change between calls, and backward is that of
+        # the forward before it.
+        return _made(self.kernel_size, self.stride, self.padding, self.dilation, self.groups)
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         lib, dtype, shape = self._check(x)
@@ -201,3 +195,20 @@ class Conv2d(Affine):
         parts += [f"{k}={v!r}" for k, old in plain.items() if (v := getattr(self, k)) != old]
         parts += ["bias=False"] * (self.bias is None)
         return ", ".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _made(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int] | str,
+    dilation: tuple[int, int],
+    groups: int,
+) -> Convolution:
+    if padding == "same":
+        spans = (d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+        (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)
+    else:
+        top, left = (0, 0) if isinstance(padding, str) else padding
+        bottom, right = top, left
+    return Convolution(kernel, stride, (top, bottom, left, right), dilation, groups)

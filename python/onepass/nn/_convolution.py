@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,21 +25,21 @@ from onepass.nn._images import channels_first, channels_last, to_dense
 PIECE = 256 << 10  # elements of the windows of a piece: a second-level cache of 1 MiB in float32
 
 
-def _most() -> int:
+def _most(piece: int) -> int:
     """Elements that a piece has at most, and `Room` keeps.
 
     A sample beyond that is cut by rows into pieces of half of it or so: products of less are slow.
     """
-    return 2 * PIECE
+    return 2 * piece
 
 
 class Piece(NamedTuple):
-    """Some samples, rows of their windows, rows of the image under those, and their padding."""
+    """Some samples, rows of their windows, and rows of the image under those."""
 
     samples: slice
     windows: slice
     rows: slice
-    padding: tuple[int, int, int, int]
+    options: dict[str, Any]  # of ops.im2col over it
     number: int  # of its windows
 
     @property
@@ -65,7 +66,7 @@ class Room:
         if self.flat.size < size:
             even = size + size % 2  # to be seen as float64 later
             self.flat = empty((even,), self.like.dtype, self.like)
-            if self.host and size <= _most():
+            if self.host and size <= _most(PIECE):
                 _kept.flat = self.flat
         return self.flat[:size].reshape(shape)
 
@@ -85,15 +86,16 @@ class Convolution:
     padding: tuple[int, int, int, int]  # above, below, left, right
     dilation: tuple[int, int]
     groups: int
+    extents: tuple[int, int] = field(init=False, repr=False, compare=False)  # of a window
 
-    def extents(self) -> tuple[int, int]:
-        """Rows and columns that a window spans."""
-        height, width = (d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
-        return height, width
+    def __post_init__(self) -> None:
+        (rows, columns), (down, across) = self.kernel, self.dilation
+        extents = (down * (rows - 1) + 1, across * (columns - 1) + 1)
+        object.__setattr__(self, "extents", extents)
 
     def windows(self, height: int, width: int) -> tuple[int, int]:
         """How many there are down and across; 0 or less where the image is too small."""
-        (tall, wide), (top, bottom, left, right) = self.extents(), self.padding
+        (tall, wide), (top, bottom, left, right) = self.extents, self.padding
         return (
             (height + top + bottom - tall) // self.stride[0] + 1,
             (width + left + right - wide) // self.stride[1] + 1,
@@ -155,32 +157,38 @@ class Convolution:
         """Whether the windows are the elements."""
         return self.kernel == self.stride == (1, 1) and not any(self.padding) and self.groups == 1
 
-    def _pieces(self, n: int, height: int, width: int, taps: int) -> Iterator[Piece]:
+    def _pieces(self, n: int, height: int, width: int, taps: int) -> tuple[Piece, ...]:
         """``taps`` are those of all channels."""
+        cut = _pieces_of if n <= 1024 else _pieces_of.__wrapped__  # long lists are not kept
+        return cut(self, n, height, width, taps, PIECE)
+
+    def _cut(self, n: int, height: int, width: int, taps: int, piece: int) -> Iterator[Piece]:
         down, across = self.windows(height, width)
+        options = self._steps()
         sample = max(1, down * across * taps)
-        tall, top = self.extents()[0], self.padding[0]
-        if sample > _most():
-            each = _balanced(down, max(1, PIECE // (across * taps)))
+        tall, (top, _, *beside) = self.extents[0], self.padding
+        if sample > _most(piece):
+            each = _balanced(down, max(1, piece // (across * taps)))
             for i in range(n):
                 for first in range(0, down, each):
                     end = min(first + each, down)
                     begin = first * self.stride[0] - top
                     behind = (end - 1) * self.stride[0] - top + tall
                     low = min(max(begin, 0), height)
+                    padding = (max(-begin, 0), max(behind - height, 0), *beside)
                     yield Piece(
                         slice(i, i + 1),
                         slice(first, end),
                         slice(low, max(low, min(behind, height))),  # empty: padding alone
-                        (max(-begin, 0), max(behind - height, 0), *self.padding[2:]),
+                        {**options, "padding": padding},
                         (end - first) * across,
                     )
             return
-        each = _balanced(n, max(1, PIECE // sample))
+        each = _balanced(n, max(1, piece // sample))
         for i in range(0, n, each):
             end = min(i + each, n)
             windows = (end - i) * down * across
-            yield Piece(slice(i, end), slice(0, down), slice(0, height), self.padding, windows)
+            yield Piece(slice(i, end), slice(0, down), slice(0, height), options, windows)
 
     def _im2col(self, x: Array, piece: Piece, room: Room, last: bool) -> Array:
         """The windows of a piece as a matrix, whose rows or columns they are."""
@@ -191,8 +199,7 @@ class Convolution:
         if piece.on_padding:
             cols[...] = 0
         else:
-            options = {**self._steps(), "padding": piece.padding, "channels_last": last}
-            ops.im2col(image, self.kernel, out=cols, **options)
+            ops.im2col(image, self.kernel, out=cols, channels_last=last, **piece.options)
         return cols.reshape((piece.number, taps) if last else (taps, piece.number))
 
     def _col2im(self, cols: Array, dx: Array, piece: Piece, last: bool) -> None:
@@ -208,7 +215,8 @@ class Convolution:
             size,
             self.kernel,
             out=to if whole else None,
-            **{**self._steps(), "padding": piece.padding, "channels_last": last},
+            channels_last=last,
+            **piece.options,
         )
         if not whole:  # neighbouring pieces share rows
             to += part
@@ -240,7 +248,7 @@ class Convolution:
                 matmul(given, by_rows, out=dx.reshape(rows.shape))
         else:
             room = Room(x)
-            pieces = list(self._pieces(len(x), x.shape[1], x.shape[2], by_rows.shape[1]))
+            pieces = self._pieces(len(x), x.shape[1], x.shape[2], by_rows.shape[1])
             if dx is not None and not _cover(pieces, x.shape[1]):
                 dx[...] = 0
             for piece in pieces:
@@ -281,7 +289,7 @@ class Convolution:
             dx = None
         room = Room(x)
         total = None
-        pieces = list(self._pieces(len(x), x.shape[2], x.shape[3], weight[0].size * self.groups))
+        pieces = self._pieces(len(x), x.shape[2], x.shape[3], weight[0].size * self.groups)
         if dx is not None and not _cover(pieces, x.shape[2]):
             dx[...] = 0
         for piece in pieces if dweight is not None or dx is not None else ():
@@ -302,6 +310,13 @@ class Convolution:
         return weight.reshape(self.groups, len(weight) // self.groups, -1)
 
 
+@lru_cache(maxsize=256)  # the layers of a network, over and over
+def _pieces_of(
+    convolution: Convolution, n: int, height: int, width: int, taps: int, piece: int
+) -> tuple[Piece, ...]:
+    return tuple(convolution._cut(n, height, width, taps, piece))
+
+
 def _sizes(x: Array, last: bool) -> tuple[int, int, int, int]:
     """Samples, height, width and channels."""
     n, *rest = x.shape
@@ -313,7 +328,7 @@ def _by_rows(weight: Array) -> Array:
     return contiguous(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)
 
 
-def _cover(pieces: list[Piece], height: int) -> bool:
+def _cover(pieces: tuple[Piece, ...], height: int) -> bool:
     """Whether each piece writes all rows of its images."""
     return all(piece.rows == slice(0, height) for piece in pieces)
 

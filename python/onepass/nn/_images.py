@@ -25,12 +25,15 @@ def lies_channels_last(x: Array) -> bool:
 
 def channels_last(x: Array) -> Array:
     """A view of (N, C, …) as (N, …, C); its reader refuses anything else."""
-    return x if getattr(x, "ndim", 0) < 3 else x.transpose(0, *range(2, x.ndim), 1)
+    axes = getattr(x, "ndim", 0)
+    if axes == 4:
+        return x.transpose(0, 2, 3, 1)
+    return x if axes < 3 else x.transpose(0, *range(2, axes), 1)
 
 
 def channels_first(x: Array) -> Array:
     """The inverse."""
-    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x.transpose(0, -1, *range(1, x.ndim - 1))
 
 
 def to_dense(x: Array, last: bool) -> Array:
