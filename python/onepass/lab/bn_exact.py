@@ -1,10 +1,9 @@
-"""What norms compute, as identities: which elements share a mean, and what undoes it.
+"""Normalisation as identities: which elements share a mean, and what undoes it.
 
 A batch norm whose scale is the batch's deviation and whose shift is its mean gives its input back.
-Its gradient of one sample depends on the others, so the average of gradients of single samples is
-not that of the batch. Batch renorm is batch norm within the limits 1 and 0, and the same in
-training as in evaluation without limits. The norms differ in nothing but the elements that share
-a mean and a variance.
+Batch renorm is batch norm within the limits 1 and 0, and without limits the same in training as in
+evaluation. The norms differ in nothing but the elements that share a mean and a variance, so that
+an output of a batch norm depends on the other samples, of the other norms on its own alone.
 """
 
 from typing import Any
@@ -17,11 +16,11 @@ from onepass.lab import Lab
 CODE, CHAPTER, SECONDS = "C26", "normalisation", 0.3
 SOURCES = ("optimization-3", "skoltech", "minnesota-2025")
 N, C, L = 5, 6, 8  # samples, channels, length
-NORMS = {
-    "batch norm": (nn.BatchNorm1d(C, 1e-12, dtype="float64"), lambda n, c: c == 0),
-    "layer norm": (nn.LayerNorm((C, L), 1e-12, dtype="float64"), lambda n, c: n == 0),
-    "instance norm": (nn.InstanceNorm1d(C, 1e-12, dtype="float64"), lambda n, c: n + c == 0),
-    "group norm": (nn.GroupNorm(2, C, 1e-12, dtype="float64"), lambda n, c: (n == 0) & (c < 3)),
+NORMS: dict[str, tuple[Any, ...]] = {
+    "batch norm": (nn.BatchNorm1d, [C], lambda n, c: c == 0),
+    "layer norm": (nn.LayerNorm, [(C, L)], lambda n, c: n == 0),
+    "instance norm": (nn.InstanceNorm1d, [C], lambda n, c: n + c == 0),
+    "group norm": (nn.GroupNorm, [2, C], lambda n, c: (n == 0) & (c < 3)),
 }
 
 
@@ -67,7 +66,8 @@ def run(lab: Lab) -> str:
     x = rng.standard_normal((N, C, L)) * 3 + 5
     rows = []
     panels = lab.figure(2, 2, sharex=True, sharey=True)
-    for axes, (name, (norm, shares)) in zip(panels.flat, NORMS.items(), strict=True):
+    for axes, (name, (kind, sizes, shares)) in zip(panels.flat, NORMS.items(), strict=True):
+        norm = kind(*sizes, eps=1e-12, dtype="float64")
         reached, own = reach(norm, x) > 0, np.fromfunction(shares, (N, C))
         seen = f"{np.sum(reached)} of {N * C} cells"
         lab.check(f"{name}: an output depends on its set", np.array_equal(reached, own), seen)

@@ -3,7 +3,8 @@
 The length of weights before a batch norm has no effect on the output, and the gradient gets smaller
 as they get longer. Decay shortens them by a = 1 - ηλ a step, which is the same as leaving them
 alone and raising their rate: run B without decay, with the rate η·a^(-2t-1) for these weights, is
-at every step t the function that run A with decay is, and its weights are a^(-t) times A's.
+at every step t as good as run A with decay, loss for loss, and its weights are a^(-t) times A's
+(Li & Arora, 2020).
 """
 
 import numpy as np
@@ -73,8 +74,8 @@ def run(lab: Lab) -> str:
     losses.plot(step, grown, lw=1, label="B: growing rate")
     losses.set(xlabel="step", ylabel="loss of the batch", title="Two runs, one curve")
     losses.legend()
-    distance.semilogy(step, np.maximum(other, 1e-17), color="C2", label="neither")
-    distance.semilogy(step, np.maximum(same, 1e-17), color="C1", label="B")
+    distance.semilogy(step, other, color="C2", label="neither", nonpositive="mask")
+    distance.semilogy(step, same, color="C1", label="B", nonpositive="mask")
     distance.set(xlabel="step", ylabel="|loss - loss of A|", title="Distance to run A")
     distance.legend(loc="center right")
     rate.plot(step, SHRINK ** (-2.0 * step - 1), color="C1", label="B's rate / η")

@@ -1,9 +1,9 @@
-"""Batch norm makes four layers learn that do not without, before or after the activation.
+"""With batch norm before or after the activation, four layers learn that do not without.
 
-The norm was invented for the sums before the activation; many put it behind. Four layers of
+The norm was invented for the sums before the activation; many put it after it. Four layers of
 sigmoids that begin with PyTorch's default weights learn nothing in ten epochs, and ReLU with a
-small rate little. With a norm on either side both learn. Which side is better depends on the case:
-here the loss after ten epochs tends to be lower behind the activation.
+small rate little. With a norm on either side both learn. Here the loss after ten epochs is mostly
+lower with the norm after the activation.
 """
 
 import numpy as np
@@ -63,7 +63,9 @@ def run(lab: Lab) -> str:
     lab.check("ReLU at 0.02 without a norm is below 0.7", none[5] < 0.7, f"{none[5]:.3f}")
     least = min(before[4], after[4])
     lab.check("ReLU at 0.02 with one is above 0.93", least > 0.93, f"{least:.3f}")
-
+    pairs = RUNS * len(CASES)
+    claim = "the loss ends lower after the activation in most pairs"
+    lab.check(claim, lower > pairs / 2, f"{lower} of {pairs}")
     panels = lab.figure(1, 3, sharey=True)
     for axes, (name, _, lr) in zip(panels, CASES, strict=True):
         for number, order in enumerate(ORDERS):
@@ -76,6 +78,6 @@ def run(lab: Lab) -> str:
     panels[0].set_ylabel("training loss (line: mean of 3 seeds)")
     panels[0].legend()
     return (
-        "With batch norm all of these networks learn, on either side of the activation; behind it "
-        f"the loss ended lower in {lower} of {RUNS * len(CASES)} pairs."
+        "With batch norm all of these networks learn, on either side of the activation; after it "
+        f"the loss ended lower in {lower} of {pairs} pairs."
     )

@@ -1,9 +1,9 @@
-"""Batch norm fails with tiny batches, even if only the last of each epoch is tiny.
+"""Batch norm fails with batches of two, and one such at the end of an epoch can be enough.
 
 Statistics of two samples are mostly noise. With batches of two throughout, batch norm fails, while
 layer norm, which looks at one sample alone, learns. And one batch of two at the end of each epoch
-is enough to spoil the running statistics that evaluation uses; estimating them anew repairs that.
-Better leave those samples out, or spread them over the other batches, as the trainer does.
+can spoil the running statistics that evaluation uses; estimating them anew repairs that. Better
+leave those samples out, or spread them over the other batches, as the trainer does.
 """
 
 import warnings
@@ -63,14 +63,14 @@ def run(lab: Lab) -> str:
     )  # fmt: skip
     by_norm = [(name, *sizes[name]) for name in NORMS]
     lab.table(["norm", *map(str, BATCHES)], by_norm, "Test accuracy after 3 epochs by batch size")
-    least = ends["left out"][:, 0].min()
-    lab.check("left out: above 0.95 in all seeds", least > 0.95, f"{least:.3f}")
-    gain = (ends["kept"][:, 2] - ends["kept"][:, 0]).min()
-    lab.check("kept: estimating anew loses at most 0.02", gain >= -0.02, f"{gain:+.3f}")
+    kept, out, spread = (ends[end].min(axis=0) for end in ENDS)  # the worst of the seeds
+    lab.check("left out: above 0.95 in all seeds", out[0] > 0.95, f"{out[0]:.3f}")
+    lab.check("spread: above 0.9 in all seeds", spread[0] > 0.9, f"{spread[0]:.3f}")
+    lab.check("kept: worse than either", kept[0] < min(out[0], spread[0]), f"{kept[0]:.3f}")
+    lab.check("kept, estimated anew: above 0.9 in all seeds", kept[2] > 0.9, f"{kept[2]:.3f}")
     batch, layer = sizes["batch norm"][0], sizes["layer norm"][0]
     lab.check("batches of 2: layer norm above 0.9", layer > 0.9, f"{layer:.3f}")
     lab.check("batches of 2: batch norm below 0.6", batch < 0.6, f"{batch:.3f}")
-
     last, by_size = lab.figure(1, 2)
     for number, name in enumerate(STATISTICS):
         x = np.arange(len(ENDS))[:, None] + 0.22 * (number - 1) + np.linspace(-0.04, 0.04, RUNS)
@@ -86,5 +86,5 @@ def run(lab: Lab) -> str:
     by_size.legend(loc="lower right")
     return (
         f"With batches of two, layer norm gets {layer:.0%} right and batch norm {batch:.0%}; one "
-        f"such batch an epoch costs up to {1 - ends['kept'][:, 0].min():.0%} of the answers."
+        f"such batch an epoch costs up to {1 - kept[0]:.0%} of the answers."
     )

@@ -1,4 +1,4 @@
-"""At a cliff one gradient is huge: clipping its norm bounds the step, not its direction.
+"""At a cliff the gradient is huge: clipping bounds the step's length, not its direction.
 
 Where a flat landscape rises like a wall, the gradient on the wall says nothing about how far the
 flat goes. Without a bound one step from there is thrown two units away, past whatever is in

@@ -1,4 +1,4 @@
-"""Small errors compound: of twelve digits in a row, 0.6 each is 0.2 % all right.
+"""Small errors compound: at 60 % per digit, 0.2 % of twelve-digit numbers are read right.
 
 If each of n readings is right with probability a, independently, all are with aⁿ. A reader that is
 right 60 times in a hundred practically never reads a number of twelve digits; one that is right
@@ -43,9 +43,10 @@ def run(lab: Lab) -> str:
         seen, expected = simulated[a][-1], a**LENGTH
         deviation = np.sqrt(expected * (1 - expected) / DRAWS)
         off = abs(seen - expected) / deviation
-        claim = f"a network after {epochs} epochs reads a¹² of the numbers"
+        trained = f"{epochs} epoch{'s' * (epochs > 1)}"
+        claim = f"a network after {trained} reads a¹² of the numbers"
         lab.check(claim, off < 5, f"{seen:.4f}, {off:.1f} deviations off")
-        rows.append((f"network, {epochs} epochs", a, expected, f"{seen:.4f}"))
+        rows.append((f"network, {trained}", a, expected, f"{seen:.4f}"))
     rows += [("example", 0.6, low, ""), ("example", 0.989, high, "")]
     lab.table(["reader", "right a", "a¹²", "simulated"], rows)
 

@@ -1,10 +1,10 @@
-"""With ReLU, Xavier's initialisation halves the signal at every layer; Kaiming's keeps it.
+"""With ReLU, Xavier's initialisation halves the mean square a layer; Kaiming's keeps it.
 
 ReLU sets half of its inputs to 0, and so halves the mean square of what passes. Kaiming's variance
-2/n makes up for that, Xavier's 1/n (equal fans) does not. ReLU commutes with positive factors, so
-after l layers with the same random draws the mean square under Xavier is exactly 2⁻ˡ times that
-under Kaiming. At 30 layers that decides whether a network learns; PyTorch's default for linear
-layers, of variance 1/(3n), already fails at ten.
+2/n makes up for that on average, Xavier's 1/n (equal fans) does not. ReLU commutes with positive
+factors, so after l layers with the same random draws the mean square under Xavier is exactly 2⁻ˡ
+times that under Kaiming. At 30 layers that decides whether a network learns; PyTorch's default for
+linear layers, of variance 1/(3n), already fails at ten.
 """
 
 import numpy as np

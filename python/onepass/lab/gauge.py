@@ -1,10 +1,10 @@
-"""Moving a factor from one layer to the next changes no output, but every gradient.
+"""Moving a factor between layers leaves the outputs alone but rescales both gradients.
 
 ReLU passes positive factors on, so a network whose first weights are c times larger and whose
 second are c times smaller is the same function. Its gradients are not: the first is c times
-smaller, the second c times larger, and one learning rate cannot suit both. Behind a batch norm the
-first weights may be scaled alone: outputs and other gradients stay, and the gradient is at right
-angles to each unit's weights, since their length has no effect.
+smaller, the second c times larger, and one learning rate can hardly suit both. Before a batch norm
+the first weights may be scaled alone: the loss and the second gradient stay, and the first is at
+right angles to each unit's weights, since their length has no effect.
 """
 
 from typing import Any
@@ -66,6 +66,9 @@ def run(lab: Lab) -> str:
         lab.check(f"{name}: |∇W₁| is divided by c", off[1] < 1e-6, f"off by {off[1]:.1e}")
         does = "stays" if norm else "is multiplied by c"
         lab.check(f"{name}: |∇W₂| {does}", off[2] < 1e-6, f"off by {off[2]:.1e}")
+    outputs, moved = (network(lab.seed, False, c)(X) for c in (1.0, 100.0))
+    off = np.abs(moved - outputs).max()
+    lab.check("plain: every output stays", off < 1e-9, f"off by {off:.1e}")
     model = network(lab.seed, True, 1.0)
     gradients(model, X, y)
     weight = next(model.parameters())
@@ -83,5 +86,5 @@ def run(lab: Lab) -> str:
     axes.figure.axes[0].set_ylabel("loss, length of a gradient")
     return (
         "The same function has gradients that differ by any factor, as its layers share their "
-        "scale; with batch norm the scale of the weights before it has no effect on the others."
+        "scale; a batch norm takes away the effect of the first layer's scale on the second."
     )

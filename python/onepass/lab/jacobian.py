@@ -1,10 +1,10 @@
-"""A penalty on the Jacobian makes a network's outputs move less, at hardly a price.
+"""A penalty on the Jacobian makes outputs less sensitive to inputs at almost no cost.
 
 How far outputs move with the inputs is the Jacobian's norm. Its square is the expected square of
 the slope along a random direction, so a finite difference along one drawn direction per batch
 estimates it, and the penalty needs two more passes through the network, no second derivative. A
-small weight already halves the norm, with about the same test accuracy, and helps a little where
-inputs are noisy.
+small weight already takes away half of the squared norm and more, with about the same test
+accuracy; a larger one helps where inputs are noisy.
 """
 
 from typing import Any
@@ -56,9 +56,11 @@ def run(lab: Lab) -> str:
     rows = [(w, norms[w], accuracy[w][0], accuracy[w][4]) for w in WEIGHTS]
     lab.table(["weight λ", "‖J‖²", "test accuracy", "with noise N(0, 1)"], rows)
     ratio = norms[0.01] / norms[0.0]
-    lab.check("λ = 0.01: ‖J‖² is below two thirds", ratio < 2 / 3, f"{ratio:.3f} of it without")
+    lab.check("λ = 0.01: ‖J‖² is below a half", ratio < 1 / 2, f"{ratio:.3f} of it without")
     change = accuracy[0.01][0] - accuracy[0.0][0]
     lab.check("λ = 0.01: accuracy within 0.02", abs(change) < 0.02, f"{change:+.4f}")
+    gain = float(np.mean(accuracy[0.1][4:]) - np.mean(accuracy[0.0][4:]))
+    lab.check("λ = 0.1: better on average where noise is 1 to 2", gain > 0, f"{gain:+.4f}")
 
     left, right = lab.figure(1, 2)
     names = [f"λ = {weight:g}" for weight in WEIGHTS]

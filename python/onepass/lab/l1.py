@@ -1,4 +1,4 @@
-"""A penalty on absolute values makes weights exactly zero, one on squares only small.
+"""An L1 penalty makes weights exactly zero; an L2 penalty only makes them small.
 
 Three of twenty features matter. The soft threshold, the option l1 of every optimizer, moves each
 weight after the step towards zero by rate × λ, and leaves it at zero where it would cross it. Two
@@ -15,7 +15,6 @@ from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C30", "regularisation", 0.4
 SOURCES = ("minnesota-2025", "optimization-3")
-
 SUPPORT = [2, 7, 11]
 PENALTY = 0.15
 STEPS, SHOWN = 500, 60
@@ -53,21 +52,28 @@ def run(lab: Lab) -> str:
         "ridge": descend(X, y, weight_decay=PENALTY),
         "λ·sign(w)": descend(X, y, sign=PENALTY),
     }
-    rows = [
-        (name, int(np.sum(w == 0)), np.abs(w).min(), np.abs(w[SUPPORT]).min())
-        for name, (w, _) in ways.items()
-    ]
+    ends = {name: w for name, (w, _) in ways.items()}
+    rows = [(n, np.sum(w == 0), np.abs(w).min(), np.abs(w[SUPPORT]).min()) for n, w in ends.items()]
     lab.table(["penalty", "exact zeros", "least |w|", "least that matters"], rows)
-    w = ways["soft threshold"][0]
+    w = ends["soft threshold"]
     found = np.flatnonzero(w).tolist()
     lab.check("the soft threshold keeps the three that matter", found == SUPPORT, found)
-    zeros = sum(int(np.sum(ways[name][0] == 0)) for name in ("ridge", "λ·sign(w)"))
+    zeros = sum(int(np.sum(ends[name] == 0)) for name in ("ridge", "λ·sign(w)"))
     lab.check("ridge and the plain gradient reach no zero", zeros == 0, f"{zeros} zeros")
+    others = np.delete(np.sign(ways["λ·sign(w)"][1][-100:]), SUPPORT, axis=1)
+    crossings = int(np.sum(np.diff(others, axis=0) != 0, axis=0).min())
+    claim = "with λ·sign(w) the others jump over zero and back"
+    lab.check(claim, crossings > 10, f"at least {crossings} times in the last 100 steps")
+    pull = float(np.abs(gradient(X, y, w) + PENALTY * np.sign(w))[SUPPORT].max())
+    lab.check("where w is not 0 the gradient is -λ·sign(w)", pull < 1e-9, f"off by {pull:.1e}")
+    ridge = np.linalg.solve(X.T @ X / len(y) + PENALTY * np.eye(20), X.T @ y / len(y))
+    off = float(np.abs(ends["ridge"] - ridge).max())
+    lab.check("ridge is at its formula's weights", off < 1e-9, f"off by {off:.1e}")
     force = float(np.abs(gradient(X, y, w)[w == 0]).max())
     lab.check("no gradient at a zero exceeds λ", force <= PENALTY + 1e-6, f"largest {force:.4f}")
     none = int(np.count_nonzero(descend(X, y, l1=1.0001 * largest)[0]))
-    claim = "above λ = max |Xᵀy|/n all weights are zero"
-    lab.check(claim, none == 0, f"λ {largest:.3f}, {none} left")
+    left = f"λ {largest:.3f}, {none} left"
+    lab.check("above λ = max |Xᵀy|/n all weights are zero", none == 0, left)
 
     axes = lab.figure(1, 3, sharey=True)
     for ax, (name, (_, seen)) in zip(axes, ways.items(), strict=True):

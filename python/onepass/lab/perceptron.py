@@ -1,9 +1,9 @@
-"""A step function has no slope to descend; the perceptron learns from a few mistakes.
+"""A step function has no gradient to follow; the perceptron learns from its mistakes.
 
 The output sign(w·x) does not change where w changes a little, so the gradient of any loss of it is
 zero and says nothing. The perceptron's rule needs none: at each mistake add the sample to the
 weights, with its class's sign. Where the classes can be separated with a margin γ, and no sample is
-longer than R, it makes at most (R/γ)² mistakes, whatever the number of samples.
+longer than R, it makes at most (R/γ)² mistakes, whatever the number of samples (Novikoff, 1962).
 """
 
 import numpy as np
@@ -39,8 +39,9 @@ def slopes(w: np.ndarray, X: np.ndarray, y: np.ndarray, h: float = 1e-9) -> list
 def learn(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The weights, and those after each mistake: steps of SGD with the gradient -y·x."""
     w = np.zeros(2)
-    optimizer, seen = optim.SGD([w], lr=1.0), []
-    while np.any(y * (X @ w) <= 0):
+    optimizer = optim.SGD([w], lr=1.0)
+    seen: list[np.ndarray] = []
+    while np.any(y * (X @ w) <= 0) and len(seen) < 10_000:
         for x, label in zip(X, y, strict=True):
             if label * (x @ w) <= 0:
                 optimizer.step([-label * x])

@@ -1,9 +1,8 @@
 """Where a fifth of the labels is wrong, dropout with bounded weights helps most.
 
-600 digits, 20 % of them with a wrong label, and a network large enough to learn them all by heart.
-Decay of the weights and dropout each keep it from that. Dropout together with max-norm, a bound on
-the norm of each unit's weights, does best, and the bound lets it train at a high rate. All this
-pays where there is something to overfit: on clean labels dropout gains nothing.
+600 digits, 20 % with a wrong label, and a network that can learn them by heart. Weight decay and
+dropout each make fewer errors than none, dropout with max-norm, a bound on each unit's weights, the
+fewest. It trains at a higher rate too, but on 300 clean labels it gains nothing.
 """
 
 from typing import Any
@@ -16,7 +15,6 @@ from onepass.train import TerminateOnNaN, Trainer
 
 CODE, CHAPTER, SECONDS = "C33", "regularisation", 16.0
 SOURCES = ("optimization-3",)
-
 EPOCHS, SEEDS = 60, 3
 BEST, FAST = "dropout + max-norm 1", "300 clean: dropout + max-norm 2"
 CLEAN: dict[str, Any] = {"samples": 300, "wrong": 0.0, "lr": 0.05}
@@ -61,28 +59,32 @@ def run(lab: Lab) -> str:
     found = {name: [train(seed, **options) for seed in seeds] for name, options in WAYS.items()}
     errors = {name: [error for *_, error in runs] for name, runs in found.items()}
     learned = {name: [accuracy for _, accuracy, _ in runs] for name, runs in found.items()}
-    rows = [(n, np.mean(errors[n]), *errors[n], np.mean(learned[n])) for n in WAYS]
-    columns = ["regulariser", "mean", *(f"seed {seed}" for seed in seeds), "training accuracy"]
+    mean = {name: float(np.mean(errors[name])) for name in WAYS}
+    rows = [(n, mean[n], *errors[n], np.mean(learned[n])) for n in WAYS]
+    columns = ["regulariser", "mean", *map("seed {}".format, seeds), "training accuracy"]
     lab.table(columns, rows, "Test error in %, true labels")
-    gain = np.mean(errors["none"]) - np.mean(errors[BEST])
+    gain = mean["none"] - mean[BEST]
     lab.check("dropout + max-norm: 1.5 points fewer errors", gain >= 1.5, f"{gain:.1f} points")
-    heart = min(learned["none"])  # one seed in several leaves one of 600
-    lab.check("without, labels are learned by heart", heart > 0.995, f"at least {heart:.4f}")
-    heart = max(learned[BEST])
-    lab.check("with them they are not", heart < 0.97, f"at most {heart:.3f} of them")
-    weights = [p.data for t, *_ in found[BEST] for p in t.model.parameters() if p.data.ndim == 2]
+    for name in ("L2 0.01", "dropout"):
+        seen = f"{mean[name]:.1f} %"
+        lab.check(f"{name}: between the two", mean[BEST] < mean[name] < mean["none"], seen)
+    less = mean["300 clean: none"] - mean[FAST]
+    lab.check("300 clean: with it no gain", less < 0.5, f"{less:+.1f} points fewer errors")
+    heart, both = min(learned["none"]), max(learned[BEST])
+    lab.check("without, 99.5 % of labels are learned", heart > 0.995, f"at least {heart:.4f}")
+    lab.check("with both, less than 97 %", both < 0.97, f"at most {both:.3f}")
+    weights = [t.model[layer].weight.data for t, *_ in found[BEST] for layer in (0, 3, 6)]
     longest = max(float(np.linalg.norm(w, axis=1).max()) for w in weights)
     lab.check("no unit's norm exceeds 1", longest <= 1 + 1e-6, f"{longest:.7f}")
-    losses = np.array([trainer.history["loss"] for trainer, *_ in found[FAST]])
+    losses = np.concatenate([t.history.get("loss", [np.inf]) for t, *_ in found[FAST]])
     finite = np.isfinite(losses).all()
-    lab.check("max-norm 2: finite at the rate 0.05", finite, f"at most {losses.max():.2f}")
-
+    lab.check("max-norm 2: finite at rate 0.05", finite, f"at most {losses.max():.2f}")
     axes = lab.figure()
     axes.figure.set_figwidth(7.5)
     for place, name in enumerate(WAYS):
         axes.plot(errors[name], [place] * SEEDS, "o", color=f"C{place // 4}", ms=5)
-        axes.plot(np.mean(errors[name]), place, "k|", ms=22, mew=2)
+        axes.plot(mean[name], place, "k|", ms=22, mew=2)
     axes.set_yticks(range(len(WAYS)), WAYS)
     axes.set(xlabel="test error in % (dots: seeds, bars: means)", ylim=(len(WAYS) - 0.5, -0.5))
-    axes.set_title("Trained on 600 digits, 20 % of the labels wrong")
+    axes.set_title("600 digits, 20 % mislabelled, and 300 clean ones")
     return f"Dropout with max-norm makes {gain:.1f} points fewer errors than training without."

@@ -1,4 +1,4 @@
-"""Ridge regression: a penalty in between is better than almost none and than too much.
+"""Ridge regression: a moderate penalty beats both almost none and too much.
 
 Powers 1 to 14 of x, standardised, are fitted to 21 points of a parabola with noise, at a cost of
 λ/2 times the squared norm of the weights. More λ means smaller weights and a larger error on the

@@ -1,4 +1,4 @@
-"""Softmax with cross-entropy: gradient P - target, and without smoothing no minimum.
+"""Softmax with cross-entropy: gradient P - target; without label smoothing no minimum.
 
 For two classes softmax is the sigmoid of the difference of the logits. The gradient of cross-
 entropy is the prediction minus the target, so it never is 0 for a target of 0 and 1: the logits of
@@ -54,6 +54,9 @@ def run(lab: Lab) -> str:
     lab.check(
         "smoothed: the loss is the target's entropy", abs(loss - entropy) < 1e-6, f"{loss:.6f}"
     )
+    growth = hard[-1] - hard[STEPS // 10 - 1]
+    claim = "not smoothed: the gap grows by ln 10 in the last decade of steps"
+    lab.check(claim, abs(growth - np.log(10)) < 0.01, f"{growth:.4f}")
 
     axes = lab.figure()
     step = np.arange(1, STEPS + 1)

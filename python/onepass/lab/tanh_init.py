@@ -1,9 +1,9 @@
-"""Before tanh, weights of variance 1/n keep the signal alive; a third of that lets it die.
+"""Before tanh, weights of variance 1/n keep the signal alive; with 1/(3n) it dies out.
 
 Near 0 tanh is the identity, so a layer multiplies the mean square of a small signal by n times the
-variance of its weights. Xavier's uniform weights have that factor 1, and the signal settles where
-tanh bends. The old habit of drawing from ±1/√n has variance 1/(3n): the signal falls to a third
-at every layer, and with it the gradients.
+variance of its weights. For Xavier's uniform weights that is 1: only the bend of tanh takes from
+the signal, and the less the smaller it is. The old habit of drawing from ±1/√n has variance
+1/(3n): the signal falls to a third at every layer.
 """
 
 import numpy as np
@@ -38,6 +38,8 @@ def run(lab: Lab) -> str:
     lab.table(["layer", *STARTS.values()], rows, "Mean square after tanh")
     ratio = square["default"][-1] / square["default"][-2]
     lab.check("±1/√n leaves a third a layer", abs(ratio - 1 / 3) < 0.03, f"{ratio:.4f}")
+    ratio = square["xavier"][-1] / square["xavier"][-2]
+    lab.check("Xavier leaves more than 0.8 at layer 10", ratio > 0.8, f"{ratio:.4f}")
     last = square["xavier"][-1]
     lab.check("Xavier's layer 10 has more than 0.03", last > 0.03, f"{last:.4f}")
 

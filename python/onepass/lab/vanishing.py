@@ -1,9 +1,9 @@
-"""Six layers of sigmoid shrink the gradient a thousandfold; tanh, ReLU or a norm keep it.
+"""Six layers of sigmoid shrink the gradient hundreds of times; tanh, ReLU or a norm keep it.
 
 Going back through a layer multiplies the gradient by the slope of the activation, which for the
 sigmoid is never more than ¼, and by the weights. With Xavier's weights the first of six hidden
-layers gets a gradient a thousand times smaller than the last, and hardly learns. Tanh with Xavier's
-and ReLU with Kaiming's weights keep it, and so does a batch norm before each sigmoid.
+layers gets a gradient hundreds of times smaller than the last. Tanh with Xavier's weights, ReLU
+with Kaiming's and a batch norm before each sigmoid keep it within a factor of ten, up or down.
 """
 
 from typing import Any
@@ -53,10 +53,11 @@ def run(lab: Lab) -> str:
     names = [f"layer {n + 1}" for n in range(LAYERS)]
     lab.table(["network", *names, "least ratio", "largest"], rows, "RMS of the gradient, 3 seeds")
     least = min(ratios["sigmoid"])
-    lab.check("sigmoid: last layer / first above 100", least > 100, f"at least {least:.0f}")
+    lab.check("sigmoid: last layer / first above 200", least > 200, f"at least {least:.0f}")
     for case in ("tanh", "ReLU"):
         seen = f"{min(ratios[case]):.2f} to {max(ratios[case]):.2f}"
-        lab.check(f"{case}: below 20", max(ratios[case]) < 20, seen)
+        within = min(ratios[case]) > 0.1 and max(ratios[case]) < 10
+        lab.check(f"{case}: within [1/10, 10]", within, seen)
     low, high = min(ratios["batch norm, sigmoid"]), max(ratios["batch norm, sigmoid"])
     within = low > 0.2 and high < 5
     lab.check("batch norm, sigmoid: within [1/5, 5]", within, f"{low:.2f} to {high:.2f}")

@@ -1,8 +1,8 @@
-"""On the digits, adaptive optimizers generalise as well as gradient descent.
+"""On the digits, adaptive optimizers generalise as well as SGD.
 
-It has been claimed, of large networks for images, that Adam and its kin reach a lower training loss
-but do worse on new data than plain descent. That is not to be seen here: over five seeds the five
-optimizers are within each other's spread on the test part, whatever their training loss. A claim
+Wilson et al. (2017) claim, of large networks, that Adam and its kin reach a lower training loss but
+do worse on new data than plain descent. Here the mean test accuracies of five optimizers, over
+five seeds, are within a hundredth, though their training losses differ several times. A claim
 about optimizers needs the data it was made on.
 """
 
@@ -53,7 +53,12 @@ def run(lab: Lab) -> str:
     for name in OPTIMIZERS:
         mean = last[name].mean()
         lab.check(f"{name}: above 0.97 on average", mean > 0.97, f"{mean:.3f}")
-
+    means = [float(row[2]) for row in rows]
+    losses = [float(row[1]) for row in rows]
+    apart = max(means) - min(means)
+    lab.check("the means are within 0.01 of each other", apart < 0.01, f"{apart:.4f} apart")
+    times = max(losses) / min(losses)
+    lab.check("the training losses are not", times > 3, f"{times:.1f} times")
     loss, test = lab.figure(1, 2)
     for number, name in enumerate(OPTIMIZERS):
         curve = found[name][:, 0].mean(axis=0)
@@ -65,8 +70,7 @@ def run(lab: Lab) -> str:
     loss.legend()
     test.set(ylabel="test accuracy", title="Test: five seeds, mean ± deviation")
     test.set(xlabel="optimizer", xticks=range(len(OPTIMIZERS)), xticklabels=OPTIMIZERS)
-    means = [row[2] for row in rows]
     return (
-        f"Mean test accuracies lie between {min(means):.3f} and {max(means):.3f}, a difference of "
-        f"the size of the spread over seeds ({max(row[3] for row in rows):.3f})."
+        f"Mean test accuracies lie between {min(means):.3f} and {max(means):.3f}; over seeds each "
+        f"has a deviation of up to {max(row[3] for row in rows):.3f}."
     )
