@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colors
-from matplotlib.collections import PolyCollection
 
 from generate.drawing import BLUE, GREEN, GREY, PURPLE, RED, Figure, pyplot, save
 
@@ -93,12 +91,15 @@ def draw(page: str, folder: Path) -> Figure | None:
 
 def _faces(axes: Any, block: Block) -> None:
     """The three sides that one sees: in front, on top and to the right."""
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgb
+
     cells, paint = [], []
 
     def cell(corner: Any, first: Any, second: Any, sample: int, channel: int) -> None:
         cells.append([corner, corner + first, corner + first + second, corner + second])
         hue, pale = block.group(sample, channel)
-        ink = np.array(colors.to_rgb(HUES[hue]))
+        ink = np.array(to_rgb(HUES[hue]))
         paint.append(ink + pale * (1 - ink) if pale > 0 else ink * (1 + pale))
 
     # Channels along, samples down, positions back.

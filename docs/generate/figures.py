@@ -89,14 +89,13 @@ def overviews(folder: Path) -> None:
     _multiples(curves, folder / "activations.svg")
     t = np.arange(STEPS)
     _multiples({name: [(t, _rates(name))] for name in SCHEDULES}, folder / "schedules.svg")
-    plain = paths.trace(optim.SGD, paths.PLAIN).T
+    plain = tuple(paths.trace(optim.SGD, paths.PLAIN).T)
     routes = {
-        cls.__name__: [tuple(paths.trace(cls, paths.settings(cls)).T), tuple(plain)]
+        cls.__name__: [plain, tuple(paths.trace(cls, paths.settings(cls)).T)]
         for cls in paths.optimizers()
     }
-    _multiples(
-        routes, folder / "optimizers.svg", partial(paths.valley, points=25, lines=4), (BLUE, GREY)
-    )
+    ground = partial(paths.valley, points=25, lines=4)
+    _multiples(routes, folder / "optimizers.svg", ground, (GREY, BLUE))
 
 
 @cache
@@ -211,7 +210,9 @@ def _nll(folder: Path) -> Figure:
     inputs, labels = np.log(np.stack([p, 1 - 0.999 * p], axis=1)), np.zeros(p.size, np.int64)
     figure, axes = axes_of()
     for w, color, style in ((2, RED, "--"), (1, BLUE, "-"), (0.5, GREEN, "-.")):
-        loss, _ = ops.nll_loss(inputs, labels, weight=np.float32([w, 1]), reduction="none")
+        loss, _ = ops.nll_loss(
+            inputs, labels, weight=np.array([w, 1], np.float32), reduction="none"
+        )
         axes.plot(p, loss, color=color, linestyle=style, label=f"weight of the class {w:g}")
     axes.set(xlabel="probability of the true class, whose logarithm is the input", ylabel="loss")
     axes.set_ylim(0, 6)

@@ -24,7 +24,7 @@ SETTINGS = {
     "ADOPT": "lr=0.3",
     "ASGD": "lr=0.1, t0=1",
     "Adadelta": "lr=40.0",
-    "Adafactor": "lr=0.4",
+    "Adafactor": "lr=0.25",
     "Adagrad": "lr=0.5",
     "Adamax": "lr=0.3",
     "GradientDescent": "",
@@ -131,5 +131,5 @@ def valley(axes: Any, points: int = 61, lines: int = 8) -> None:
     levels = np.geomspace(0.04, 10, lines)
     axes.grid(False)
     axes.contour(x, y, height, levels, colors=GREY, alpha=0.45, linewidths=0.8)
-    axes.plot(*BEST, color=RED, marker="+", markersize=9, markeredgewidth=2)
+    axes.plot(*BEST, color=RED, marker="+", markersize=7, markeredgewidth=1.6)
     axes.set(xlim=WIDE, ylim=HIGH)
