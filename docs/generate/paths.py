@@ -40,9 +40,8 @@ SETTINGS = {
     "ScheduleFreeAdamW": "lr=0.2",
     "ScheduleFreeSGD": "lr=0.15",
 }
-# Those of which the average of the points is drawn, with which one evaluates.
-AVERAGES = {"ASGD": ", its average", "ScheduleFreeAdamW": ", its average",
-            "ScheduleFreeSGD": ", its average"}  # fmt: skip
+# Of these the average of the points is drawn, with which one evaluates.
+AVERAGES = ("ASGD", "ScheduleFreeAdamW", "ScheduleFreeSGD")
 
 
 def loss(p: Any) -> tuple[float, Any]:
@@ -84,10 +83,11 @@ def draw(cls: type, folder: Path) -> Figure:
     axes.set(xlabel="first weight", ylabel="second weight")
     axes.legend(loc="lower left")
     save(figure, folder / f"{name}.svg")
+    call = f"{name}({', '.join(filter(None, ('params', given)))})"
     return Figure(
         f"{name}.svg",
-        f"{STEPS} steps of `{name}({', '.join(filter(None, ('params', given)))})`"
-        f"{AVERAGES.get(name, '')}, and in grey of `SGD(params, {PLAIN})`, down a bent valley to +",
+        f"{STEPS} steps of `{call}`{', its average' if name in AVERAGES else ''}, and in grey of "
+        f"`SGD(params, {PLAIN})`, down a bent valley to the cross",
     )
 
 
@@ -131,5 +131,5 @@ def valley(axes: Any, points: int = 61, lines: int = 8) -> None:
     levels = np.geomspace(0.04, 10, lines)
     axes.grid(False)
     axes.contour(x, y, height, levels, colors=GREY, alpha=0.45, linewidths=0.8)
-    axes.plot(*BEST, color=RED, marker="+", markersize=7, markeredgewidth=1.6)
+    axes.plot(*BEST, color=RED, marker="+", markersize=8, markeredgewidth=1.8, zorder=4)
     axes.set(xlim=WIDE, ylim=HIGH)
