@@ -23,7 +23,7 @@ from test_codebase import public_packages
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generate import figures, labs, messages, names, performance, prose  # noqa: E402
+from generate import figures, labs, messages, names, paths, performance, prose  # noqa: E402
 
 
 class Page(HTMLParser):
@@ -202,6 +202,34 @@ def test_pages_of_formulas_have_what_a_reader_looks_for(built) -> None:
             assert 'class="lead' in text, page
         if entries[0].short in OF_STATES:
             assert "Memory that it keeps" in text, page
+
+
+# Pages of formulas with nothing to draw.
+NOT_DRAWN = {
+    "optimizers/globalnorm", "optimizers/paramgroups", "optimizers/stepinfo",
+    "schedules/lrscheduler", "schedules/reducelronplateau",
+}  # fmt: skip
+
+
+def test_every_page_of_a_formula_has_a_figure(built) -> None:
+    kinds = ("optimizers", "schedules", "activations", "norms", "losses")
+    pages = [page for page in names.pages() if page.partition("/")[0] in kinds]
+    bare = {page for page in pages if '<img alt="' not in built[f"{page}.html"].text}
+    assert bare == NOT_DRAWN, (
+        "docs/generate: a norm has its figure by BLOCKS of blocks.py, an optimizer by SETTINGS of "
+        "paths.py, a loss or activation by figures.py"
+    )
+
+
+def test_every_optimizer_descends_in_its_figure() -> None:
+    for cls in paths.optimizers():
+        points = paths.trace(cls, paths.settings(cls))
+        assert points.shape == (paths.STEPS + 1, 2)
+        for along, (low, high) in zip(points.T, (paths.WIDE, paths.HIGH), strict=True):
+            assert ((low < along) & (along < high)).all(), f"{cls} leaves its figure"
+        first, last = (paths.loss(point)[0] for point in points[[0, -1]])
+        assert last < first / 4, f"docs/generate/paths.py: SETTINGS lacks a rate for {cls}"
+    assert set(paths.SETTINGS) <= {cls.__name__ for cls in paths.optimizers()}
 
 
 def test_every_activation_and_schedule_is_drawn(built, site) -> None:
