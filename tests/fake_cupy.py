@@ -487,8 +487,8 @@ FUNCTIONS = """
 abs absolute add all allclose any arange argmax argmin argsort array_equal broadcast_to clip
 concatenate cumsum divide dot equal exp expand_dims flatnonzero greater isfinite isnan less linspace
 log maximum mean median minimum moveaxis multiply negative percentile power prod ravel reshape sign
-split sqrt square squeeze stack std subtract sum swapaxes tanh tensordot transpose unique var vstack
-where
+split sqrt square squeeze stack std subtract sum swapaxes take tanh tensordot transpose unique var
+vstack where
 """
 CONSTANTS = """
 bool_ dtype e finfo float16 float32 float64 iinfo inf int16 int32 int64 int8 nan newaxis pi uint16

@@ -21,6 +21,7 @@ ABSENT = {
     "Sequential": "torch.nn's", "Flatten": "torch.nn's: no kernel",
     "Residual": "a forward of PyTorch adds by itself, and norms take residual=",
     "Conv2d": "PyTorch's own kernels: ours are for arrays, which have none",
+    "Rescaling": "a division in a transform; PyTorch has none",
     "MaxPool2d": "likewise", "AvgPool2d": "likewise", "AdaptiveAvgPool2d": "likewise",
 }  # fmt: skip
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
@@ -44,7 +45,7 @@ def test_every_class_of_onepass_nn_is_here_or_left_out_for_a_reason():
         "python/onepass/torch/nn: add the class, or to ABSENT of this file the reason why not"
     )
     for name, why in ABSENT.items():
-        assert hasattr(torch.nn, name) == (name not in ("Activation", "Residual")), why
+        assert hasattr(torch.nn, name) == (name not in ("Activation", "Rescaling", "Residual")), why
 
 
 @each_module
