@@ -1,5 +1,6 @@
 """A forked child has one thread: what the others were in the middle of does not bind it."""
 
+import faulthandler
 import os
 import threading
 import time
@@ -43,6 +44,7 @@ def in_a_child(work):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        faulthandler.dump_traceback_later(45)  # says where it hangs, if it does
         try:
             work()
             text = ""
