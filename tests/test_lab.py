@@ -11,6 +11,7 @@ import html.parser
 import inspect
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import onepass
@@ -19,6 +20,7 @@ from onepass import lab
 from onepass.cli import main
 from onepass.lab import _run, _text
 
+ROOT = Path(__file__).parents[1]
 ENTRIES = lab.labs()
 MOST_LINES = 90  # with its docstring
 
@@ -26,6 +28,8 @@ MOST_LINES = 90  # with its docstring
 def test_every_experiment_has_a_code_of_its_own():
     codes = [entry.code for entry in ENTRIES]
     assert len(set(codes)) == len(codes)
+    for page in ("README.md", "docs/index.md"):
+        assert f"{len(ENTRIES)} experiments" in (ROOT / page).read_text(encoding="utf-8"), page
     assert all(entry.title and entry.title.endswith(".") for entry in ENTRIES)
     assert all(len(entry.title) <= 90 for entry in ENTRIES)
     assert all(len(entry.claim) > 80 and entry.sources for entry in ENTRIES)

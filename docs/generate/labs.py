@@ -9,12 +9,7 @@ from onepass import lab
 
 from generate import docstrings
 
-CHAPTERS = {
-    "optimisation": "Optimisation", "step sizes": "Step sizes",
-    "initialisation": "Initialisation", "normalisation": "Normalisation",
-    "regularisation": "Regularisation", "dropout": "Dropout",
-    "generalisation": "Generalisation", "landscape": "Landscape", "data": "Data",
-}  # fmt: skip
+CHAPTERS = {chapter: chapter.capitalize() for chapter in lab.CHAPTERS}
 
 
 def labs() -> list[Any]:
@@ -56,7 +51,7 @@ def page(figures: Path) -> str:
     if not figures.exists():
         parts.append("This site was built without their figures: `scripts/docs --labs` has them.")
     for chapter in dict.fromkeys(entry.chapter for entry in labs()):
-        parts.append(f"## {CHAPTERS.get(chapter, chapter.capitalize())}")
+        parts.append(f"## {CHAPTERS[chapter]}")
         for entry in labs():
             if entry.chapter == chapter:
                 parts += _shown(entry, figures)

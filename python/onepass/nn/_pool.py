@@ -216,7 +216,7 @@ class AdaptiveAvgPool2d(Passing, Module):
 
     def forward(self, x: Array) -> Array:
         array, last, (lib, dtype, shape) = _taken("AdaptiveAvgPool2d", x)
-        if 0 in shape[2:]:
+        if 0 in shape[2:]:  # which the border would call an output_size where that is None
             raise ValueError(f"AdaptiveAvgPool2d: x has shape {shape}, expected rows and columns")
         size = tuple(
             n if n is not None else h for n, h in zip(self.output_size, shape[2:], strict=True)
