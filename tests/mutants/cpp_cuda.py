@@ -202,4 +202,18 @@ CUDA = [
         "if (entry.row != row_ || !same_scalars) {",
         ("tests/test_cuda_arrays.py::test_parameters_of_one_warp_have_counts_of_their_own",),
     ),
+    Mutant(
+        "CUDA: eight channels have the kernels of four",
+        "csrc/cuda/windows.cuh",
+        "const Piece piece = first[int(tap) * tap_step + k / kPart];",
+        "const Piece piece = first[int(tap) * tap_step];",
+        ("tests/test_cuda_backend.py::test_against_reference[depthwise_conv2d-float16]",),
+    ),
+    Mutant(
+        "CUDA: eight channels have the taps of four",
+        "csrc/cuda/windows.cuh",
+        "store_unit<kPart, T>(memory(w.indices, kTapType<T>), at + k, v + k);",
+        "store_unit<kPart, T>(memory(w.indices, kTapType<T>), at + k, v);",
+        ("tests/test_cuda_backend.py::test_against_reference[max_pool2d-float16]",),
+    ),
 ]  # fmt: skip
