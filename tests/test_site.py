@@ -5,6 +5,7 @@ docs/generate writes its pages; test_pages.py runs the code of those that people
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from test_codebase import public_packages
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generate import figures, labs, messages, names, paths, performance, prose  # noqa: E402
+from generate import figures, labs, messages, names, paths, performance, prose, results  # noqa: E402
 
 
 class Page(HTMLParser):
@@ -255,15 +256,99 @@ def test_other_libraries_have_every_row_of_the_packages_own_data(built) -> None:
 
 
 def test_rows_that_we_lose_stand_first(built) -> None:
-    text = built["speed.html"].text
-    first = text.partition('id="where-a-rival-is-faster"')[2].partition('id="all-rows"')[0]
-    listed = re.findall(r"<tr>(.*?)</tr>", first)[1:]
-    lost = [row for file in performance.files() for row in file.rows if row.ratio < 1]
-    assert len(listed) == len(lost)
-    ratios = [float(re.findall(r">([\d.]+)</td>", row)[0]) for row in listed]
-    assert ratios == sorted(ratios)
+    text = built["performance.html"].text
+    first = text.partition('id="rows-behind-a-rival"')[2].partition('id="all-rows"')[0]
+    tables = re.findall(r"<tbody>(.*?)</tbody>", first, re.S)
+    found = [[float(cell) for cell in re.findall(r"<tr[^>]*>\s*<td>(?:<p>)?([\d.]+)", rows)]
+             for rows in tables]  # fmt: skip
+    lost = [[row.ratio for row in file.behind] for file in results.files() if file.behind]
+    assert [len(rows) for rows in found] == [len(rows) for rows in lost]
+    assert all(rows == sorted(rows) for rows in found)
     whole = text.partition('id="all-rows"')[2]
-    assert whole.count("<tr>") == sum(1 + len(file.rows) for file in performance.files())
+    assert whole.count("<tr>") - whole.count("<details>") == sum(
+        len(file.rows) for file in results.files()
+    )
+
+
+def test_the_page_of_measurements_is_what_the_results_say() -> None:
+    made = performance.figures() | {"performance.md": performance.page()}
+    lying = {path.name for path in (ROOT / "docs").glob("performance*")} | {"speed.svg"}
+    assert lying == set(made), "run: python docs/generate --performance"
+    for name, text in made.items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, (
+            f"docs/{name} is not current, run: python docs/generate --performance"
+        )
+    for device, pattern, heading, _ in performance._marks():
+        rows = [row.name for file in results.files() for row in file.rows
+                if file.on_gpu == (device == "cuda")]  # fmt: skip
+        assert any(re.match(pattern, name) for name in rows), (heading, pattern)
+
+
+# One row in the form of `onepass bench`, and the same in that of older files.
+SECOND = {
+    "row": "gelu 65536", "group": "activation", "device": "cpu", "dtype": "float16", "threads": 2,
+    "elements": 65536, "bytes": 2.5e5, "streams": [1, 1, 0],
+    "samples": {"onepass": [1.9e-5, 2e-5, 2.1e-5]}, "low": {"onepass": 1.9e-5},
+    "high": {"onepass": 2.1e-5}, "ratios": {"torch": 2.0, "onepass plain": 0.7, "numpy": 0.5},
+    "seconds": {"onepass": 2e-5, "torch": 4e-5, "numpy": 1e-5, "limit": 5e-6, "onepass plain": 1.4e-5},
+    "limit": "limit", "error": 0.25, "ulps": 2.0, "wrong": False, "products": None, "missing": {},
+}  # fmt: skip
+FIRST = {
+    "row": "gelu 65536", "threads": 2, "elements": 65536, "bytes": 2.5e5, "best_rival": "numpy",
+    "seconds": {"onepass": 2e-5, "torch": 4e-5, "numpy": 1e-5, "copy": 5e-6}, "ratio": 0.5,
+    "copy_share": 0.25,
+}  # fmt: skip
+CPU = {"cpu": "A chip", "date": "2030-01-01", "torch": "3.0"}
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Writes files of results and gives what is read of them."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+
+    def put(name: str, *rows: dict, **head: object) -> tuple[results.File, ...]:
+        text = json.dumps({"machine": CPU, "results": rows, **head})
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        results.files.cache_clear()
+        return results.files()
+
+    yield put
+    results.files.cache_clear()
+
+
+def test_both_forms_of_results_are_read(measured) -> None:
+    (new,) = measured("chip-2030-01-02.json", SECOND, format=2)[0].rows
+    (old,) = measured("chip-2030-01-03-more.json", FIRST)[0].rows
+    assert (new.rival, new.ratio, new.share, new.low, new.high) == ("numpy", 0.5, 0.25, 1.9e-5, 2.1e-5)
+    assert (new.dtype, new.threads, new.error) == ("float16", "2", 0.25)
+    assert list(new.beside) == ["numpy", "onepass plain", "torch"]
+    assert (old.rival, old.ratio, old.share, old.group) == ("numpy", 0.5, 0.25, "activation")
+    assert list(old.beside) == ["numpy", "torch"]
+
+
+def test_the_newest_file_of_each_machine_counts(measured) -> None:
+    measured("chip-2030-01-02.json", SECOND, format=2)
+    measured("chip-2030-01-01-all.json", FIRST, FIRST)
+    measured("card-2029-01-01.json", FIRST)
+    assert [file.path.name for file in results.files()] == [
+        "chip-2030-01-02.json", "card-2029-01-01.json"
+    ]  # fmt: skip
+    measured("chip-2030-01-02-two.json", FIRST, FIRST)
+    assert results.files()[0].path.name == "chip-2030-01-02-two.json"
+    with pytest.raises(SystemExit, match="MACHINE-YYYY-MM-DD"):
+        measured("results.json", FIRST)
+
+
+def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) -> None:
+    ours = {**SECOND, "ratios": {"onepass plain": 0.5, "float32 states": 0.6, "torch": 1.5}}
+    (file,) = measured("chip-2030-01-02.json", ours, {**SECOND, "wrong": True, "error": 3.0}, format=2)
+    assert [row.ratio for row in file.behind] == [0.5]
+    page = performance.page()
+    assert "Of 2 measured rows that have a rival, the best rival is faster in 1." in page
+    assert "- gelu 65536 (A chip (chip)): 3 times its bound" in page
+    assert "| 0.50 | gelu 65536 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |" in page
+    assert "<td>20 µs (19 µs to 21 µs)</td><td>12.5</td><td>25%</td><td>1.50</td>" in page
+    assert "[Norms over rows, and softmax](findings.md#norms-over-rows-and-softmax)" in page
 
 
 def test_every_message_has_an_anchor(built) -> None:

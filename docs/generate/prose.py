@@ -66,9 +66,13 @@ def cures(text: str) -> list[tuple[str, str]]:
     for part in re.split(r"^(?=## )", text, flags=re.M):
         title = re.match(r"## (.*)", part)
         for output in re.findall(r"```text\n(.*?)```", part, re.S) if title else ():
-            slug = re.sub(r"[^\w\- ]", "", title[1].lower()).replace(" ", "-") if title else ""
-            found += [(line, slug) for line in output.splitlines()]
+            found += [(line, slug(title[1])) for line in output.splitlines()] if title else []
     return found
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as Sphinx and GitHub make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _with_links(text: str, source: str, page: str) -> str:

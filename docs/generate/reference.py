@@ -90,7 +90,7 @@ def _facts(kind: str, entries: list[Name]) -> str:
         rows.append(("Memory that it keeps", docstrings.inline(kept, lambda _: None)))
     timed = performance.lines_of(entries)
     if timed:
-        rows.append(("[Measured](../speed.md)", timed))
+        rows.append(("[Measured](../performance.md)", timed))
     if not rows:
         return ""
     return "\n\n".join(f"{head}\n: {text}" for head, text in rows)
