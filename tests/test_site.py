@@ -24,7 +24,16 @@ from test_codebase import public_packages
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generate import figures, labs, messages, names, paths, performance, prose, results  # noqa: E402
+from generate import (  # noqa: E402
+    figures,
+    labs,
+    messages,
+    names,
+    paths,
+    performance,
+    prose,
+    results,
+)
 
 
 class Page(HTMLParser):
@@ -290,7 +299,8 @@ SECOND = {
     "elements": 65536, "bytes": 2.5e5, "streams": [1, 1, 0],
     "samples": {"onepass": [1.9e-5, 2e-5, 2.1e-5]}, "low": {"onepass": 1.9e-5},
     "high": {"onepass": 2.1e-5}, "ratios": {"torch": 2.0, "onepass plain": 0.7, "numpy": 0.5},
-    "seconds": {"onepass": 2e-5, "torch": 4e-5, "numpy": 1e-5, "limit": 5e-6, "onepass plain": 1.4e-5},
+    "seconds": {"onepass": 2e-5, "torch": 4e-5, "numpy": 1e-5, "limit": 5e-6,
+                "onepass plain": 1.4e-5},
     "limit": "limit", "error": 0.25, "ulps": 2.0, "wrong": False, "products": None, "missing": {},
 }  # fmt: skip
 FIRST = {
@@ -319,7 +329,13 @@ def measured(tmp_path, monkeypatch):
 def test_both_forms_of_results_are_read(measured) -> None:
     (new,) = measured("chip-2030-01-02.json", SECOND, format=2)[0].rows
     (old,) = measured("chip-2030-01-03-more.json", FIRST)[0].rows
-    assert (new.rival, new.ratio, new.share, new.low, new.high) == ("numpy", 0.5, 0.25, 1.9e-5, 2.1e-5)
+    assert (new.rival, new.ratio, new.share, new.low, new.high) == (
+        "numpy",
+        0.5,
+        0.25,
+        1.9e-5,
+        2.1e-5,
+    )
     assert (new.dtype, new.threads, new.error) == ("float16", "2", 0.25)
     assert list(new.beside) == ["numpy", "onepass plain", "torch"]
     assert (old.rival, old.ratio, old.share, old.group) == ("numpy", 0.5, 0.25, "activation")
@@ -341,12 +357,16 @@ def test_the_newest_file_of_each_machine_counts(measured) -> None:
 
 def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) -> None:
     ours = {**SECOND, "ratios": {"onepass plain": 0.5, "float32 states": 0.6, "torch": 1.5}}
-    (file,) = measured("chip-2030-01-02.json", ours, {**SECOND, "wrong": True, "error": 3.0}, format=2)
+    (file,) = measured(
+        "chip-2030-01-02.json", ours, {**SECOND, "wrong": True, "error": 3.0}, format=2
+    )
     assert [row.ratio for row in file.behind] == [0.5]
     page = performance.page()
     assert "Of 2 measured rows that have a rival, the best rival is faster in 1." in page
     assert "- gelu 65536 (A chip (chip)): 3 times its bound" in page
-    assert "| 0.50 | gelu 65536 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |" in page
+    assert (
+        "| 0.50 | gelu 65536 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |" in page
+    )
     assert "<td>20 µs (19 µs to 21 µs)</td><td>12.5</td><td>25%</td><td>1.50</td>" in page
     assert "[Norms over rows, and softmax](findings.md#norms-over-rows-and-softmax)" in page
 

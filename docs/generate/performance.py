@@ -1,6 +1,7 @@
-"""docs/performance.md and its figures, from what was measured: ``python docs/generate --performance``.
+"""docs/performance.md and its figures, from what was measured.
 
-The page is committed, and nobody edits it: what the measurements led to stands in docs/findings.md.
+``python docs/generate --performance`` writes them, and nobody edits them: what the measurements led
+to stands in docs/findings.md.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def page() -> str:
         parts.append(f"### All rows of {file.title}, {file.date}")
         parts.append(f"![{words}]({slug_of_machine(file)})")
         parts.append(
-            "*A dot is a row. Left: how many times faster than the best rival we are, red where the "
+            "*A dot is a row. Left: how many times faster we are than the best rival, red where the "
             "rival is faster. Right: the share of the limit.*"
         )
         for group, rows_of in _grouped(file.rows):
@@ -295,8 +296,8 @@ def lines_of(entries: Sequence[Name]) -> str:
         if found and not file.on_gpu:
             least, most = (pick(row.ratio for row in found) for pick in (min, max))
             rows = f"{len(found)} rows" if len(found) > 1 else "one row"
-            span = _times(least) if math.isclose(least, most) else f"{_times(least)} to {_times(most)}"
-            return (
-                f"{span} times the speed of the best rival in {rows} ({file.title}, {file.date})"
+            span = (
+                _times(least) if math.isclose(least, most) else f"{_times(least)} to {_times(most)}"
             )
+            return f"{span} times the speed of the best rival in {rows} ({file.title}, {file.date})"
     return ""

@@ -236,14 +236,15 @@ def _methods(name: Name, link: docstrings.Link) -> list[str]:
     """The public methods that a class defines itself, or that only its private bases do."""
     parts = []
     for method, value in inspect.getmembers(name.value):
-        if method.startswith("_") or not inspect.isfunction(value):
+        if method.startswith("_") or not (inspect.isfunction(value) or inspect.ismethod(value)):
             continue
         text = inspect.getdoc(value)
         if not text or not _is_own(name.value, method):
             continue
         parsed = docstrings.parse(text)
         parts.append(f"### `{method}`")
-        parts.append(f"```python\n{docstrings.signature(method, value)}\n```")
+        on = f"{name.value.__name__}." if inspect.ismethod(value) else ""  # of a class
+        parts.append(f"```python\n{docstrings.signature(f'{on}{method}', value)}\n```")
         parts += [docstrings.markdown(p, link) for p in [parsed.lead, *parsed.prose]]
         own = Name(f"{name.short}.{method}", name.full, value, name.page, name.label)
         parts += [_section(s, body, own, link) for s, body in parsed.sections.items()]

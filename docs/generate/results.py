@@ -82,7 +82,7 @@ class File(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Processor or device, as a heading has it; the name of a file tells two processors apart."""
+        """Processor or device, as a heading has it; the file's name tells two processors apart."""
         return str(self.machine.get("gpu") or f"{self.machine['cpu']} ({self.key})")
 
     @property
