@@ -5,12 +5,14 @@ docs/generate writes its pages; test_pages.py runs the code of those that people
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,11 +94,11 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path) -> None:
 def test_every_public_name_has_its_page(built) -> None:
     known = {name.full: name for name in names.names()}
     packages = [onepass.ops, *public_packages()]
+    if find_spec("torch") is not None:
+        packages += [import_module(package) for package in names.FRONT]
     for package in packages:
-        if package.__name__.startswith(("onepass.torch", "onepass.lab")) or package is onepass:
-            continue
         for public in package.__all__:
-            if f"{package.__name__}.{public}" in {p.__name__ for p in packages}:
+            if inspect.ismodule(getattr(package, public)):
                 continue
             name = known.get(f"{package.__name__}.{public}")
             assert name is not None, (
@@ -376,8 +378,19 @@ def test_every_message_has_an_anchor(built) -> None:
     assert len(messages.messages()) > 500
     for message in messages.messages():
         assert message.anchor in page.ids
-    sources = {message.source.rpartition(":")[0] for message in messages.messages()}
+    sources = {source.rpartition(":")[0] for m in messages.messages() for source in m.sources}
     assert {"python/onepass/_numbers.py", "csrc/bind/array.cpp"} <= sources
+
+
+def test_a_message_that_many_give_has_one_entry() -> None:
+    texts = [re.sub(r"(\{[^{}]*\}|…)+", "…", message.text) for message in messages.messages()]
+    assert len(set(texts)) == len(texts)
+    for said in ("Adam: 'lr' is -1, expected a number >= 0", "Huber: 'delta' is 'x', expected a"):
+        message = messages.message_of(said)
+        assert message is not None
+        assert message.text == "{owner}: {name} is {value}, expected {expected}"
+        assert {"TypeError", "ValueError"} <= set(message.errors)
+        assert len(message.sources) > 5
 
 
 def test_a_message_is_found_in_whatever_way_it_is_built(tmp_path, monkeypatch) -> None:
@@ -392,19 +405,20 @@ def test_a_message_is_found_in_whatever_way_it_is_built(tmp_path, monkeypatch) -
         '        raise TypeError(f"{a.op}: " + "one of these " f"{cure}")\n'
         '    warnings.warn(f"rate {lr} is large, look", stacklevel=2)\n'
         '    raise ValueError("short")\n'
+        '    raise ValueError(f"rate {a.b} is large, look")\n'
     )
     (tmp_path / "csrc" / "bind" / "a.cpp").write_text(
         '  value_error(op, a.label() + " has (shape) " + text(a) + ", expected \\"x\\"");\n'
     )
     messages.messages.cache_clear()
     try:
-        found = {message.text: message.error for message in messages.messages()}
+        found = {message.text: message.errors for message in messages.messages()}
     finally:
         messages.messages.cache_clear()
     assert found == {
-        "{op}: one of these pass {a} instead": "TypeError",
-        "rate {lr} is large, look": "warning",
-        '{op}: … has (shape) …, expected "x"': "ValueError",
+        "{op}: one of these pass {a} instead": ("TypeError",),
+        "rate {lr} is large, look": ("warning", "ValueError"),
+        '{op}: … has (shape) …, expected "x"': ("ValueError",),
     }
 
 

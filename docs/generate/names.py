@@ -10,10 +10,12 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from onepass import config, data, nn, ops, optim, runs, train
+from onepass import config, data, lab, nn, ops, optim, runs, train
 from onepass.data import augment
 from onepass.nn import init
 from onepass.optim import full_batch, lr_scheduler
@@ -21,8 +23,10 @@ from onepass.train import regularizers
 
 PACKAGES = (
     *(optim, full_batch, lr_scheduler, ops, nn, init),
-    *(train, regularizers, runs, data, augment, config),
+    *(train, regularizers, runs, data, augment, config, lab),
 )
+# Behind PyTorch's names. A name stands on the page of its counterpart, onepass.nn.GELU.
+FRONT = ("onepass.torch", "onepass.torch.nn", "onepass.torch.optim")
 # Folder of the site → its title, and what a reader finds there.
 KINDS = {
     "optimizers": ("Optimizers", "one call steps all parameters, clips, unscales, checks, zeroes"),
@@ -37,8 +41,12 @@ KINDS = {
     "regularizers": ("Regularizers", "penalties that training adds to the loss"),
     "data": ("Data", "tables, batches, splits, scaling"),
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
+    "torch": ("PyTorch", "optimizers, modules and what fuses a model, behind PyTorch's own names"),
+    "lab": ("Experiments in Python", "what `onepass lab` does, as functions"),
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
+# Kinds whose names stand on one page.
+TOGETHER = ("initialisation", "lab", "config")
 OF_PACKAGE = {
     "onepass.optim": "optimizers",
     "onepass.optim.full_batch": "optimizers",
@@ -50,6 +58,8 @@ OF_PACKAGE = {
     "onepass.data": "data",
     "onepass.data.augment": "augmentation",
     "onepass.config": "config",
+    "onepass.lab": "lab",
+    "onepass.torch": "torch",
 }
 # Of the functions of ops and the modules of nn: by the file that defines them.
 OF_FILE = {
@@ -61,6 +71,10 @@ OF_FILE = {
     "losses": {"_loss", "_pointwise_loss"},
     "dropout": {"_dropout"},
     "optimizers": {"_muon", "_sparse_adam", "_step_info", "_reduce"},
+    "layers": {
+        *("_bias_act", "_conv", "_flatten", "_gradcheck", "_linear", "_module", "_module_list"),
+        *("_parameter", "_pool", "_random", "_rescaling", "_residual", "_sequential", "_windows"),
+    },
 }
 # Names without their underscores and endings → the one that they stand beside.
 KIN = {
@@ -100,6 +114,11 @@ class Name(NamedTuple):
     page: str
     label: str
 
+    @property
+    def is_front(self) -> bool:
+        """Whether it is one of PyTorch's names."""
+        return self.full.startswith("onepass.torch.")
+
 
 def stem(name: str) -> str:
     """What the names of one thing have in common: gelu_backward, GELU → gelu."""
@@ -116,27 +135,47 @@ def kind(package: ModuleType, value: Any) -> str:
     file = getattr(value, "__module__", "").rpartition(".")[2]
     if file.startswith("_update"):
         return "optimizers"
-    return next((k for k, files in OF_FILE.items() if file in files), "layers")
+    for folder, files in OF_FILE.items():
+        if file in files:
+            return folder
+    raise KeyError(f"docs/generate/names.py: OF_FILE has no kind for {file}, of {value}")
+
+
+def packages() -> tuple[ModuleType, ...]:
+    """Those with public names; those of the PyTorch front where PyTorch is installed."""
+    front = FRONT if find_spec("torch") is not None else ()
+    return (*PACKAGES, *map(import_module, front))
 
 
 @cache
 def names() -> tuple[Name, ...]:
     """All of them, by page; a module that is public itself has its own names instead."""
     found: list[Name] = []
-    for package in PACKAGES:
-        short = package.__name__.removeprefix("onepass.")
+    for package in packages():
+        is_front = package.__name__ in FRONT  # in full: torch.nn.GELU is PyTorch's
+        short = package.__name__ if is_front else package.__name__.removeprefix("onepass.")
         for name in package.__all__:
             value = getattr(package, name)
             if inspect.ismodule(value):
                 continue
-            folder = kind(package, value)
-            page = f"{folder}/{'all' if folder in ('initialisation', 'config') else stem(name)}"
             full = f"{package.__name__}.{name}"
+            page = _counterpart(full, found) or _own_page(package, name, value)
             label = re.sub(r"[\W_]+", "-", full).strip("-").lower()
             if any(label == other.label for other in found):  # Restarts and restarts
                 label += "-function"
             found.append(Name(f"{short}.{name}", full, value, page, label))
     return tuple(found)
+
+
+def _counterpart(full: str, found: list[Name]) -> str | None:
+    """The page of onepass.nn.GELU, for onepass.torch.nn.GELU."""
+    plain = full.replace("onepass.torch.", "onepass.")
+    return next((name.page for name in found if name.full == plain), None)
+
+
+def _own_page(package: ModuleType, name: str, value: Any) -> str:
+    folder = kind(package, value)
+    return f"{folder}/{'all' if folder in TOGETHER else stem(name)}"
 
 
 def pages() -> dict[str, list[Name]]:
@@ -153,7 +192,7 @@ def _place(page: str, name: Name) -> tuple[bool, ...]:
     last = name.short.rpartition(".")[2]
     own = re.sub(r"[123]d$|(?<=.)loss$|_", "", last.lower()) == page
     kept = last.endswith("_backward") or last.startswith("Saved")
-    return (kept, not own, not inspect.isclass(name.value))
+    return (name.is_front, kept, not own, not inspect.isclass(name.value))
 
 
 def title(page: str) -> str:

@@ -112,8 +112,8 @@ def page() -> str:
         parts.append(f"### All rows of {file.title}, {file.date}")
         parts.append(f"![{words}]({slug_of_machine(file)})")
         parts.append(
-            "*A dot is a row. Left: how many times faster we are than the best rival, red where the "
-            "rival is faster. Right: the share of the limit.*"
+            "*A dot is a row. Left: how many times faster than the best rival, red where the rival "
+            "is faster. Right: the share of the limit.*"
         )
         for group, rows_of in _grouped(file.rows):
             parts.append(_details(group, rows_of))

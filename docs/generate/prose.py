@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from generate import labs, libraries, messages, names
+from generate import labs, libraries, messages_page, names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -23,7 +23,7 @@ ELSEWHERE = {
 }
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 MARK = re.compile(r"^<!-- generated: (\w+) ?([^>]*?) ?-->$", re.M)
-NAMED = re.compile(r"`((?:onepass|optim|ops|nn|train|data|runs|config)\.[\w.]+)(?:\(\))?`")
+NAMED = re.compile(r"`((?:onepass|optim|ops|nn|train|data|runs|config|lab)\.[\w.]+)(?:\(\))?`")
 FENCE = re.compile(r"^(`{3,}).*?^\1\s*$", re.M | re.S)
 
 
@@ -54,7 +54,7 @@ def _filled(text: str) -> str:
     makers: dict[str, Callable[[str], str]] = {
         "compat": libraries.of_library,
         "labs": labs.of_chapter,
-        "messages": lambda _: messages.section(cures(text)),
+        "messages": lambda _: messages_page.section(cures(text)),
         "svg": lambda name: f"```{{raw}} html\n{(DOCS / name).read_text(encoding='utf-8')}\n```",
     }
     return MARK.sub(lambda found: makers[found[1]](found[2]), text)
