@@ -43,10 +43,8 @@ def write(target: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = (ROOT / source).read_text(encoding="utf-8")
         path.write_text(_with_links(_filled(text), source, page), encoding="utf-8")
-    for image in (*DOCS.glob("*.svg"), *DOCS.glob("lab/*.png")):
-        path = target / image.relative_to(DOCS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(image.read_bytes())
+    for image in DOCS.glob("*.svg"):
+        (target / image.name).write_bytes(image.read_bytes())
 
 
 def _filled(text: str) -> str:
