@@ -5,6 +5,7 @@ docs/generate writes its pages; test_pages.py runs the code of those that people
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
 from generate import (  # noqa: E402
+    accuracy,
     figures,
     labs,
     messages,
@@ -379,6 +381,25 @@ def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) 
     assert "[Norms over rows, and softmax](findings.md#norms-over-rows-and-softmax)" in page
 
 
+def test_every_kernel_stands_on_the_page_of_numerics_within_its_bound(built) -> None:
+    text = re.sub(r"</?(a|code|span)\b[^>]*>", "", built["numerics.html"].text)
+    for record in accuracy.records():
+        if record.family == "mask":
+            continue
+        found = re.search(rf"<p>{record.name}</p></td>\s*<td><p>([\d.]+)</p></td>\s*"
+                          r"<td><p>(\d+)%", text)  # fmt: skip
+        assert found, f"docs/generate/accuracy.py: no row of {record.name}"
+        assert int(found[2]) <= 100, record.name
+
+
+def test_a_wrong_kernel_is_seen_beyond_its_bound() -> None:
+    record = next(record for record in accuracy.records() if record.name == "tanh")
+    exact = accuracy.errors(record)
+    wrong = accuracy.errors(dataclasses.replace(record, op=lambda x: record.op(x) * 1.000001))
+    assert exact[1] < 1 < wrong[1]
+    assert exact[0] < 2.1 < wrong[0]
+
+
 def test_every_message_has_an_anchor(built) -> None:
     page = built["troubleshooting.html"]
     assert len(messages.messages()) > 500
@@ -476,6 +497,7 @@ def test_the_gallery_shows_what_the_labs_drew(monkeypatch, tmp_path) -> None:
 
 
 def test_project_files_say_what_adopters_look_for() -> None:
+    yaml = pytest.importorskip("yaml")  # of MyST
     for template in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
         if template.name != "config.yml":
             assert "onepass info --json" in template.read_text(encoding="utf-8"), template.name
@@ -484,7 +506,11 @@ def test_project_files_say_what_adopters_look_for() -> None:
     assert "pip wheel" in flows["wheels.yml"]
     supported = re.findall(r"Python (\d\.\d+) to (\d\.\d+)", (ROOT / "README.md").read_text())[0]
     assert all(f'"{version}"' in flows["wheels.yml"] for version in supported)
-    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert re.search(r"^version: (\S+)$", citation, re.M)[1] == onepass.__version__
+    assert "scripts/docs" not in flows["test.yml"]  # the tests build the site once, and keep it
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == onepass.__version__
+    assert {"cff-version", "title", "message", "authors", "license"} <= set(citation)
+    for path in (*ROOT.glob(".github/**/*.yml"),):
+        assert yaml.safe_load(path.read_text(encoding="utf-8")), path.name
     for name in ("SECURITY.md", "CODE_OF_CONDUCT.md", "NOTICE"):
         assert (ROOT / name).is_file()

@@ -42,11 +42,11 @@ KINDS = {
     "data": ("Data", "tables, batches, splits, scaling"),
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
     "torch": ("PyTorch", "optimizers, modules and what fuses a model, behind PyTorch's own names"),
-    "lab": ("Experiments in Python", "what `onepass lab` does, as functions"),
+    "experiments": ("Experiments in Python", "what `onepass lab` does, as functions"),
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
 # Kinds whose names stand on one page.
-TOGETHER = ("initialisation", "lab", "config")
+TOGETHER = ("initialisation", "experiments", "config")
 OF_PACKAGE = {
     "onepass.optim": "optimizers",
     "onepass.optim.full_batch": "optimizers",
@@ -58,7 +58,7 @@ OF_PACKAGE = {
     "onepass.data": "data",
     "onepass.data.augment": "augmentation",
     "onepass.config": "config",
-    "onepass.lab": "lab",
+    "onepass.lab": "experiments",
     "onepass.torch": "torch",
 }
 # Of the functions of ops and the modules of nn: by the file that defines them.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from generate import labs, libraries, messages_page, names
+from generate import accuracy, labs, libraries, messages_page, names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -50,6 +50,7 @@ def write(target: Path) -> None:
 def _filled(text: str) -> str:
     """Marks ``<!-- generated: compat keras -->`` replaced by what they name."""
     makers: dict[str, Callable[[str], str]] = {
+        "accuracy": lambda _: accuracy.table(),
         "compat": libraries.of_library,
         "labs": labs.of_chapter,
         "messages": lambda _: messages_page.section(cures(text)),

@@ -12,7 +12,7 @@ from typing import Any
 from onepass import nn, optim
 from onepass.ops._compat import libraries
 
-from generate import docstrings, figures, names, performance
+from generate import accuracy, docstrings, figures, names, performance
 from generate import libraries as of_libraries
 from generate.names import KINDS, Name
 
@@ -97,14 +97,7 @@ def _facts(entries: list[Name]) -> str:
 @cache
 def _records() -> dict[str, Any]:
     """The records of the tests, which know the fewest bytes that each function can move."""
-    import sys
-
-    sys.path.insert(0, str(ROOT / "tests"))
-    try:
-        from cases import BY_NAME
-    finally:
-        sys.path.pop(0)
-    return dict(BY_NAME)
+    return {record.name: record for record in accuracy.records()}
 
 
 def _record(name: Name) -> Any:
