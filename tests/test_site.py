@@ -337,7 +337,8 @@ def measured(tmp_path, monkeypatch):
 
 
 def test_both_forms_of_results_are_read(measured) -> None:
-    (new,) = measured("chip-2030-01-02.json", SECOND, format=2)[0].rows
+    left = {"row": "mish", "threads": 1, "skipped": "no time left"}
+    (new,) = measured("chip-2030-01-02.json", SECOND, left, format=2)[0].rows
     (old,) = measured("chip-2030-01-03-more.json", FIRST)[0].rows
     assert (new.rival, new.ratio, new.share, new.low, new.high) == (
         "numpy",
@@ -371,13 +372,14 @@ def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) 
         "chip-2030-01-02.json", ours, {**SECOND, "wrong": True, "error": 3.0}, format=2
     )
     assert [row.ratio for row in file.behind] == [0.5]
-    page = performance.page()
+    page = performance.page().replace("\u00a0", " ")
     assert "Of 2 measured rows that have a rival, the best rival is faster in 1." in page
     assert "- gelu 65536 (A chip (chip)): 3 times its bound" in page
     assert (
         "| 0.50 | gelu 65536 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |" in page
     )
     assert "<td>20 µs (19 µs to 21 µs)</td><td>12.5</td><td>25%</td><td>1.50</td>" in page
+    assert "<td>2 ulp</td>" in page
     assert "[Norms over rows, and softmax](findings.md#norms-over-rows-and-softmax)" in page
 
 

@@ -77,7 +77,7 @@ def errors(record: Any) -> tuple[float, float] | None:
         inputs = record.inputs(shape, float32, options)
         want = record.expect(inputs, options)
         for got, expected in _pairs(record.run(inputs, options), want):
-            if got.dtype == np.float32:
+            if np.issubdtype(got.dtype, np.floating):
                 ulps.append(_ulps(got, np.asarray(expected)))
                 parts.append(_part(got, expected, record.tolerance))
     return (max(ulps), max(parts)) if ulps else None
@@ -97,7 +97,7 @@ def _ulps(got: Any, want: Any) -> float:
 
 
 def _part(got: Any, want: Any, tolerance: Any) -> float:
-    bound = tolerance.bound(want, np.dtype(np.float32), np.dtype(np.float32))
+    bound = tolerance.bound(want, got.dtype, np.dtype(np.float32))
     plain = np.asarray(want)
     with np.errstate(all="ignore"):
         part = np.abs(got - plain) / bound

@@ -46,6 +46,8 @@ How to read the tables:
   our time. Near 100 % nothing but fewer bytes would help. More than 100 % is possible: older runs
   compare with a copy, which must fetch its target before it writes.
 - **threads** is the number of threads, or GPU.
+- **error** is the largest against float64, in units in the last place (ulp) or as a part of the
+  bound that was derived for that element. Older runs did not keep it.
 - *onepass* with more words and *float32 states* are other calls of ours, shown beside the rivals
   and not counted among them.
 - Compare ratios, and never absolute times of different runs. Each machine has its newest run here;
@@ -87,16 +89,14 @@ def page() -> str:
         HEAD.format(rows=sum(bool(row.rival) for row in rows), behind=behind),
         "## The runs",
         table(
-            ("machine", "day", "threads", "rows", "behind", "median ratio", "versions", "file"),
+            ("machine", "day", "threads", "rows", "behind", "median ratio"),
             [_run(file) for file in files()],
         ),
     ]
-    notes = [f"- {file.title}, {file.date}: {_note(file)}." for file in files() if _note(file)]
-    parts += ["\n".join(notes)] if notes else []
+    parts.append("\n".join(f"- {file.title}, {file.date}: {_note(file)}." for file in files()))
     wrong = [(file, row) for file in files() for row in file.rows if row.wrong]
     if wrong:
-        lines = [f"- {row.name} ({file.title}): {row.error:.3g} times its bound"
-                 for file, row in wrong]  # fmt: skip
+        lines = [f"- {row.name} ({file.title}): {_error(row)}" for file, row in wrong]
         parts += ["## Rows with a wrong result", "\n".join(lines)]
     parts.append("## Rows behind a rival")
     parts.append(
@@ -123,23 +123,25 @@ def page() -> str:
 def _run(file: File) -> tuple[str, ...]:
     ratios = [row.ratio for row in file.rows if row.rival]
     threads = sorted({row.threads for row in file.rows})
-    level = file.machine.get("level")
-    versions = [f"x86-64-{level}"] * bool(level and not file.on_gpu)
-    versions += [f"{name} {file.machine[key]}" for key, name in VERSIONS.items()
-                if file.machine.get(key)]  # fmt: skip
     return (
         *(file.title, file.date, ", ".join(threads), str(len(file.rows)), str(len(file.behind))),
         f"{median(ratios):.2f}" if ratios else "",
-        *(", ".join(versions), f"`{file.path.name}`"),
     )
 
 
-VERSIONS = {"commit": "commit", "torch": "PyTorch", "jax": "JAX", "numpy": "NumPy", "cuda": "CUDA"}
+# What a file of results knows of its machine → how the page has it.
+VERSIONS = {
+    "level": "x86-64-", "commit": "commit ", "onepass": "onepass ", "torch": "PyTorch ",
+    "jax": "JAX ", "optax": "optax ", "thinc": "thinc ", "numpy": "NumPy ", "cuda": "CUDA ",
+}  # fmt: skip
 
 
 def _note(file: File) -> str:
     """What a reader has to know of the run before any number."""
-    said = []
+    said = [f"`{file.path.name}`"]
+    known = [f"{name}{file.machine[key]}" for key, name in VERSIONS.items()
+             if file.machine.get(key) and isinstance(file.machine[key], str)]  # fmt: skip
+    said += [", ".join(known)] if known else []
     load = file.machine.get("load", 0)
     if "clock" in file.machine:
         said.append(f"{file.machine['clock']} of one thread, not elapsed time")
@@ -205,7 +207,7 @@ def _details(group: str, rows: Sequence[Row]) -> str:
             *(row.name, row.dtype, row.threads, _timed(row) + inside),
             f"{row.bytes / row.seconds / 1e9:.3g}" if row.bytes else "",
             *(_percent(row.share), _times(row.ratio) if row.rival else "", beside),
-            "" if row.error is None else f"{row.error:.2g}",
+            _error(row),
         ]
         texts = [html.escape(cell, False) for cell in cells[: len(head)]]
         lines.append(f"<tr>{''.join(f'<td>{text}</td>' for text in texts)}</tr>")
@@ -219,12 +221,15 @@ def _details(group: str, rows: Sequence[Row]) -> str:
     )
 
 
+NARROW = "\u00a0"  # a number and its unit stay on one line
+
+
 def time(seconds: float) -> str:
     """With a unit that leaves one to three digits before the point."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
-            return f"{_digits(seconds / size)} {unit}"
-    return f"{_digits(seconds * 1e9)} ns"
+            return f"{_digits(seconds / size)}{NARROW}{unit}"
+    return f"{_digits(seconds * 1e9)}{NARROW}ns"
 
 
 def _digits(value: float) -> str:
@@ -235,6 +240,16 @@ def _timed(row: Row) -> str:
     if row.low is None or row.high is None:
         return time(row.seconds)
     return f"{time(row.seconds)} ({time(row.low)} to {time(row.high)})"
+
+
+def _error(row: Row) -> str:
+    if row.error is None:
+        return ""
+    if row.wrong:
+        return f"{row.error:.3g} times its bound" if row.error < 1e300 else "no result"
+    if row.ulps:
+        return f"{row.ulps:.2g} ulp"
+    return f"{row.error:.2g} of its bound" if row.error else "exact"
 
 
 def _times(ratio: float) -> str:

@@ -38,7 +38,8 @@ class Row(NamedTuple):
         seconds: our median; `low` and `high` hold 80 % of the samples, where they were kept.
         beside: what was measured in turn with us → its time over ours, the smallest first.
         share: the time in which the fewest bytes can be moved, over ours.
-        error: the largest error over its bound; above 1 a result is wrong.
+        error: the largest error over its bound; above 1 a result is wrong. `ulps` is the largest in
+            units of the last place, where that says something.
         products: the part of our time that is inside matrix products.
     """
 
@@ -53,6 +54,7 @@ class Row(NamedTuple):
     low: float | None = None
     high: float | None = None
     error: float | None = None
+    ulps: float | None = None
     products: float | None = None
     wrong: bool = False
 
@@ -98,7 +100,7 @@ def read(path: Path) -> File:
     if named is None:
         raise SystemExit(f"{path}: expected a name of the form MACHINE-YYYY-MM-DD.json")
     make = _second if data.get("format") == 2 else _first
-    rows = [make(entry) for entry in data["results"]]
+    rows = [make(entry) for entry in data["results"] if "skipped" not in entry]
     return File(path, named["machine"], named["date"], data["machine"], rows)
 
 
@@ -129,7 +131,7 @@ def _second(entry: dict[str, Any]) -> Row:
         beside=_sorted({k: v for k, v in entry["ratios"].items() if k != "limit" and v}),
         bytes=entry.get("bytes") or 0.0, share=limit / ours if limit else None,
         low=entry.get("low", {}).get("onepass"), high=entry.get("high", {}).get("onepass"),
-        error=entry.get("error"), wrong=bool(entry.get("wrong")),
+        error=entry.get("error"), ulps=entry.get("ulps"), wrong=bool(entry.get("wrong")),
         products=entry["products"] / ours if entry.get("products") else None,
     )  # fmt: skip
 
