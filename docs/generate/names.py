@@ -7,6 +7,7 @@ belong together follows from the names themselves; KIN has those whose names do 
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable
 from functools import cache
@@ -15,18 +16,17 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from onepass import config, data, lab, nn, ops, optim, runs, train
-from onepass.data import augment
-from onepass.nn import init
-from onepass.optim import full_batch, lr_scheduler
-from onepass.train import regularizers
+import onepass
 
-PACKAGES = (
-    *(optim, full_batch, lr_scheduler, ops, nn, init),
-    *(train, regularizers, runs, data, augment, config, lab),
-)
+# Packages whose names come first on a page; the others follow by name.
+FIRST = (
+    "onepass.optim", "onepass.optim.full_batch", "onepass.optim.lr_scheduler", "onepass.ops",
+    "onepass.nn", "onepass.nn.init", "onepass.train", "onepass.train.regularizers",
+)  # fmt: skip
 # Behind PyTorch's names. A name stands on the page of its counterpart, onepass.nn.GELU.
 FRONT = ("onepass.torch", "onepass.torch.nn", "onepass.torch.optim")
+# What a package cannot be imported without.
+NEEDS = {"onepass.torch": "torch", "onepass.sklearn": "sklearn"}
 # Folder of the site → its title, and what a reader finds there.
 KINDS = {
     "optimizers": ("Optimizers", "one call steps all parameters, clips, unscales, checks, zeroes"),
@@ -43,10 +43,12 @@ KINDS = {
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
     "torch": ("PyTorch", "optimizers, modules and what fuses a model, behind PyTorch's own names"),
     "experiments": ("Experiments in Python", "what `onepass lab` does, as functions"),
+    "sklearn": ("scikit-learn", "estimators with scikit-learn's interface"),
+    "benchmarks": ("Benchmarks in Python", "what `onepass bench` does, as functions"),
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
 # Kinds whose names stand on one page.
-TOGETHER = ("initialisation", "experiments", "config")
+TOGETHER = ("initialisation", "experiments", "benchmarks", "config")
 OF_PACKAGE = {
     "onepass.optim": "optimizers",
     "onepass.optim.full_batch": "optimizers",
@@ -60,6 +62,8 @@ OF_PACKAGE = {
     "onepass.config": "config",
     "onepass.lab": "experiments",
     "onepass.torch": "torch",
+    "onepass.sklearn": "sklearn",
+    "onepass.bench": "benchmarks",
 }
 # Of the functions of ops and the modules of nn: by the file that defines them.
 OF_FILE = {
@@ -132,6 +136,8 @@ def kind(package: ModuleType, value: Any) -> str:
     """The folder of a name."""
     if package.__name__ in OF_PACKAGE:
         return OF_PACKAGE[package.__name__]
+    if package.__name__ not in ("onepass.ops", "onepass.nn"):
+        raise KeyError(f"docs/generate/names.py: OF_PACKAGE has no kind for {package.__name__}")
     file = getattr(value, "__module__", "").rpartition(".")[2]
     if file.startswith("_update"):
         return "optimizers"
@@ -141,10 +147,27 @@ def kind(package: ModuleType, value: Any) -> str:
     raise KeyError(f"docs/generate/names.py: OF_FILE has no kind for {file}, of {value}")
 
 
+@cache
 def packages() -> tuple[ModuleType, ...]:
-    """Those with public names; those of the PyTorch front where PyTorch is installed."""
-    front = FRONT if find_spec("torch") is not None else ()
-    return (*PACKAGES, *map(import_module, front))
+    """Those with public names, as far as what they need is installed."""
+    found = [info.name for info in pkgutil.walk_packages(onepass.__path__, "onepass.", _fail)
+             if "._" not in info.name and _can_import(info.name)]  # fmt: skip
+    found.sort(key=lambda name: (*(name != first for first in FIRST), name in FRONT, name))
+    modules = map(import_module, found)
+    return tuple(module for module in modules if getattr(module, "__all__", ()))
+
+
+def _can_import(package: str) -> bool:
+    if package.startswith("onepass.cli"):
+        return False  # of commands
+    needed = next((n for of, n in NEEDS.items() if f"{package}.".startswith(f"{of}.")), None)
+    return needed is None or find_spec(needed) is not None
+
+
+def _fail(package: str) -> None:
+    """A package that cannot be imported where what it needs is there is an error."""
+    if _can_import(package):
+        raise ImportError(f"docs/generate: {package} cannot be imported")
 
 
 @cache
@@ -176,6 +199,17 @@ def _counterpart(full: str, found: list[Name]) -> str | None:
 def _own_page(package: ModuleType, name: str, value: Any) -> str:
     folder = kind(package, value)
     return f"{folder}/{'all' if folder in TOGETHER else stem(name)}"
+
+
+def kinds() -> list[str]:
+    """The folders that have pages, in the order of KINDS; PyTorch's also without PyTorch."""
+    used = {name.page.partition("/")[0] for name in names()} | {"torch"}
+    return [kind for kind in KINDS if kind in used]
+
+
+def index_of(kind: str) -> str:
+    """The page of a kind, without its ending."""
+    return f"{kind}/{'all' if kind in TOGETHER else 'index'}"
 
 
 def pages() -> dict[str, list[Name]]:

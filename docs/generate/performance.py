@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from generate import charts
+from generate.docstrings import slug
 from generate.libraries import table
 from generate.names import Name
-from generate.prose import slug
 from generate.results import File, Row, files
 
 DOCS = Path(__file__).resolve().parents[1]

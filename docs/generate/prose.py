@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from generate import accuracy, labs, libraries, messages_page, names
+from generate import accuracy, docstrings, labs, libraries, messages_page, names, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -23,7 +23,9 @@ ELSEWHERE = {
 }
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 MARK = re.compile(r"^<!-- generated: (\w+) ?([^>]*?) ?-->$", re.M)
-NAMED = re.compile(r"`((?:onepass|optim|ops|nn|train|data|runs|config|lab)\.[\w.]+)(?:\(\))?`")
+NAMED = re.compile(
+    r"`((?:onepass|optim|ops|nn|train|data|runs|config|lab|bench|sklearn)\.[\w.]+)(?:\(\))?`"
+)
 FENCE = re.compile(r"^(`{3,}).*?^\1\s*$", re.M | re.S)
 
 
@@ -51,6 +53,8 @@ def _filled(text: str) -> str:
     """Marks ``<!-- generated: compat keras -->`` replaced by what they name."""
     makers: dict[str, Callable[[str], str]] = {
         "accuracy": lambda _: accuracy.table(),
+        "links": lambda _: reference.links(),
+        "contents": lambda _: reference.contents(),
         "compat": libraries.of_library,
         "labs": labs.of_chapter,
         "messages": lambda _: messages_page.section(cures(text)),
@@ -65,13 +69,10 @@ def cures(text: str) -> list[tuple[str, str]]:
     for part in re.split(r"^(?=## )", text, flags=re.M):
         title = re.match(r"## (.*)", part)
         for output in re.findall(r"```text\n(.*?)```", part, re.S) if title else ():
-            found += [(line, slug(title[1])) for line in output.splitlines()] if title else []
+            found += (
+                [(line, docstrings.slug(title[1])) for line in output.splitlines()] if title else []
+            )
     return found
-
-
-def slug(heading: str) -> str:
-    """The anchor of a heading, as Sphinx and GitHub make it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _with_links(text: str, source: str, page: str) -> str:

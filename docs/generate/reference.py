@@ -31,8 +31,8 @@ def write(target: Path) -> None:
         path = target / f"{page}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_page(page, entries, target), encoding="utf-8")
-    for kind in KINDS:
-        if not (target / kind / "all.md").exists():
+    for kind in names.kinds():
+        if kind not in names.TOGETHER:
             (target / kind).mkdir(exist_ok=True)
             (target / kind / "index.md").write_text(_index(kind), encoding="utf-8")
     (target / "names.md").write_text(_all_names(), encoding="utf-8")
@@ -270,6 +270,18 @@ def _index(kind: str) -> str:
         + "\n\n".join([*rows, *(_front() if kind == "torch" else ())])
         + f"\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
     )
+
+
+def links() -> str:
+    """Of the home page: what there is to look up."""
+    shown = [f"[{KINDS[kind][0]}]({names.index_of(kind)}.md)" for kind in names.kinds()]
+    return " · ".join([*shown, "[all names](names.md)"])
+
+
+def contents() -> str:
+    """The part of the navigation that has the reference."""
+    listed = "\n".join([*map(names.index_of, names.kinds()), "names"])
+    return f"```{{toctree}}\n:hidden:\n:caption: Reference\n\n{listed}\n```"
 
 
 def _front() -> list[str]:
