@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 from generate import (  # noqa: E402
     accuracy,
+    counterparts,
     figures,
     labs,
     messages,
@@ -221,6 +222,39 @@ def test_pages_of_formulas_have_what_a_reader_looks_for(built) -> None:
             assert 'class="lead' in text, page
         if entries[0].short in OF_STATES:
             assert "Memory that it keeps" in text, page
+
+
+# Pages of tools, bases and results, with nothing to compare.
+NOT_COMPARED = {
+    "activations/activation", "norms/foldbatchnorm", "norms/updatebatchnorm",
+    "optimizers/globalnorm", "optimizers/paramgroups", "optimizers/stepinfo",
+}  # fmt: skip
+
+
+def test_every_page_of_a_formula_says_what_pytorch_has(built) -> None:
+    pytest.importorskip("torch")
+    pages = [page for page in names.pages() if page.partition("/")[0] in counterparts.MODULES]
+    bare = {
+        page for page in pages if "Beside PyTorch and the paper" not in built[f"{page}.html"].text
+    }
+    assert bare == NOT_COMPARED
+
+
+def test_a_counterpart_is_described_by_what_its_signature_has() -> None:
+    class Ours:
+        def __init__(self, lr, dim, eps=1e-8, clip=0) -> None: ...
+
+    class Theirs:
+        def __init__(self, lr=0.1, dim=None, eps=1e-6, amsgrad=False, foreach=None) -> None: ...
+
+    assert counterparts._compared(Ours, Theirs, "torch.Theirs") == (
+        "Its counterpart is `torch.Theirs`, with other defaults; `lr` has none here, `dim` has "
+        "none here, `eps=1e-08`, there `1e-06`; options that it lacks: `clip`; options that are "
+        "not here: `amsgrad`."
+    )
+    assert counterparts._compared(Ours, Ours, "torch.Ours") == (
+        "Its counterpart is `torch.Ours`, with the same defaults."
+    )
 
 
 # Pages of formulas with nothing to draw.

@@ -12,7 +12,7 @@ from typing import Any
 from onepass import nn, optim
 from onepass.ops._compat import libraries
 
-from generate import accuracy, docstrings, figures, names, performance
+from generate import accuracy, counterparts, docstrings, figures, names, performance
 from generate import libraries as of_libraries
 from generate.names import KINDS, Name
 
@@ -50,7 +50,7 @@ def _page(page: str, entries: list[Name], target: Path) -> str:
     if figure is not None:
         words = figure.words.replace("`", "")
         parts.append(f"![{words}](../figures/{figure.file})\n\n*{figure.words}*")
-    parts += [_differences(entries, link), *(_compat(name) for name in entries)]
+    parts += [_differences(kind, entries, link), *(_compat(name) for name in entries)]
     shown = set() if page.endswith("/all") else {lead}
     parts += [_entry(name, shown) for name in entries]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -119,8 +119,8 @@ def _kept(value: Any) -> str:
     return f"{found[0][0].upper()}{found[0][1:]}." if found else ""
 
 
-def _differences(entries: list[Name], link: docstrings.Link) -> str:
-    """What the docstrings say of PyTorch and of the paper, once."""
+def _differences(kind: str, entries: list[Name], link: docstrings.Link) -> str:
+    """What the docstrings say of PyTorch and of the paper, once, behind what signatures say."""
     found: list[str] = []
     for name in entries:
         parsed = docstrings.parse(inspect.getdoc(name.value) or "")
@@ -130,6 +130,9 @@ def _differences(entries: list[Name], link: docstrings.Link) -> str:
             for sentence in re.split(r"(?<=[.:])\s+(?=[A-Z`])", " ".join(paragraph.split())):
                 if COMPARES.search(sentence) and sentence not in found:
                     found.append(sentence)
+    beside = counterparts.said(kind, entries)
+    if beside and not (beside == counterparts.NONE and found):
+        found.insert(0, beside)
     if not found:
         return ""
     lines = "\n".join(f"- {docstrings.inline(sentence, link)}" for sentence in found)
