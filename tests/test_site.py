@@ -393,7 +393,9 @@ def test_the_newest_file_of_each_machine_counts(measured) -> None:
     assert [file.path.name for file in results.files()] == [
         "chip-2030-01-02.json", "card-2029-01-01.json"
     ]  # fmt: skip
-    measured("chip-2030-01-02-two.json", FIRST, FIRST)
+    measured("chip-2030-01-02-old.json", FIRST, FIRST)
+    assert results.files()[0].path.name == "chip-2030-01-02.json"
+    measured("chip-2030-01-02-two.json", SECOND, SECOND, format=2)
     assert results.files()[0].path.name == "chip-2030-01-02-two.json"
     with pytest.raises(SystemExit, match="MACHINE-YYYY-MM-DD"):
         measured("results.json", FIRST)

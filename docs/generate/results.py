@@ -75,6 +75,7 @@ class File(NamedTuple):
     path: Path
     key: str
     date: str
+    form: int
     machine: dict[str, Any]
     rows: list[Row]
 
@@ -99,22 +100,30 @@ def read(path: Path) -> File:
     named = NAMED.fullmatch(path.name)
     if named is None:
         raise SystemExit(f"{path}: expected a name of the form MACHINE-YYYY-MM-DD.json")
-    make = _second if data.get("format") == 2 else _first
+    form = data.get("format", 1)
+    make = _second if form == 2 else _first
     rows = [make(entry) for entry in data["results"] if "skipped" not in entry]
-    return File(path, named["machine"], named["date"], data["machine"], rows)
+    return File(path, named["machine"], named["date"], form, data["machine"], rows)
 
 
 @cache
 def files() -> tuple[File, ...]:
-    """The newest of each machine, the newest first; of one day, that with the most rows."""
+    """The newest of each machine, the newest first.
+
+    Of one day that of the newer form counts, and of these that with the most rows.
+    """
     found: dict[str, File] = {}
     for path in sorted(FOLDER.glob("*.json")):
         file = read(path)
         known = found.get(file.key)
-        if known is None or (known.date, len(known.rows)) < (file.date, len(file.rows)):
+        if known is None or _age(known) < _age(file):
             found[file.key] = file
     order = sorted(found.values(), key=lambda file: (file.on_gpu, file.key))
     return tuple(sorted(order, key=lambda file: file.date, reverse=True))
+
+
+def _age(file: File) -> tuple[str, int, int]:
+    return file.date, file.form, len(file.rows)
 
 
 def _sorted(ratios: dict[str, float]) -> dict[str, float]:
