@@ -5,20 +5,70 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from onepass import nn
+from onepass._docs import shares
 from onepass.sklearn import _weights
+from onepass.sklearn._docs import PARAMETERS
 from onepass.sklearn._estimator import MLP, can_go_on, check_incremental, unchanged_on_error
 from onepass.sklearn._losses import LogLoss
 from onepass.sklearn._options import Options
 
 
+@shares(PARAMETERS)
 class MLPClassifier(ClassifierMixin, MLP):
+    """A multilayer perceptron for classes: h = act(W h + b) in each hidden layer, p = softmax(W h +
+    b).
+
+    It minimises Σᵢ wᵢ·(-log p(yᵢ)) / Σᵢ wᵢ + alpha / (2 S)·ΣW² by steps over batches, in the dtype
+    of X (float32 stays so, everything else is float64). Two classes have one output, p = σ(W h +
+    b), and so has each label where y is (N, labels) of 0 and 1; its loss is the sum over labels.
+
+    Parameters are scikit-learn's where its MLPClassifier has them (``optimizer`` is its
+    ``solver``), and are checked in ``fit``. What an optimizer does not have is refused. Results are
+    functions of the data, the parameters and ``random_state``, whatever the number of threads.
+
+    Attributes:
+        classes_: the classes in order, of several labels their numbers.
+        n_features_in_, feature_names_in_: of X; names where it is a DataFrame.
+        n_outputs_, n_layers_, out_activation_: outputs, layers with those of inputs and outputs,
+            "softmax" or "logistic".
+        n_iter_, t_: epochs of the last call, samples seen in all.
+        loss_, loss_curve_, best_loss_: the loss with its penalty in the last epoch, in each epoch,
+            and the least one (None with early_stopping).
+        validation_scores_, best_validation_score_: the accuracy of what is held out, each epoch,
+            and the best one; None without early_stopping.
+        coefs_, intercepts_: weights (in, out) and biases of the linear layers, for inputs as they
+            are, whatever ``standardize``.
+        model_: the network, an ``nn.Sequential``.
+
+    Args:
+        class_weight: {class: weight} (1 for others), or "balanced" for Σw / (classes · Σw of the
+            class): multiplies the weight of each sample.
+
+    Raises:
+        TypeError, ValueError: in ``fit``, a parameter of another type or out of range.
+
+    Source: Rumelhart, Hinton & Williams, Learning representations by back-propagating errors, 1986;
+    scikit-learn's MLPClassifier.
+
+    Example:
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn.model_selection import cross_val_score
+        >>> from onepass.sklearn import MLPClassifier
+        >>> X, y = load_wine(return_X_y=True)
+        >>> model = MLPClassifier(max_iter=50, tol=0.01, random_state=0)
+        >>> bool(cross_val_score(model, X, y, cv=3).mean() > 0.95)
+        True
+    """
+
+    classes_: Any
+    _multilabel: bool
+
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
@@ -80,9 +130,7 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     @available_if(can_go_on)
     @unchanged_on_error
-    def partial_fit(
-        self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None
-    ) -> MLPClassifier:
+    def partial_fit(self, X: Any, y: Any, *, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train for one epoch on these data, going on from what is there.
 
         With an integer ``random_state``, n calls with the same data give what a ``fit`` of n epochs
@@ -152,8 +200,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self._log_proba(X).astype(self._network.dtype)
 
     def decision_function(self, X: Any) -> Any:
-        """What the probabilities are of: the log-odds of the second of two classes, (N,), or of each
-        label, (N, labels); of three classes and more the outputs before the softmax, (N, classes).
+        """The log-odds of the second of two classes, (N,), or of each label, (N, labels); of more
+        classes the outputs before the softmax, (N, classes).
 
         Raises:
             As ``predict``.
@@ -183,7 +231,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         self, options: Options, y: Any, weight: Any, *, fresh: bool, incremental: bool
     ) -> tuple[Any, Any]:
         owner = options.owner
-        if issparse(y):
+        if hasattr(y, "toarray"):
             raise TypeError(
                 f"{owner}: 'y' is a {type(y).__name__}, expected a dense array: y.toarray()"
             )

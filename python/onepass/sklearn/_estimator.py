@@ -244,7 +244,7 @@ class MLP(BaseEstimator):
         return [bias for _, bias in self._learnt("intercepts_").layers()]
 
     def _learnt(self, name: str) -> Network:
-        network = vars(self).get("_network")
+        network: Network | None = vars(self).get("_network")
         if network is None:
             raise AttributeError(f"{type(self).__name__}: {name!r} is there after fit")
         return network

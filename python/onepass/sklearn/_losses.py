@@ -1,4 +1,4 @@
-"""Losses that have scikit-learn's factors, so that ``alpha`` and ``tol`` mean what they do there."""
+"""Losses with scikit-learn's factors, so that ``alpha`` and ``tol`` mean what they do there."""
 
 from __future__ import annotations
 

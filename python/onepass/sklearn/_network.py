@@ -193,13 +193,18 @@ class Network:
             for n in linear
         ]
         if self.inputs is not None:
+            mean, std = _moments(self.inputs)
             weight, bias = found[0]
-            weight = weight / self.inputs.std[:, None]
-            found[0] = weight, bias - self.inputs.mean @ weight
+            found[0] = weight / std[:, None], bias - (mean / std) @ weight
         if self.targets is not None:
+            mean, std = _moments(self.targets)
             weight, bias = found[-1]
-            found[-1] = weight * self.targets.std, bias * self.targets.std + self.targets.mean
+            found[-1] = weight * std, bias * std + mean
         return [(w.astype(self.dtype), b.astype(self.dtype)) for w, b in found]
+
+
+def _moments(scale: Standardize) -> tuple[Any, Any]:
+    return scale.mean, scale.std
 
 
 def _built(architecture: Architecture, dtype: str, seed: int) -> Any:

@@ -5,18 +5,60 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
+from onepass._docs import shares
+from onepass.sklearn._docs import PARAMETERS
 from onepass.sklearn._estimator import MLP, can_go_on, check_incremental, unchanged_on_error
 from onepass.sklearn._losses import HalfSquaredError
 from onepass.sklearn._options import Options
 
 
+@shares(PARAMETERS)
 class MLPRegressor(RegressorMixin, MLP):
+    """A multilayer perceptron for numbers: h = act(W h + b) in each hidden layer, ŷ = W h + b.
+
+    It minimises Σᵢ wᵢ·½(ŷᵢ - yᵢ)² / Σᵢ wᵢ + alpha / (2 S)·ΣW² by steps over batches, the mean over
+    the outputs of each sample, in the dtype of X (float32 stays so, everything else is float64).
+    With ``standardize`` ŷ and y are those of a target with deviation 1, and so is the loss that
+    ``tol`` is compared with.
+
+    Parameters are scikit-learn's where its MLPRegressor has them (``optimizer`` is its ``solver``),
+    and are checked in ``fit``. What an optimizer does not have is refused. Results are functions of
+    the data, the parameters and ``random_state``, whatever the number of threads.
+
+    Attributes:
+        n_features_in_, feature_names_in_: of X; names where it is a DataFrame.
+        n_outputs_, n_layers_, out_activation_: outputs, layers with those of inputs and outputs,
+            "identity".
+        n_iter_, t_: epochs of the last call, samples seen in all.
+        loss_, loss_curve_, best_loss_: the loss with its penalty in the last epoch, in each epoch,
+            and the least one (None with early_stopping).
+        validation_scores_, best_validation_score_: R² of what is held out, each epoch, and the best
+            one; None without early_stopping.
+        coefs_, intercepts_: weights (in, out) and biases of the linear layers, for inputs and
+            targets as they are, whatever ``standardize``.
+        model_: the network, an ``nn.Sequential``.
+
+    Raises:
+        TypeError, ValueError: in ``fit``, a parameter of another type or out of range.
+
+    Source: Rumelhart, Hinton & Williams, Learning representations by back-propagating errors, 1986;
+    scikit-learn's MLPRegressor.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.sklearn import MLPRegressor
+        >>> X = np.linspace(-3, 3, 200)[:, None]
+        >>> y = np.hstack([np.sin(X), np.cos(X)])
+        >>> model = MLPRegressor(50, "tanh", optimizer="lbfgs", alpha=0, random_state=0).fit(X, y)
+        >>> model.predict([[0.0]]).round(1) + 0.0
+        array([[0., 1.]])
+    """
+
     _scales_targets: ClassVar[bool] = True
 
     def __init__(
@@ -78,7 +120,7 @@ class MLPRegressor(RegressorMixin, MLP):
 
     @available_if(can_go_on)
     @unchanged_on_error
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train for one epoch on these data, going on from what is there.
 
         With an integer ``random_state``, n calls with the same data give what a ``fit`` of n epochs
@@ -112,7 +154,7 @@ class MLPRegressor(RegressorMixin, MLP):
     def _encoded(
         self, options: Options, y: Any, weight: Any, *, fresh: bool, incremental: bool
     ) -> tuple[Any, Any]:
-        if issparse(y):
+        if hasattr(y, "toarray"):
             raise TypeError(
                 f"{options.owner}: 'y' is a {type(y).__name__}, expected a dense array: y.toarray()"
             )
