@@ -283,7 +283,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         known = np.isin(y, self.classes_)
         if not known.all():
             raise ValueError(
-                f"{owner}: 'y' has the class {y[~known][0]!r}, expected those of the first fit: "
+                f"{owner}: 'y' has the class {y[~known].tolist()[0]!r}, expected those of the first fit: "
                 f"{self.classes_.tolist()}"
             )
         return np.searchsorted(self.classes_, y)

@@ -98,8 +98,8 @@ class Convergence(Callback):
     def _without_gain(self, run: Run) -> None:
         what = "validation score" if self.score is not None else "training loss"
         text = (
-            f"{what} did not improve by tol={self.options.tol:g} for {self.options.patience} "
-            "epochs in a row"
+            f"{what} did not improve by tol={self.options.tol:g} in more than "
+            f"{self.options.patience} epochs"
         )
         rate = run.optimizer.param_groups[0]["lr"]
         if self.options.rate == "adaptive" and rate > LEAST_RATE:
