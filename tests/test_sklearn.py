@@ -415,8 +415,8 @@ def test_learning_rates() -> None:
     assert np.allclose(slower, 0.01 / np.maximum(seen, 1) ** 0.25)
     cut = make(learning_rate="adaptive", tol=10.0, n_iter_no_change=1, optimizer="sgd")
     cut.fit(X, NUMBERS)
-    assert np.allclose(np.unique(rates(cut))[::-1], 0.01 / 5.0 ** np.arange(6))
-    assert cut.n_iter_ == 12
+    assert np.allclose(np.unique(rates(cut))[::-1], 0.01 / 5.0 ** np.arange(7))
+    assert cut.n_iter_ == 3 + 6 * 2
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,24 @@ def test_parameters_of_optimizers_reach_them() -> None:
     sgd = group(optimizer="sgd", momentum=0.5, nesterovs_momentum=False, learning_rate_init=0.2)
     assert (sgd["lr"], sgd["momentum"], sgd["nesterov"]) == (0.2, 0.5, False)
     adam = group(beta_2=0.9, epsilon=1e-3)
-    assert (adam["betas"], adam["eps"]) == ((0.9, 0.9), 1e-3)
+    assert (adam["betas"], adam["eps"], adam["weight_decay"]) == ((0.9, 0.9), 1e-3, 1.0)
+    assert group(weight_decay=0)["weight_decay"] == 0
+
+
+def test_biases_and_norms_are_not_decayed() -> None:
+    model = MLPRegressor((2,), norm="layer", max_iter=1, random_state=0).fit(X, NUMBERS)
+    groups = model._network.trainer.optimizer.param_groups
+    decays = {name: g["weight_decay"] for g in groups for name in g["param_names"]}
+    assert decays == {
+        "0.weight": 1.0, "3.weight": 1.0, "0.bias": 0.0, "1.weight": 0.0, "1.bias": 0.0,
+        "3.bias": 0.0,
+    }  # fmt: skip
+
+
+def test_the_first_predictions_are_the_mean() -> None:
+    options = {"max_iter": 1, "learning_rate_init": 1e-30, "random_state": 0}
+    assert np.allclose(MLPRegressor(**options).fit(X, NUMBERS).predict(X), NUMBERS.mean())
+    assert np.allclose(MLPClassifier(**options).fit(X, CLASSES).predict_proba(X), 1 / 3)
 
 
 def test_lbfgs_converges_and_has_no_partial_fit() -> None:
@@ -475,6 +492,7 @@ PARAMETERS = {
     "momentum": (0.9, ValueError), "nesterovs_momentum": (True, ValueError),
     "early_stopping": ("no", TypeError), "validation_fraction": (1.0, ValueError),
     "beta_1": (1.5, ValueError), "beta_2": ("x", TypeError), "epsilon": (-1.0, ValueError),
+    "weight_decay": (-1.0, ValueError),
     "n_iter_no_change": (0, ValueError), "device": (0, TypeError),
 }  # fmt: skip
 

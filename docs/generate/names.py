@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from onepass import config, data, nn, ops, optim, runs, train
+from onepass import config, data, nn, ops, optim, runs, sklearn, train
 from onepass.data import augment
 from onepass.nn import init
 from onepass.optim import full_batch, lr_scheduler
@@ -21,7 +21,7 @@ from onepass.train import regularizers
 
 PACKAGES = (
     *(optim, full_batch, lr_scheduler, ops, nn, init),
-    *(train, regularizers, runs, data, augment, config),
+    *(train, regularizers, runs, sklearn, data, augment, config),
 )
 # Folder of the site → its title, and what a reader finds there.
 KINDS = {
@@ -34,6 +34,7 @@ KINDS = {
     "layers": ("Layers and modules", "forward and backward without a framework"),
     "initialisation": ("Initialisation", "initial weights, of an array or of a model"),
     "training": ("Training", "the loop, callbacks, checkpoints"),
+    "estimators": ("Estimators", "networks for scikit-learn's pipelines and searches"),
     "regularizers": ("Regularizers", "penalties that training adds to the loss"),
     "data": ("Data", "tables, batches, splits, scaling"),
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
@@ -47,6 +48,7 @@ OF_PACKAGE = {
     "onepass.train": "training",
     "onepass.train.regularizers": "regularizers",
     "onepass.runs": "training",
+    "onepass.sklearn": "estimators",
     "onepass.data": "data",
     "onepass.data.augment": "augmentation",
     "onepass.config": "config",

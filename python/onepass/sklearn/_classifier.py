@@ -77,7 +77,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         norm: str | None = None,
         dropout: float = 0.0,
         standardize: bool = True,
-        optimizer: Any = "adam",
+        optimizer: Any = "adamw",
         alpha: float = 0.0001,
         batch_size: Any = "auto",
         learning_rate: str = "constant",
@@ -96,6 +96,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         beta_1: float | None = None,
         beta_2: float | None = None,
         epsilon: float | None = None,
+        weight_decay: float | None = None,
         n_iter_no_change: float = 10,
         class_weight: Any = None,
         device: str = "cpu",
@@ -124,6 +125,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.weight_decay = weight_decay
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.device = device
@@ -282,8 +284,9 @@ class MLPClassifier(ClassifierMixin, MLP):
         """The place of each class in ``classes_``."""
         known = np.isin(y, self.classes_)
         if not known.all():
+            strange = y[~known].tolist()[0]
             raise ValueError(
-                f"{owner}: 'y' has the class {y[~known].tolist()[0]!r}, expected those of the first fit: "
+                f"{owner}: 'y' has the class {strange!r}, expected those of the first fit: "
                 f"{self.classes_.tolist()}"
             )
         return np.searchsorted(self.classes_, y)

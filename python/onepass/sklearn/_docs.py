@@ -10,7 +10,7 @@ PARAMETERS = {
     "        first, by the statistics of the training data; predictions come back in the unit of\n"
     "        y. False takes them as they are, as scikit-learn's MLP does.",
     "optimizer": "the name of any class of ``onepass.optim`` that steps on gradients alone, in\n"
-    '        small letters ("adam", "sgd", "adamw", "lion", …); "lbfgs", whose steps are of all\n'
+    '        small letters ("adamw", "adam", "sgd", "lion", …); "lbfgs", whose steps are of all\n'
     "        samples; or a function of the parameters, such as\n"
     "        ``functools.partial(optim.AdamW, weight_decay=0.1)``.",
     "alpha": "the L2 penalty: alpha / (2 S) · Σ W² is added to the loss, S being the sum of the\n"
@@ -40,6 +40,8 @@ PARAMETERS = {
     "beta_1": "of an optimizer that has betas; None: its default, 0.9 for Adam.",
     "beta_2": "likewise, 0.999 for Adam.",
     "epsilon": "of an optimizer that has it; None: its default, 1e-8 for Adam.",
+    "weight_decay": "of an optimizer that has it, of weights alone; None: its default, 1.0 for\n"
+    "        AdamW, which is 0.001 of each weight in a step.",
     "n_iter_no_change": "see tol; inf: a fit has max_iter epochs.",
     "device": '"cpu", "cuda" or "cuda:N": where the network trains and predicts. Arrays go in and\n'
     "        come out as NumPy's.",

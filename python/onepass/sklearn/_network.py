@@ -59,11 +59,11 @@ class Network:
         )
         model = _built(architecture, dtype, seed)
         self._optimizer_of = self._key(estimator)
-        make, chosen = _optimizers.chosen(estimator)
+        model.to(options.device)
         self.trainer = Trainer(
-            model.to(options.device),
-            loss.to(options.device) if hasattr(loss, "to") else loss,
-            make(model.parameters(), **chosen),
+            model,
+            loss,
+            _optimizers.made(estimator, model),
             seed=seed,
             progress=False,
             device=options.device,
@@ -85,8 +85,7 @@ class Network:
         """Take a new optimizer where the estimator's parameters of it have changed."""
         key = self._key(estimator)
         if key != self._optimizer_of:
-            make, chosen = _optimizers.chosen(estimator)
-            self.trainer.optimizer = make(self.model.parameters(), **chosen)
+            self.trainer.optimizer = _optimizers.made(estimator, self.model)
             self._optimizer_of = key
 
     @staticmethod
@@ -216,4 +215,5 @@ def _built(architecture: Architecture, dtype: str, seed: int) -> Any:
         finally:
             put_back()
     nn.init.apply(model, "auto", seed)
+    nn.init.zeros(model[-1].weight)  # the first predictions are the mean, or all classes alike
     return model

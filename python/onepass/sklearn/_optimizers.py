@@ -19,9 +19,14 @@ PARAMETERS = {
     "beta_1": "betas",
     "beta_2": "betas",
     "epsilon": "eps",
+    "weight_decay": "weight_decay",
 }
-# Where PyTorch's defaults, which are onepass's, differ from scikit-learn's.
-OWN = {"sgd": {"momentum": 0.9, "nesterov": True}}
+# What None means where it is not the default of the class: scikit-learn's momentum; a decay for
+# tables, by lr·weight_decay = 0.001 of each weight in a step, as in `onepass train`.
+OWN: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.9, "nesterov": True},
+    "adamw": {"weight_decay": 1.0},
+}
 # An iteration of scikit-learn's is a step; it ends where the gradient or the change is small.
 LBFGS = {
     "max_iter": 1, "max_eval": 25, "history_size": 10, "line_search_fn": "strong_wolfe",
@@ -32,6 +37,16 @@ LBFGS = {
 def is_lbfgs(estimator: Any) -> bool:
     """Whether the optimizer steps on the loss of all samples."""
     return isinstance(estimator.optimizer, str) and estimator.optimizer.lower() == "lbfgs"
+
+
+def made(estimator: Any, model: Any) -> Any:
+    """The optimizer of a model; biases and norms are not decayed."""
+    make, options = chosen(estimator)
+    parameters = model.parameters()
+    if options.get("weight_decay"):
+        lr = options.get("lr", inspect.signature(make).parameters["lr"].default)
+        parameters = optim.param_groups(model, lr=lr, weight_decay=options["weight_decay"])
+    return make(parameters, **options)
 
 
 def chosen(estimator: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -63,8 +78,8 @@ def chosen(estimator: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
             pair[place] = value
             value = tuple(pair)
         options[option] = value
-    if given == "sgd" and options["momentum"] == 0 and estimator.nesterovs_momentum is None:
-        options["nesterov"] = False
+    if options.get("momentum") == 0 and estimator.nesterovs_momentum is None:
+        options.pop("nesterov", None)  # which needs one
     return make, options
 
 

@@ -69,7 +69,7 @@ class MLPRegressor(RegressorMixin, MLP):
         norm: str | None = None,
         dropout: float = 0.0,
         standardize: bool = True,
-        optimizer: Any = "adam",
+        optimizer: Any = "adamw",
         alpha: float = 0.0001,
         batch_size: Any = "auto",
         learning_rate: str = "constant",
@@ -88,6 +88,7 @@ class MLPRegressor(RegressorMixin, MLP):
         beta_1: float | None = None,
         beta_2: float | None = None,
         epsilon: float | None = None,
+        weight_decay: float | None = None,
         n_iter_no_change: float = 10,
         device: str = "cpu",
     ) -> None:
@@ -115,6 +116,7 @@ class MLPRegressor(RegressorMixin, MLP):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.weight_decay = weight_decay
         self.n_iter_no_change = n_iter_no_change
         self.device = device
 
