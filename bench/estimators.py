@@ -113,18 +113,23 @@ def compare(name: str, splits: int, made: dict | None = None) -> dict[str, np.nd
 
 
 def main() -> None:
+    """The table, a row for each rival and data set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     torch.set_num_threads(1)
+    print("| data | estimator | accuracy or R² | cross entropy or RMSE | seconds |")
+    print("| --- | --- | --- | --- | --- |")
     for name in SETS:
         if re.search(arguments.only, name):
             for rival, rows in compare(name, arguments.splits).items():
-                mean = rows.mean(0)
+                score, loss, seconds = rows.mean(0)
+                spread = rows[:, 0].std(ddof=1)
                 print(
-                    f"{name:14} {rival:22} {mean[0]:8.4f} {mean[1]:9.4f} {mean[2]:7.2f} s",
+                    f"| {name} | {rival} | {score:.4f} ± {spread:.4f} | {loss:#.3g} "
+                    f"| {seconds:.2f} |",
                     flush=True,
                 )
 
