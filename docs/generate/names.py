@@ -38,12 +38,12 @@ KINDS = {
     "layers": ("Layers and modules", "forward and backward without a framework"),
     "initialisation": ("Initialisation", "initial weights, of an array or of a model"),
     "training": ("Training", "the loop, callbacks, checkpoints"),
+    "estimators": ("Estimators", "networks for scikit-learn's pipelines and searches"),
     "regularizers": ("Regularizers", "penalties that training adds to the loss"),
     "data": ("Data", "tables, batches, splits, scaling"),
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
     "torch": ("PyTorch", "optimizers, modules and what fuses a model, behind PyTorch's own names"),
     "experiments": ("Experiments in Python", "what `onepass lab` does, as functions"),
-    "sklearn": ("scikit-learn", "estimators with scikit-learn's interface"),
     "benchmarks": ("Benchmarks in Python", "what `onepass bench` does, as functions"),
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
@@ -57,12 +57,12 @@ OF_PACKAGE = {
     "onepass.train": "training",
     "onepass.train.regularizers": "regularizers",
     "onepass.runs": "training",
+    "onepass.sklearn": "estimators",
     "onepass.data": "data",
     "onepass.data.augment": "augmentation",
     "onepass.config": "config",
     "onepass.lab": "experiments",
     "onepass.torch": "torch",
-    "onepass.sklearn": "sklearn",
     "onepass.bench": "benchmarks",
 }
 # Of the functions of ops and the modules of nn: by the file that defines them.

@@ -5,7 +5,8 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``runs``, ``lab``, ``config``, and, where PyTorch is installed, ``torch``.
+``data``, ``train``, ``runs``, ``lab``, ``config``, and, where PyTorch or scikit-learn is installed,
+``torch`` and ``sklearn``.
 ``load_run`` opens a run that ``onepass train`` has saved.
 """
 
@@ -29,7 +30,7 @@ __all__ = [
 
 _environment.check(os.environ)
 # Not in __all__: `from onepass import *` would import PyTorch, and take its name.
-_OPTIONAL = frozenset({"torch"})
+_OPTIONAL = frozenset({"torch", "sklearn"})
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})
 
 
