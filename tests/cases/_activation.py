@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     BENCH,
     SHAPES,
     Case,

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     EXACT,
     Case,
     Tolerance,

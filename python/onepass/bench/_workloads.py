@@ -12,11 +12,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import networks
+from onepass.bench import _networks as networks
 import numpy as np
-import peers
-from cases import BY_NAME, Case, optimizers
-from cases._case import empty_like, has_torch, tensor_of
+from onepass.bench import _peers as peers
+from onepass.bench._records import case as _case
+from onepass.bench._records import cases
+
 
 Function = Callable[[], object]
 Made = tuple[dict[str, Function], int, float]
