@@ -1,93 +1,42 @@
-"""Rivals beside PyTorch for a step of an optimizer: optax, compiled by JAX, and thinc. Each
-is timed where it is installed.
-"""
+"""Rivals (temporary: the package of this name takes its place)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
+from onepass.bench._records import case as records
+from onepass.bench._row import Context, Function
 
-Function = Callable[[], object]
 
-# Ours -> optax's, in optax or optax.contrib.
-OPTAX = {
-    "sgd": "sgd",
-    "adam": "adam",
-    "adamw": "adamw",
-    "rmsprop": "rmsprop",
-    "nadam": "nadam",
-    "lion": "lion",
-    "lars": "lars",
-    "lamb": "lamb",
-    "adagrad": "adagrad",
-    "adadelta": "adadelta",
-    "adamax": "adamax",
-    "radam": "radam",
-    "adafactor": "adafactor",
-    "rprop": "rprop",
-    "ademamix": "ademamix",
-}
-THINC = {"sgd": "SGD", "adam": "Adam", "radam": "RAdam"}
+class Found(NamedTuple):
+    functions: dict[str, Function]
+    missing: dict[str, str]
+
+
+LIBRARIES: dict[str, Any] = dict.fromkeys(
+    ("torch", "torch-compile", "jax", "optax", "numpy", "thinc", "sklearn", "keras")
+)
+
+
+def kernel(context: Context, case: Any, inputs: Any, keywords: Any) -> Found:
+    return Found(case.rivals(inputs, keywords), {})
+
+
+def both(context: Context, case: Any, inputs: Any, keywords: Any) -> Found:
+    functions = dict(case.both(inputs, keywords))
+    functions.pop("onepass")
+    return Found(functions, {})
 
 
 def steps(
-    name: str, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]
-) -> dict[str, Function]:
-    """{label: step} of those who have the optimizer ``name``, over copies of the parameters."""
-    found = {}
-    for label, make in (("optax jit", _optax), ("thinc", _thinc)):
-        try:
-            step = make(name, params, grads)
-        except ImportError:
-            continue
-        if step is not None:
-            found[label] = step
-    return found
+    context: Context, variant: Any, params: Sequence[Any], grads: Sequence[Any], options: Any = None
+) -> Found:
+    if variant.record.torch is None or not records.has_torch():
+        return Found({}, {})
+    given = ([records.tensor_of(a) for a in arrays] for arrays in (params, grads))
+    return Found(variant.torch_steps(*given, {"lr": 1e-5}), {})
 
 
-def _optax(name: str, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> Function | None:
-    if name not in OPTAX:
-        return None
-    import jax
-    import optax
-
-    place = optax if hasattr(optax, OPTAX[name]) else optax.contrib
-    optimizer = getattr(place, OPTAX[name])(1e-5)
-
-    def updated(params: Any, state: Any, grads: Any) -> Any:
-        updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    compiled = jax.jit(updated, donate_argnums=(0, 1))  # the new values take the old ones' memory
-    given = [jax.numpy.array(g) for g in grads]
-    held = [jax.numpy.array(p) for p in params]
-    now = held, optimizer.init(held)
-
-    def step() -> None:
-        nonlocal now
-        now = jax.block_until_ready(compiled(*now, given))
-
-    step()
-    return step
-
-
-def _thinc(name: str, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> Function | None:
-    if name not in THINC:
-        return None
-    from thinc import optimizers
-
-    optimizer = getattr(optimizers, THINC[name])(1e-5, grad_clip=0, use_averages=False)
-    held = [
-        (("bench", str(i)), p.copy(), g.copy())
-        for i, (p, g) in enumerate(zip(params, grads, strict=True))
-    ]
-
-    def step() -> None:
-        for key, weights, gradient in held:
-            optimizer(key, weights, gradient)
-        optimizer.step_schedules()
-
-    step()
-    return step
+def library_of(label: str) -> str:
+    return "torch-compile" if label.startswith("torch compile") else label.split()[0]
