@@ -7,6 +7,13 @@ from collections.abc import Callable
 
 Function = Callable[[], object]
 
+GROUPS = ("optim", "norm", "dropout", "activation", "loss", "conv", "end-to-end")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+class UsageError(Exception):
+    """Wrong use of the command, in one line."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
