@@ -48,6 +48,7 @@ class Workload:
     check      runs ours once on fresh copies, and compares with float64
     products   the matrix products of the step alone
     missing    rival -> one line that says why it is not there
+    graph      on a GPU, captured calls are replayed
     """
 
     functions: dict[str, Function]
@@ -57,6 +58,7 @@ class Workload:
     check: Callable[[], Check] | None = None
     products: Function | None = None
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    graph: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,10 @@ class Meter:
             functions["limit"] = limit(workload.streams, workload.bytes, context.threads)
         return interleaved(functions, self.rounds, self.clock, self.most_seconds), {}
 
+    def about(self) -> dict[str, Any]:
+        """What the file says of the machine."""
+        return {} if self.clock is time.perf_counter else {"clock": "processor time"}
+
     def release(self) -> None:
         """Nothing is held."""
 
@@ -82,16 +86,22 @@ def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
     """One row at one number of threads, as the file has it."""
     try:
         with meter.pinned(context.threads):
-            workload = _wanted(row.make(context), context)
-            check = _checked(workload)
-            samples, more = meter.samples(workload, context)
+            found = _found(row, context, meter)
     except Exception as error:
         if not meter.is_out_of_memory(error):
             raise
         return skipped(row, context, meter, "not enough memory")
     finally:
         meter.release()
-    return _about(row, context, meter) | _result(workload, check, samples) | more
+    return _about(row, context, meter) | found
+
+
+def _found(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+    """All arrays are gone when this returns."""
+    workload = _wanted(row.make(context), context)
+    check = _checked(workload)
+    samples, more = meter.samples(workload, context)
+    return _result(workload, check, samples) | more
 
 
 def skipped(row: Row, context: Context, meter: Meter, why: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Session:
         self.options = options
         self.results: list[dict[str, Any]] = []
         self.meter, rows = self._device()
-        found = rows(self._context(1))
+        found = list(rows(self._context(1)))
         chosen = [row for row in found if self._is_chosen(row)]
         if not chosen:
             self._nothing_chosen([row.name for row in found])
@@ -62,7 +62,7 @@ class Session:
                 _say(f"{name[0]:12} {name[1]}")
             return 0
         self._resume()
-        self.about = _machine.machine()
+        self.about = _machine.machine() | self.meter.about()
         self._write()  # where that fails, nothing has been measured in vain
         _say(_table.head(self.about))
         status = self._measure()
@@ -128,8 +128,9 @@ class Session:
         processors = _machine.processors()
         if self.options.threads:
             return list(self.options.threads)
-        one = self.options.quick or self.options.device == "cuda"
-        return [processors] if one else sorted({1, processors})
+        if self.options.device == "cuda":
+            return [1]
+        return [processors] if self.options.quick else sorted({1, processors})
 
     def _is_chosen(self, row: Row) -> bool:
         given = self.options
@@ -168,8 +169,7 @@ class Session:
     def _write(self) -> None:
         given = self.options
         said = {name: as_text(value) for name, value in vars(given).items() if value}
-        about = self.about | ({"clock": "processor time"} if given.processor_time else {})
-        content = _table.content(about, said, self.results)
+        content = _table.content(self.about, said, self.results)
         try:
             if given.json is not None:
                 _table.write_json(given.json, content)

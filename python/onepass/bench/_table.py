@@ -44,9 +44,8 @@ def line(result: dict[str, Any]) -> str:
         rate, share = "", f"{result['products'] / seconds:.0%} products"
     ratios = sorted(result["ratios"].items(), key=lambda item: float(item[1]))
     rivals = "  ".join(f"{label} {ratio:.2f}x" for label, ratio in ratios)
-    return (
-        f"{name} {_time(seconds):>10} {spread:<18} {rate:>7} {share:>6}  {error(result):<10} {rivals}"
-    ).rstrip()
+    own = f"{name} {_time(seconds):>10} {spread:<18} {rate:>7} {share:>6}"
+    return f"{own}  {error(result):<10} {rivals}".rstrip()
 
 
 def error(result: dict[str, Any]) -> str:
@@ -127,7 +126,8 @@ def _plain(value: Any) -> Any:
 
 COLUMNS = (
     "row", "group", "device", "dtype", "threads", "elements", "bytes", "label", "seconds", "low",
-    "high", "theirs_over_ours", "gb_per_second", "share_of_limit", "error_of_bound", "ulps", "wrong",
+    "high", "theirs_over_ours", "gb_per_second", "share_of_limit", "error_of_bound", "ulps",
+    "wrong",
 )  # fmt: skip
 
 
