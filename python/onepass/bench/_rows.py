@@ -83,7 +83,7 @@ def _kernel(case: Any, shape: tuple[int, ...]) -> Callable[[Context], Workload]:
             elements,
             count,
             streams(case, shape, context.dtype),
-            lambda: check.of_case(case, shape, context.dtype, options),
+            lambda: check.of_case(case, shape, str(dtype), options, inputs=inputs),
             missing=missing,
         )
 
