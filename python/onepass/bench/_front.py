@@ -1,16 +1,18 @@
 """Rows of `onepass.torch.nn`: forward and backward of modules through autograd, against PyTorch's
-modules of the same names, eager and compiled. A row is a function of (compiled) that returns
-(functions by label, elements, fewest bytes), as in workloads.py.
+modules of the same names, eager and compiled.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from cases import BY_NAME
-from workloads import Function, Made, both_bytes
+from onepass.bench import _check as check
+from onepass.bench._records import cases
+from onepass.bench._row import Check, Context, Function, Row, Streams, Workload
+
+Make = Callable[[Any], Any]
 
 
 def _training(model: Any, x: Any, *target: Any) -> Function:
@@ -23,12 +25,14 @@ def _training(model: Any, x: Any, *target: Any) -> Function:
 
 
 def _row(
-    shape: tuple[int, ...], make: Callable[[Any], Any], count: Callable[[], float], classes: int = 0
-) -> Callable[[bool], Made]:
-    """``make(nn)`` builds the model from the modules of ``nn``, or (from ours, from torch's)."""
+    shape: tuple[int, ...], make: Make, name: str, streams: Streams, classes: int = 0
+) -> Callable[[Context], Workload]:
+    """``make(nn)`` builds the model from the modules of ``nn``, ours or PyTorch's; ``name`` is the
+    record of its kernel."""
 
-    def made(compiled: bool) -> Made:
+    def made(context: Context) -> Workload:
         import torch
+
         from onepass.torch import nn
 
         x = torch.randn(shape, requires_grad=True)
@@ -38,15 +42,55 @@ def _row(
             "onepass": _training(ours, x, *target),
             "torch eager": _training(theirs, x, *target),
         }
-        if compiled:
+        if context.wants("torch-compile"):
             torch._dynamo.reset()  # what was compiled for another number of threads
-            functions["torch compiled"] = _training(torch.compile(theirs), x, *target)
-        return functions, math.prod(shape), math.prod(shape) * count()
+            functions["torch compile"] = _training(torch.compile(theirs), x, *target)
+        arrays = streams.reads + streams.writes
+        count = 4.0 * arrays * math.prod(shape)
+        return Workload(
+            functions,
+            math.prod(shape),
+            count,
+            streams,
+            lambda: _compared(shape, make, name, classes),
+        )
 
     return made
 
 
-def _followed(norm: str, channels: int) -> Callable[[Any], Any]:
+def _compared(shape: tuple[int, ...], make: Make, name: str, classes: int) -> Check:
+    """Ours beside PyTorch's modules in float64, on as many rows as are compared at most."""
+    import torch
+
+    from onepass.torch import nn
+
+    few = (min(shape[0], max(2, check.MOST // math.prod(shape[1:]))), *shape[1:])
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(few, generator=generator)
+    target = [torch.randint(0, classes, few[:1], generator=generator)] if classes else []
+    dy: Any = None
+    results = []
+    for model, dtype in ((make(torch.nn).double(), torch.float64), (make(nn), torch.float32)):
+        held = x.detach().to(dtype).requires_grad_()
+        y = model(held, *target)
+        dy = torch.randn(y.shape, generator=generator) if dy is None else dy
+        found = torch.autograd.grad(y, [held, *model.parameters()], dy.to(dtype))
+        results.append([y, *found])
+    records = [name] + [f"{name}_backward" if f"{name}_backward" in cases.BY_NAME else name] * 9
+    note = "" if few == shape else f"at {'x'.join(map(str, few))}"
+    return check.worst(
+        (
+            check.compared(
+                got.detach().numpy(), want.detach().numpy(), cases.BY_NAME[record].tolerance,
+                "float32", False,
+            )
+            for got, want, record in zip(results[1], results[0], records, strict=False)
+        ),
+        note,
+    )  # fmt: skip
+
+
+def _followed(norm: str, channels: int) -> Make:
     """The norm and ReLU: one module of ours, two of PyTorch's."""
 
     def make(nn: Any) -> Any:
@@ -60,29 +104,34 @@ def _followed(norm: str, channels: int) -> Callable[[Any], Any]:
     return make
 
 
-def _bytes(name: str) -> Callable[[], float]:
-    return lambda: both_bytes(name, 4)
+_BOTH = Streams(3, 2)  # x for y, then dy and x for dx
+_MAKE: dict[str, tuple[str, Callable[[Context], Workload]]] = {
+    "front relu 64": ("activation", _row((64,), lambda n: n.ReLU(), "relu", _BOTH)),
+    "front relu 1M": ("activation", _row((1 << 20,), lambda n: n.ReLU(), "relu", _BOTH)),
+    **{
+        f"front bn relu {'x'.join(map(str, shape))}": (
+            "norm",
+            _row(shape, _followed(f"BatchNorm{len(shape) // 2}d", shape[1]), "batch_norm", _BOTH),
+        )
+        for shape in ((32, 64), (1024, 256), (32, 64, 28, 28))
+    },
+    **{
+        f"front layer_norm {rows}x{n}": (
+            "norm",
+            _row((rows, n), lambda nn, n=n: nn.LayerNorm(n), "layer_norm", _BOTH),  # type: ignore[misc]
+        )
+        for rows, n in ((8, 64), (8192, 1024))
+    },
+    **{
+        f"front cross_entropy {rows}x{n}": (
+            "loss",
+            _row((rows, n), lambda nn: nn.CrossEntropyLoss(), "cross_entropy", Streams(1, 1), n),
+        )
+        for rows, n in ((32, 10), (2048, 1000))
+    },
+}
 
 
-ROWS: dict[str, Callable[[bool], Made]] = {
-    "front relu 64": _row((64,), lambda nn: nn.ReLU(), _bytes("relu")),
-    "front relu 1M": _row((1 << 20,), lambda nn: nn.ReLU(), _bytes("relu")),
-    "front bn relu 32x64": _row((32, 64), _followed("BatchNorm1d", 64), _bytes("batch_norm")),
-    "front bn relu 1024x256": _row(
-        (1024, 256), _followed("BatchNorm1d", 256), _bytes("batch_norm")
-    ),
-    "front bn relu 32x64x28x28": _row(
-        (32, 64, 28, 28), _followed("BatchNorm2d", 64), _bytes("batch_norm")
-    ),
-    "front layer_norm 8x64": _row((8, 64), lambda nn: nn.LayerNorm(64), _bytes("layer_norm")),
-    "front layer_norm 8192x1024": _row(
-        (8192, 1024), lambda nn: nn.LayerNorm(1024), _bytes("layer_norm")
-    ),
-    "front cross_entropy 32x10": _row(
-        (32, 10), lambda nn: nn.CrossEntropyLoss(), lambda: BY_NAME["cross_entropy"].bytes(4), 10
-    ),
-    "front cross_entropy 2048x1000": _row(
-        (2048, 1000), lambda nn: nn.CrossEntropyLoss(), lambda: BY_NAME["cross_entropy"].bytes(4),
-        1000,
-    ),
-}  # fmt: skip
+def rows() -> Iterator[Row]:
+    for name, (group, make) in _MAKE.items():
+        yield Row(name, group, make)

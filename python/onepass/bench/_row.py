@@ -7,6 +7,13 @@ from collections.abc import Callable
 
 Function = Callable[[], object]
 
+GROUPS = ("optim", "norm", "dropout", "activation", "loss", "conv", "end-to-end")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+class UsageError(Exception):
+    """Wrong use of the command, in one line."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
@@ -22,7 +29,7 @@ class Check:
     """How far ours is from the float64 reference."""
 
     error: float  # largest |got - want| over the bound of that element; more than 1 is WRONG
-    ulps: float | None = None  # largest error in units in the last place, where that means something
+    ulps: float | None = None  # largest error in units in the last place, where it means something
     note: str = ""  # what was left out
 
     @property
@@ -75,8 +82,12 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A line of the table.
+
+    quick  part of ``--quick``
+    """
 
     name: str
     group: str
     make: Callable[[Context], Workload]
+    quick: bool = False

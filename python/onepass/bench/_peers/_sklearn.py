@@ -30,9 +30,7 @@ def steps(
         optimizer = stochastic.AdamOptimizer(held, o["lr"], b1, b2, o["eps"])
     else:
         momentum, nesterov = only(o, dampening=0.0)["momentum"], o["nesterov"]
-        optimizer = stochastic.SGDOptimizer(
-            held, o["lr"], momentum=momentum, nesterov=nesterov
-        )
+        optimizer = stochastic.SGDOptimizer(held, o["lr"], momentum=momentum, nesterov=nesterov)
 
     def step() -> list[Any]:
         optimizer.update_params(held, slopes)

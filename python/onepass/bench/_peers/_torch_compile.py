@@ -66,7 +66,7 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
         return {_LABEL: _loss(case.name, inputs, keywords)}
     if case.name in _FORWARD:
         x, *others = map(case_module.tensor_of, inputs)
-        forward = torch.compile(_forward(case.name, others, keywords))
+        forward = compiled(_forward(case.name, others, keywords))
 
         def step() -> Any:
             with torch.no_grad():
@@ -85,6 +85,14 @@ def both(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functi
     return {_LABEL: case_module.forward_and_backward(*_backward(case, inputs, keywords))}
 
 
+def compiled(function: Any) -> Callable[..., Any]:
+    """For these shapes alone. What is compiled belongs to the code of a function, and of many shapes
+    of one code the later ones are compiled for any shape, or not at all: so each has its own."""
+    function.__code__ = function.__code__.replace()
+    found: Callable[..., Any] = torch.compile(function, dynamic=False)
+    return found
+
+
 def _forward(name: str, others: Sequence[Any], keywords: dict[str, Any]) -> Callable[[Any], Any]:
     return lambda x: _FORWARD[name](x, *others, **keywords)
 
@@ -95,13 +103,13 @@ def _backward(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> t
     dy, x, *rest = inputs
     others = [case_module.tensor_of(a) for a in rest]
     leaves = [a.requires_grad_() for a in others[: _LEAVES.get(name, 0)] if a is not None]
-    return torch.compile(_forward(name, others, keywords)), leaves, x, dy
+    return compiled(_forward(name, others, keywords)), leaves, x, dy
 
 
 def _loss(name: str, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Function:
     x, target, weight = map(case_module.tensor_of, inputs)
     x.requires_grad_()
-    forward = torch.compile(lambda x: _LOSSES[name](x, target, weight, **keywords))
+    forward = compiled(lambda x: _LOSSES[name](x, target, weight, **keywords))
 
     def step() -> tuple[Any, Any]:
         loss = forward(x)
@@ -115,11 +123,11 @@ def steps(
 ) -> Functions:
     tensors = (list(map(case_module.tensor_of, arrays)) for arrays in (params, grads))
     optimizer = variant.torch_optimizer(*tensors, {**options}, foreach=True)
-    compiled = torch.compile(optimizer.step)
+    compiled_step = compiled(lambda: optimizer.step())
     held = optimizer.param_groups[0]["params"]
 
     def step() -> list[Any]:
-        compiled()
+        compiled_step()
         return [p.detach() for p in held]
 
     return {_LABEL: step}
