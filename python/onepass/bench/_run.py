@@ -78,6 +78,7 @@ def compiled_by_torch(case: Any, inputs: tuple, keywords: dict[str, Any]) -> Any
 def copier(count: float, threads: int) -> Any:
     """A copy that reads and writes `count` bytes in all, on the pool's threads."""
     import numpy as np
+
     from onepass import ops
 
     source = np.ones(max(1, int(count) // 8), np.float32)
@@ -90,8 +91,9 @@ def measure(
 ) -> dict[str, Any]:
     """One row at one number of threads."""
     from cases._case import has_torch, torch
-    from onepass import config
     from timing import interleaved
+
+    from onepass import config
 
     config.set_num_threads(threads)
     if has_torch():
@@ -133,6 +135,7 @@ def show(result: dict[str, Any]) -> str:
 
 def machine() -> dict[str, Any]:
     import numpy as np
+
     import onepass
     from onepass import config
 

@@ -137,6 +137,7 @@ def _batch_norm(
 def _renorm(shape: tuple[int, ...]) -> tuple[dict[str, Function], float]:
     """Batch renormalisation beside our batch norm."""
     import torch
+
     from onepass import ops
 
     n, c, *image = shape
@@ -153,6 +154,7 @@ def _renorm(shape: tuple[int, ...]) -> tuple[dict[str, Function], float]:
 
 def _mask() -> tuple[dict[str, Function], float]:
     import torch
+
     from onepass import ops
 
     out = torch.empty(LARGE // 8, device=DEVICE, dtype=torch.uint8)
@@ -328,8 +330,9 @@ def rows() -> Iterator[Row]:
 
 
 def machine() -> dict[str, str]:
-    import onepass
     import torch
+
+    import onepass
 
     return {
         "gpu": torch.cuda.get_device_name(),
