@@ -105,7 +105,8 @@ bool set_cpu_level(const std::string& level) {
 
 const StreamTable& cpu_streams() {
 #ifdef ONEPASS_X86_LEVELS
-  const std::string level = cpu_backend().name;
+  const Backend* chosen = find(cpu_backend().name);  // null: one for tests
+  const std::string level = (chosen ? chosen : supported().back())->name;
   return level == "v2" ? streams_v2() : level == "v3" ? streams_v3() : streams_v4();
 #else
   return streams_base();
