@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,9 +15,24 @@ class Found(NamedTuple):
     missing: dict[str, str]
 
 
-LIBRARIES: dict[str, Any] = dict.fromkeys(
-    ("torch", "torch-compile", "jax", "optax", "numpy", "thinc", "sklearn", "keras")
-)
+class Library(NamedTuple):
+    module: str
+
+    def absent(self) -> str | None:
+        there = importlib.util.find_spec(self.module) is not None
+        return None if there else f"{self.module} is not installed"
+
+
+LIBRARIES: dict[str, Library] = {
+    "torch": Library("torch"),
+    "torch-compile": Library("torch"),
+    "jax": Library("jax"),
+    "optax": Library("optax"),
+    "numpy": Library("numpy"),
+    "thinc": Library("thinc"),
+    "sklearn": Library("sklearn"),
+    "keras": Library("keras"),
+}
 
 
 def kernel(context: Context, case: Any, inputs: Any, keywords: Any) -> Found:

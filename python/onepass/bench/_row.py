@@ -7,6 +7,13 @@ from collections.abc import Callable
 
 Function = Callable[[], object]
 
+GROUPS = ("optim", "norm", "dropout", "activation", "loss", "conv", "end-to-end")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+class UsageError(Exception):
+    """Wrong use of the command, in one line."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
@@ -41,6 +48,7 @@ class Workload:
     check      runs ours once on fresh copies, and compares with float64
     products   the matrix products of the step alone
     missing    rival -> one line that says why it is not there
+    graph      on a GPU, captured calls are replayed
     """
 
     functions: dict[str, Function]
@@ -50,6 +58,7 @@ class Workload:
     check: Callable[[], Check] | None = None
     products: Function | None = None
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    graph: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +17,6 @@ from onepass.bench._row import Context, Function, Row, Streams, Workload
 from onepass.bench._timing import in_rotation
 from onepass.bench._workloads import named
 
-GROUPS = ("optim", "norm", "dropout", "activation", "loss", "conv", "end-to-end")
 _GROUP = {
     "activation": "activation", "dropout": "dropout", "mask": "dropout", "channels": "activation",
     "norm": "norm", "row_norm": "norm", "loss": "loss", "rows": "activation", "windows": "conv",
@@ -41,19 +39,6 @@ def rows(context: Context) -> Iterator[Row]:
         yield from _workloads.rows()
         if records.has_torch():
             yield from _front.rows()
-
-
-def chosen(
-    context: Context, groups: frozenset[str], only: re.Pattern[str], quick: bool
-) -> list[Row]:
-    """Rows of the groups (all without any) whose name matches."""
-    return [
-        row
-        for row in rows(context)
-        if (not groups or row.group in groups)
-        and only.search(row.name)
-        and (row.quick or not quick)
-    ]
 
 
 def group_of(case: Any) -> str:

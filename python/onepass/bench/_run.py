@@ -1,232 +1,180 @@
-"""Times onepass against its rivals and against a plain copy of the fewest bytes.
-
-    python bench/run.py [--quick] [--only PATTERN] [--against LIST] [--threads 1,2] [--json FILE]
-
-Rows are those of tests/cases plus the workloads of bench/workloads.py. See bench/README.md.
-"""
+"""Measures rows: ours is checked, then timed in turn with its rivals and the limit of memory."""
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import functools
-import json
-import math
-import os
-import platform
-import re
+import contextlib
+import dataclasses
+import importlib.util
+import statistics
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
+from onepass.bench import _machine
+from onepass.bench._check import failed
+from onepass.bench._peers import LIBRARIES, library_of
+from onepass.bench._row import Check, Context, Function, Row, Workload
+from onepass.bench._timing import ROUNDS, Clock, Samples, interleaved, quantile
 
-# malloc maps large outputs anew at every call, which times the page faults of the rival and not the
-# rival: so PyTorch's results get the memory of the previous call back, as in a tuned program. All
-# in huge pages: NumPy asks for them, PyTorch does not; which arrays had them was chance.
-TUNED_MALLOC = (
-    "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"
-    "glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1"
-)
+OWN = ("onepass", "limit", "products")  # what is no rival; of "onepass …" neither
 
 
-def rows(only: re.Pattern[str], quick: bool, compiled: bool) -> Iterator[tuple[str, Any]]:
-    """(name, maker) pairs; maker() gives (functions, elements, bytes)."""
-    import cases
-    import front
-    import workloads
-    from cases._case import has_torch
+@dataclasses.dataclass
+class Meter:
+    """Times functions on the processor; ``--device cuda`` has another one.
 
-    def of_case(case: Any, shape: tuple[int, ...]) -> Any:
-        def make() -> tuple[dict[str, Any], int, float]:
-            options = case.bench_options or case.options[0]
-            inputs = case.inputs(shape, "float32", options)
-            keywords = cases.keywords_of(options)
-            functions = workloads.single(case, inputs, keywords)
-            if compiled and case.name in cases.activations.BY_NAME:
-                functions["torch compiled"] = compiled_by_torch(case, inputs, keywords)
-            elements = math.prod(shape)
-            return functions, elements, elements * case.bytes(4)
+    most_seconds  for one row
+    """
 
-        return make
+    clock: Clock = time.perf_counter
+    rounds: int = ROUNDS
+    most_seconds: float = 6.0
+    device = "cpu"
 
-    for case in cases.CASES:
-        shapes = list(case.bench_shapes)[: 1 if quick else None]
-        for shape in shapes:
-            name = f"{case.name} {'x'.join(map(str, shape))}"
-            if only.search(name):
-                yield name, of_case(case, shape)
-    for name, make in workloads.WORKLOADS.items():
-        if only.search(name) and not (quick and name.endswith(("16M", "25M"))):
-            yield name, make
-    for name, build in front.ROWS.items() if has_torch() else ():
-        if only.search(name) and not (quick and re.search("1M|8192|2048|28x28", name)):
-            yield name, functools.partial(build, compiled)
+    def pinned(self, threads: int) -> contextlib.AbstractContextManager[None]:
+        """All thread pools have so many threads."""
+        return pinned(threads)
 
+    def samples(self, workload: Workload, context: Context) -> tuple[Samples, dict[str, Any]]:
+        """Seconds of a call of each function, of the limit, of the products; more for the file."""
+        functions = dict(workload.functions)
+        if workload.products is not None:
+            functions["products"] = workload.products
+        if workload.streams is not None:
+            from onepass.bench._limits import limit
 
-def compiled_by_torch(case: Any, inputs: tuple, keywords: dict[str, Any]) -> Any:
-    import torch
-    from cases._case import tensor_of, without_grad
+            functions["limit"] = limit(workload.streams, workload.bytes, context.threads)
+        return interleaved(functions, self.rounds, self.clock, self.most_seconds), {}
 
-    function = torch.compile(functools.partial(case.torch, **keywords))
-    return without_grad(function, *map(tensor_of, inputs))
+    def about(self) -> dict[str, Any]:
+        """What the file says of the machine."""
+        return {} if self.clock is time.perf_counter else {"clock": "processor time"}
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether the row does not fit this machine."""
+        return isinstance(error, MemoryError)
 
 
-def copier(count: float, threads: int) -> Any:
-    """A copy that reads and writes `count` bytes in all, on the pool's threads."""
-    import numpy as np
-
-    from onepass import ops
-
-    source = np.ones(max(1, int(count) // 8), np.float32)
-    target = np.empty_like(source)
-    return lambda: ops.identity(source, out=target)
-
-
-def measure(
-    name: str, make: Any, threads: int, against: set[str] | None, clock: Any = time.perf_counter
-) -> dict[str, Any]:
-    """One row at one number of threads."""
-    from cases._case import has_torch, torch
-    from timing import interleaved
-
+@contextlib.contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """All pools that can be told so have this many threads: ours, PyTorch's, those of BLAS and
+    OpenMP. JAX's cannot."""
     from onepass import config
 
+    before = config.get_num_threads()
     config.set_num_threads(threads)
-    if has_torch():
+    if "torch" in sys.modules or importlib.util.find_spec("torch"):
+        import torch
+
         torch.set_num_threads(threads)
-    functions, elements, count = make()
-    if against is not None:
-        functions = {
-            label: f for label, f in functions.items() if label.split()[0] in {"onepass", *against}
-        }
-    if threads != os.cpu_count():
-        functions.pop("optax jit", None)  # JAX takes all processors
-    functions["copy"] = copier(count, threads)
-    seconds = interleaved(functions, clock=clock)
-    own = ("onepass", "onepass tensors", "copy")
-    rivals = {k: v for k, v in seconds.items() if k not in own}
-    best = min(rivals, key=lambda label: rivals[label]) if rivals else None
-    return {
-        "row": name,
-        "threads": threads,
-        "elements": elements,
-        "bytes": count,
-        "seconds": seconds,
-        "best_rival": best,
-        "ratio": rivals[best] / seconds["onepass"] if best else None,
-        "copy_share": seconds["copy"] / seconds["onepass"],
-    }
-
-
-def show(result: dict[str, Any]) -> str:
-    ours = result["seconds"]["onepass"]
-    rival = result["best_rival"]
-    other = f"{rival:14s} {result['seconds'][rival] * 1e6:11.1f} us" if rival else " " * 29
-    ratio = f"{result['ratio']:6.2f}x" if rival else " " * 7
-    return (
-        f"{result['row']:34s} {result['threads']:2d}  {ours * 1e6:11.1f} us  {other}  {ratio}"
-        f"  {100 * result['copy_share']:4.0f}% of copy"
-    )
-
-
-def machine() -> dict[str, Any]:
-    import numpy as np
-
-    import onepass
-    from onepass import config
-
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-        cpu = found.group(1) if found else cpu
-    torch = sys.modules.get("torch")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": cpu,
-        "cpus": os.cpu_count(),
-        "level": config.cpu_level(),
-        "load": os.getloadavg()[0],
-        "onepass": onepass.__version__,
-        "numpy": np.__version__,
-        "torch": torch.__version__ if torch else None,
-    }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"bench: {message}\n")
-
-
-def _pattern(text: str) -> re.Pattern[str]:
     try:
-        return re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+        with contextlib.ExitStack() as stack:
+            if importlib.util.find_spec("threadpoolctl"):
+                from threadpoolctl import threadpool_limits
+
+                stack.enter_context(threadpool_limits(threads))
+            yield
+    finally:
+        config.set_num_threads(before)
 
 
-def _threads(text: str) -> list[int]:
-    numbers = [int(n) if n.isdigit() else 0 for n in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers of threads, e.g. 1,2")
-    return numbers
+def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+    """One row at one number of threads, as the file has it."""
+    try:
+        with meter.pinned(context.threads):
+            found = _found(row, context, meter)
+    except Exception as error:
+        if not meter.is_out_of_memory(error):
+            raise
+        return skipped(row, context, meter, "not enough memory")
+    finally:
+        meter.release()
+    return _about(row, context, meter) | found
 
 
-def _rivals(text: str) -> set[str]:
-    names = set(text.split(","))
-    if not names <= {"torch", "numpy", "sklearn", "optax", "thinc"}:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}; expected some of torch,numpy,sklearn,optax,thinc"
-        )
-    return names
+def _found(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+    """All arrays are gone when this returns."""
+    workload = _wanted(row.make(context), context)
+    check = _checked(workload)
+    samples, more = meter.samples(workload, context)
+    return _result(workload, check, samples) | more
 
 
-def main() -> int:
-    parser = _Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the smallest shape of each row")
-    parser.add_argument(
-        "--only", type=_pattern, default="", metavar="PATTERN", help="rows that match"
-    )
-    parser.add_argument(
-        "--against",
-        type=_rivals,
-        metavar="LIST",
-        help="rivals, some of torch,numpy,sklearn,optax,thinc",
-    )
-    parser.add_argument("--threads", type=_threads, default="1,2", metavar="LIST")
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
-    parser.add_argument("--plain-malloc", action="store_true", help="leave malloc as it is")
-    parser.add_argument(
-        "--processor-time",
-        action="store_true",
-        help="of the calling thread, for a busy machine; with --threads 1 only",
-    )
-    options = parser.parse_args()
-    if options.processor_time and options.threads != [1]:
-        parser.error("--processor-time is that of one thread; pass --threads 1")
-    if not options.plain_malloc and os.environ.get("GLIBC_TUNABLES") != TUNED_MALLOC:
-        os.environ["GLIBC_TUNABLES"] = TUNED_MALLOC
-        os.execv(sys.executable, [sys.executable, *sys.argv])
-    results = []
-    for name, make in rows(options.only, options.quick, options.compile):
-        for threads in options.threads:
-            clock = time.thread_time if options.processor_time else time.perf_counter
-            results.append(measure(name, make, threads, options.against, clock))
-            print(show(results[-1]), flush=True)
-    if not results:
-        pattern = options.only.pattern
-        parser.error(f"--only {pattern!r} matches no row; expected a part of a row's name")
-    if options.json:
-        about = {"clock": "processor time"} if options.processor_time else {}
-        Path(options.json).write_text(
-            json.dumps({"machine": machine() | about, "results": results}, indent=1) + "\n"
-        )
-    return 0
+def skipped(row: Row, context: Context, meter: Meter, why: str) -> dict[str, Any]:
+    """A row that could not be measured."""
+    return _about(row, context, meter) | {"skipped": why}
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _about(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+    return {
+        "row": row.name,
+        "group": row.group,
+        "device": meter.device,
+        "dtype": context.dtype,
+        "threads": context.threads,
+    }
+
+
+def _wanted(workload: Workload, context: Context) -> Workload:
+    """Without the rivals that were not asked for, or that cannot be told how many threads."""
+    functions: dict[str, Function] = {}
+    missing = dict(workload.missing)
+    for label, function in workload.functions.items():
+        library = library_of(label)
+        if label.startswith("onepass"):
+            functions[label] = function
+        elif library in ("jax", "optax") and context.threads != _machine.processors():
+            missing[library] = (
+                f"JAX takes all processors: it is measured with --threads {_machine.processors()}"
+            )
+        elif context.wants(library):
+            functions[label] = function
+    return dataclasses.replace(workload, functions=functions, missing=missing)
+
+
+def _checked(workload: Workload) -> Check | None:
+    """A kernel that raises is as wrong as one with another result."""
+    if workload.check is None:
+        return None
+    try:
+        return workload.check()
+    except MemoryError:
+        raise
+    except Exception as error:
+        return failed(error)
+
+
+def _result(workload: Workload, check: Check | None, samples: Samples) -> dict[str, Any]:
+    samples = {label: [float(f"{s:.4g}") for s in found] for label, found in samples.items()}
+    seconds = {label: statistics.median(found) for label, found in samples.items()}
+    streams = workload.streams
+    return {
+        "elements": workload.elements,
+        "bytes": workload.bytes,
+        "streams": None if streams is None else list(dataclasses.astuple(streams)),
+        "samples": samples,
+        "seconds": seconds,
+        "low": {label: quantile(found, 0.1) for label, found in samples.items()},
+        "high": {label: quantile(found, 0.9) for label, found in samples.items()},
+        "ratios": {
+            label: theirs / seconds["onepass"]
+            for label, theirs in seconds.items()
+            if label.split()[0] not in OWN
+        },
+        "error": None if check is None else check.error,
+        "ulps": None if check is None else check.ulps,
+        "checked": "" if check is None else check.note,
+        "wrong": check is not None and check.wrong,
+        "products": seconds.get("products"),
+        "missing": workload.missing,
+    }
+
+
+def absent(against: frozenset[str] | None) -> dict[str, str]:
+    """Rivals that are not there, and why: of those asked for, or of all."""
+    reasons = {name: LIBRARIES[name].absent() for name in against or LIBRARIES}
+    return {name: why for name, why in reasons.items() if why is not None}

@@ -22,6 +22,7 @@ except ImportError:  # not on this system: no sample is known to be disturbed
     resource = None  # type: ignore[assignment]
 
 SAMPLE_SECONDS = 4e-3
+LONGEST_SAMPLE = 10 * SAMPLE_SECONDS
 ROUNDS = 15
 LEAST_ROUNDS = 5
 MOST_SECONDS = 6.0
@@ -60,10 +61,7 @@ def interleaved(
                 time.sleep(REST_SECONDS)
                 function()  # what the rivals have pushed out of the caches comes back untimed
                 before = _preemptions()
-                start = clock()
-                for _ in range(calls[name]):
-                    function()
-                seconds = (clock() - start) / calls[name]
+                seconds = _sample(function, calls[name], clock)
                 (quiet if _preemptions() == before else disturbed)[name].append(seconds)
     finally:
         if collecting:
@@ -72,6 +70,21 @@ def interleaved(
         name: quiet[name] if len(quiet[name]) >= 3 else quiet[name] + disturbed[name]
         for name in functions
     }
+
+
+def _sample(function: Function, calls: int, clock: Clock) -> float:
+    """Seconds of one of so many calls. Where they take far longer than they did at first, as a
+    rival's spinning threads on a busy machine, of fewer."""
+    start, done = clock(), 0
+    while done < calls:
+        part = min(calls - done, math.ceil(calls / 8))
+        for _ in range(part):
+            function()
+        done += part
+        seconds = clock() - start
+        if seconds > LONGEST_SAMPLE:
+            break
+    return seconds / done
 
 
 def _preemptions() -> int:

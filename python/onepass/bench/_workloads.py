@@ -71,7 +71,7 @@ def _clipped(variant: Any, shapes: Sequence[tuple[int, ...]]) -> Make:
 
     def make(context: Context) -> Workload:
         params, grads = _drawn(shapes)
-        controls = {"max_norm": 1e9, "zero_grad": True}
+        controls: dict[str, Any] = {"max_norm": 1e9, "zero_grad": True}
         elements = sum(p.size for p in params)
         # Functions zero the gradients they have, and so do rivals: each has its own.
         functions = optimizer_step(
@@ -193,7 +193,8 @@ def _param_groups(context: Context) -> Workload:
             tensors = [torch.nn.Parameter(records.tensor_of(p)) for p in params]
             for p, g in zip(tensors, grads, strict=True):
                 p.grad = records.tensor_of(g)
-            functions[f"torch {form}"] = torch.optim.AdamW(groups_of(tensors), **{form: True}).step
+            option: dict[str, Any] = {form: True}
+            functions[f"torch {form}"] = torch.optim.AdamW(groups_of(tensors), **option).step
 
     def compare() -> Check:
         own = groups_of([p.copy() for p in params], lr=1e-2)
@@ -243,7 +244,7 @@ def _muon(context: Context) -> Workload:
     return Workload(functions, elements, elements * 20.0, None, _in_float64(run, 1e-3))
 
 
-def _stored(state_dtype: str, size: int) -> Make:
+def _stored(state_dtype: Any, size: int) -> Make:
     """AdamW with states of fewer bits beside the same step with those of float32."""
 
     def make(context: Context) -> Workload:
@@ -251,7 +252,7 @@ def _stored(state_dtype: str, size: int) -> Make:
 
         params, grads = _drawn([(size,)])
 
-        def step(dtype: str | None) -> Function:
+        def step(dtype: Any) -> Function:
             own = optim.AdamW([params[0].copy()], lr=1e-5, state_dtype=dtype)
             return lambda: own.step(grads)
 
@@ -312,7 +313,9 @@ def _lbfgs(context: Context) -> Workload:
     from onepass import optim
 
     (start, scale), _ = _drawn([(1_000_000,)] * 2)
-    options = {"max_iter": 10, "history_size": 10, "tolerance_grad": 0, "tolerance_change": 0}
+    options: dict[str, Any] = {
+        "max_iter": 10, "history_size": 10, "tolerance_grad": 0, "tolerance_change": 0,
+    }  # fmt: skip
 
     def stepping(p: Any, scale: Any) -> Function:
         own = optim.LBFGS([p], lr=1e-3, **options)
@@ -453,12 +456,13 @@ def rows() -> Iterator[Row]:
     if records.has_torch():
         yield Row("adamw 120 torch tensors 250k", "optim", _tensors)
     for dtype in ("bfloat16", "int8"):
-        for name, size in (("64k", 1 << 16), ("16M", 1 << 24)):
-            yield Row(f"adamw {dtype} states {name}", "optim", _stored(dtype, size))
+        for count, size in (("64k", 1 << 16), ("16M", 1 << 24)):
+            yield Row(f"adamw {dtype} states {count}", "optim", _stored(dtype, size))
     yield Row("muon 6 matrices 790k", "optim", _muon)
     yield Row("sparse adam 2048 rows", "optim", _sparse_adam)
     yield Row("lbfgs 10 iterations 1M", "optim", _lbfgs)
-    for shape in ((256, 1024), (64, 128), (32, 64, 56, 56)):
+    plain: list[tuple[int, ...]] = [(256, 1024), (64, 128), (32, 64, 56, 56)]
+    for shape in plain:
         yield Row(f"bn fwd+bwd {named(shape)}", "norm", _bn(shape, None, 0.0))
     for shape in ((64, 128), *MATRICES, (32, 64, 56, 56), *MAPS):
         quick = shape == (256, 1024)
