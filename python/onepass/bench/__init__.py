@@ -10,10 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onepass.bench._compare import compare
     from onepass.bench._measure import measure
+    from onepass.bench._roofline import roofline
 
-__all__ = ["measure"]
-_PLACES = {"measure": "_measure"}
+__all__ = ["compare", "measure", "roofline"]
+_PLACES = {"compare": "_compare", "measure": "_measure", "roofline": "_roofline"}
 
 if not TYPE_CHECKING:  # a type checker would take any name from it
 
