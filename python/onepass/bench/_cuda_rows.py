@@ -95,7 +95,8 @@ def _step(
         rng = np.random.default_rng(0)
         few = ((4096,), (64, 65))
         p, g = ([rng.standard_normal(s).astype(np.float32) for s in few] for _ in range(2))
-        return check.of_steps(variant, p, g, _placed, _back)
+        found = check.of_steps(variant, p, g, _placed, _back)
+        return Check(found.error, found.ulps, "few elements of float32")
 
     return Workload(functions, elements, elements * each, check=compare, graph=graph)
 
