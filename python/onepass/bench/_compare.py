@@ -9,12 +9,13 @@ rivals, and a difference counts if it is larger than the noise of all of these s
     d    new x - old x; of ours, and of each function beside it
     m    what the machine changed: the mean of the d beside ours, each weighted by 1 / variance,
          and of the median of all rows' d, weighted as uncertain by MACHINE
-    change = d of ours - m;  noise = twice its standard deviation
+    change = d of ours - m
 
-A row is SLOWER if its change is more than LEAST and more than its noise. Variances are those of x
-when the samples are drawn again with replacement, plus PLACE² for what differs between runs and
-not between samples, such as the addresses of arrays; of functions beside ours that disagree, they
-are as large as that disagreement.
+A row is SLOWER if its change is more than LEAST and more than its noise: 1.5 standard deviations,
+and 2.5 where those are so large that 10 % could not be told. Variances are those of x when the
+samples are drawn again with replacement, plus PLACE² for what differs between runs and not between
+samples, such as the addresses of arrays; of functions beside ours that disagree, they are as large
+as that disagreement. tests/test_bench_compare.py counts how often the rule is right.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from onepass.bench._results import Entry, Key, Results, check_same_machine, read
 from onepass.bench._row import UsageError
 
 LEAST = math.log(1.05)
-PLACE = 0.01
+NOISE, CERTAIN = 1.5, 2.5
+TELLING = math.log(1.06)  # noise with which 10 % can be told
+PLACE = 0.006
 MACHINE = 0.08
 # A machine that changed by more than this, beside a row, proves nothing about the row by itself.
 PLAUSIBLE = math.log(1.25)
@@ -172,7 +175,7 @@ def _change(
     if not across and abs(ours.x - change.x - machine) > PLAUSIBLE:
         alone = ours.x - machine
         x = 0.0 if x * alone <= 0 else min(x, alone, key=abs)
-    noise = 2 * math.sqrt(change.variance)
+    noise = _noise(change)
     verdict = SAME if abs(x) <= max(LEAST, noise) else SLOWER if x > 0 else FASTER
     device, row, dtype, threads, label = key
     return Change(
@@ -180,6 +183,11 @@ def _change(
         statistics.median(old.ours), statistics.median(new.ours), math.expm1(x), math.expm1(noise),
         WRONG if new.wrong else verdict,
     )  # fmt: skip
+
+
+def _noise(change: Level) -> float:
+    deviation = math.sqrt(change.variance)
+    return (NOISE if NOISE * deviation <= TELLING else CERTAIN) * deviation
 
 
 def level(entry: Entry) -> Level:
@@ -294,8 +302,10 @@ def _lines(found: Comparison) -> Iterator[str]:
 def _time(seconds: float) -> str:
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}" if seconds < 100 * scale else (
-                f"{seconds / scale:.0f} {unit}"
+            return (
+                f"{seconds / scale:.3g} {unit}"
+                if seconds < 100 * scale
+                else (f"{seconds / scale:.0f} {unit}")
             )
     return f"{seconds * 1e9:.0f} ns"
 

@@ -243,7 +243,9 @@ def main(arguments: Iterable[str]) -> int:
         "place, and moves in the way of an optimizer: in the caches and in memory, by threads. "
         "Prints a table and draws a picture.",
     )  # fmt: skip
-    parser.add_argument("--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1 to all)")
+    parser.add_argument(
+        "--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1 to all)"
+    )
     parser.add_argument(
         "--png", default="roofline.png", metavar="FILE",
         help="the picture (default: roofline.png); none: no picture",
