@@ -31,16 +31,19 @@ def of_case(
     options: dict[str, Any],
     place: Callable[[Any], Any] = lambda value: value,
     back: Callable[[Any], Any] = lambda value: value,
+    inputs: tuple[Any, ...] | None = None,
 ) -> Check:
-    """Of a row of the records. ``place`` puts an array on a device, ``back`` brings a result."""
+    """Of a row of the records. ``place`` puts an array on a device, ``back`` brings a result.
+    ``inputs`` are those of the row, where they have been made."""
     short = (max(2, MOST // max(1, math.prod(shape[1:]))), *shape[1:])
     note, part = "", None
     if short[0] < shape[0]:
         if _by_rows(case):
             part, note = short[0], f"the first {short[0]:,} of {shape[0]:,} rows"
         else:
-            shape, note = short, f"at {'x'.join(map(str, short))}"
-    inputs = case.inputs(shape, dtype, options)
+            shape, note, inputs = short, f"at {'x'.join(map(str, short))}", None
+    if inputs is None:
+        inputs = case.inputs(shape, dtype, options)
     want = case.expect(_cut(inputs, shape, part), options)
     results = case.run(tuple(_mapped(place, copied(inputs))), options)
     got = [back(result) for result in _flat(results)]
@@ -62,12 +65,15 @@ def of_steps(
     """Of two steps of an optimizer over a list: those tensors that make up MOST elements."""
     ours = [place(p) for p in params]
     optimizer = variant.make(ours, lr=1e-2)
-    chosen = [i for i, s in enumerate(itertools.accumulate(p.size for p in params)) if s <= MOST]
-    chosen = chosen or [0]
+    chosen, total = [], 0
+    for i, p in enumerate(params):
+        if total + p.size <= MOST or i + 1 == len(params) > len(chosen) == 0:
+            chosen, total = [*chosen, i], total + p.size
+    clipping = {key: value for key, value in controls.items() if key != "zero_grad"}
     run = variant.trajectory([params[i].copy() for i in chosen], lr=1e-2)
     for _ in range(2):
         optimizer.step([place(g) for g in grads], **controls)
-        run.step([grads[i] for i in chosen], **controls)
+        run.step([grads[i] for i in chosen], **clipping)
     note = "" if len(chosen) == len(params) else f"{len(chosen)} of {len(params)} tensors"
     checks = (
         compared(back(ours[i]), want, records.Derived(), "float32", True)
@@ -112,6 +118,13 @@ def within(got: Any, want: Any, share: float) -> Check:
         return Check(math.inf, None, f"shape {got.shape}, expected {want.shape}")
     top = np.max(np.abs(want), initial=0.0)
     error = float(np.max(np.abs(got - want), initial=0.0) / (share * top)) if top else 0.0
+    return Check(math.inf if math.isnan(error) else error)
+
+
+def together(got: Any, want: Any, share: float) -> Check:
+    """Of values that are stored in few bits: the norm of all errors over ``share`` of the norm."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    error = float(np.linalg.norm(got - want) / (share * np.linalg.norm(want)))
     return Check(math.inf if math.isnan(error) else error)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from onepass.bench import _check as check
-from onepass.bench._records import cases
 from onepass.bench._row import Check, Context, Function, Row, Streams, Workload
 
 Make = Callable[[Any], Any]
@@ -25,10 +24,9 @@ def _training(model: Any, x: Any, *target: Any) -> Function:
 
 
 def _row(
-    shape: tuple[int, ...], make: Make, name: str, streams: Streams, classes: int = 0
+    shape: tuple[int, ...], make: Make, streams: Streams, classes: int = 0
 ) -> Callable[[Context], Workload]:
-    """``make(nn)`` builds the model from the modules of ``nn``, ours or PyTorch's; ``name`` is the
-    record of its kernel."""
+    """``make(nn)`` builds the model from the modules of ``nn``, ours or PyTorch's."""
 
     def made(context: Context) -> Workload:
         import torch
@@ -52,13 +50,13 @@ def _row(
             math.prod(shape),
             count,
             streams,
-            lambda: _compared(shape, make, name, classes),
+            lambda: _compared(shape, make, classes),
         )
 
     return made
 
 
-def _compared(shape: tuple[int, ...], make: Make, name: str, classes: int) -> Check:
+def _compared(shape: tuple[int, ...], make: Make, classes: int) -> Check:
     """Ours beside PyTorch's modules in float64, on as many rows as are compared at most."""
     import torch
 
@@ -76,18 +74,10 @@ def _compared(shape: tuple[int, ...], make: Make, name: str, classes: int) -> Ch
         dy = torch.randn(y.shape, generator=generator) if dy is None else dy
         found = torch.autograd.grad(y, [held, *model.parameters()], dy.to(dtype))
         results.append([y, *found])
-    records = [name] + [f"{name}_backward" if f"{name}_backward" in cases.BY_NAME else name] * 9
-    note = "" if few == shape else f"at {'x'.join(map(str, few))}"
-    return check.worst(
-        (
-            check.compared(
-                got.detach().numpy(), want.detach().numpy(), cases.BY_NAME[record].tolerance,
-                "float32", False,
-            )
-            for got, want, record in zip(results[1], results[0], records, strict=False)
-        ),
-        note,
-    )  # fmt: skip
+    checks = (
+        check.within(got.detach(), want.detach(), 1e-5) for want, got in zip(*results, strict=True)
+    )
+    return check.worst(checks, f"at {'x'.join(map(str, few))}, beside PyTorch in float64")
 
 
 def _followed(norm: str, channels: int) -> Make:
@@ -106,26 +96,26 @@ def _followed(norm: str, channels: int) -> Make:
 
 _BOTH = Streams(3, 2)  # x for y, then dy and x for dx
 _MAKE: dict[str, tuple[str, Callable[[Context], Workload]]] = {
-    "front relu 64": ("activation", _row((64,), lambda n: n.ReLU(), "relu", _BOTH)),
-    "front relu 1M": ("activation", _row((1 << 20,), lambda n: n.ReLU(), "relu", _BOTH)),
+    "front relu 64": ("activation", _row((64,), lambda n: n.ReLU(), _BOTH)),
+    "front relu 1M": ("activation", _row((1 << 20,), lambda n: n.ReLU(), _BOTH)),
     **{
         f"front bn relu {'x'.join(map(str, shape))}": (
             "norm",
-            _row(shape, _followed(f"BatchNorm{len(shape) // 2}d", shape[1]), "batch_norm", _BOTH),
+            _row(shape, _followed(f"BatchNorm{len(shape) // 2}d", shape[1]), _BOTH),
         )
         for shape in ((32, 64), (1024, 256), (32, 64, 28, 28))
     },
     **{
         f"front layer_norm {rows}x{n}": (
             "norm",
-            _row((rows, n), lambda nn, n=n: nn.LayerNorm(n), "layer_norm", _BOTH),  # type: ignore[misc]
+            _row((rows, n), lambda nn, n=n: nn.LayerNorm(n), _BOTH),  # type: ignore[misc]
         )
         for rows, n in ((8, 64), (8192, 1024))
     },
     **{
         f"front cross_entropy {rows}x{n}": (
             "loss",
-            _row((rows, n), lambda nn: nn.CrossEntropyLoss(), "cross_entropy", Streams(1, 1), n),
+            _row((rows, n), lambda nn: nn.CrossEntropyLoss(), Streams(1, 1), n),
         )
         for rows, n in ((32, 10), (2048, 1000))
     },

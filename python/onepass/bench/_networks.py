@@ -38,7 +38,7 @@ def lenet(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
 
 def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
     """He, Zhang, Ren & Sun, 2015, section 4.2, with convolutions in the shortcuts."""
-    residual = n.Residual if hasattr(n, "Residual") else _residual()
+    residual = residual_of(n)
     layers = [n.Conv2d(shape[1], 16, 3, padding=1, bias=False, **first)]
     layers += [n.BatchNorm2d(16), n.ReLU()]
     width = 16
@@ -62,7 +62,10 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
     return n.Sequential(*layers, n.AdaptiveAvgPool2d(1), n.Flatten(), n.Linear(64, 10))
 
 
-def _residual() -> Any:
+def residual_of(n: Any) -> Any:
+    """Residual of onepass.nn, or one like it made of torch.nn."""
+    if hasattr(n, "Residual"):
+        return n.Residual
     from torch import nn
 
     class Residual(nn.Module):
@@ -100,8 +103,8 @@ def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bo
     from onepass import nn
 
     rng = np.random.default_rng(0)
-    ours, x = make(nn), _lying(rng.standard_normal(shape).astype(np.float32), last)
-    dy = _lying(rng.standard_normal(ours(x).shape).astype(np.float32), last)
+    ours, x = make(nn), lying(rng.standard_normal(shape).astype(np.float32), last)
+    dy = lying(rng.standard_normal(ours(x).shape).astype(np.float32), last)
     parameters = list(ours.parameters())
 
     def step() -> None:
@@ -123,7 +126,7 @@ def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bo
     return found
 
 
-def _lying(x: np.ndarray, last: bool) -> np.ndarray:
+def lying(x: np.ndarray, last: bool) -> np.ndarray:
     """The same array, with the channels last in memory."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
 
@@ -188,11 +191,11 @@ def checked(make: Callable[..., Any], shape: tuple[int, ...], last: bool = False
     from onepass import nn
 
     rng = np.random.default_rng(0)
-    x = _lying(rng.standard_normal(shape), last)
+    x = lying(rng.standard_normal(shape), last)
     nn.manual_seed(0)
     single, double = make(nn, shape), make(_Double(), shape)
     double.load_state_dict({k: v.astype(np.float64) for k, v in single.state_dict().items()})
-    dy = _lying(rng.standard_normal(double(x).shape), last)
+    dy = lying(rng.standard_normal(double(x).shape), last)
     pairs = []
     for model, dtype in ((single, np.float32), (double, np.float64)):
         y = model(x.astype(dtype))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass.bench import _check as check
-from onepass.bench import _front, _machine, _workloads
+from onepass.bench import _end_to_end, _front, _machine, _workloads
 from onepass.bench import _peers as peers
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
@@ -37,6 +37,7 @@ def rows(context: Context) -> Iterator[Row]:
                 )
     if context.shape is None and context.dtype == "float32":
         yield from _workloads.rows()
+        yield from _end_to_end.rows()
         if records.has_torch():
             yield from _front.rows()
 
@@ -83,7 +84,7 @@ def _kernel(case: Any, shape: tuple[int, ...]) -> Callable[[Context], Workload]:
             elements,
             count,
             streams(case, shape, context.dtype),
-            lambda: check.of_case(case, shape, context.dtype, options),
+            lambda: check.of_case(case, shape, str(dtype), options, inputs=inputs),
             missing=missing,
         )
 

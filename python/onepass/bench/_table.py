@@ -12,9 +12,7 @@ from typing import Any
 
 FORMAT = 2
 _NAME = 38
-_HEAD = (
-    f"{'row':{_NAME}} thr       time (10-90 %)               GB/s  limit  error      theirs / ours"
-)
+_HEAD = f"{'row':{_NAME}} thr       time (10-90 %)          GB/s  limit  error      theirs / ours"
 LEGEND = """\
 time   median of one call, and where four in five samples lie
 GB/s   on the fewest bytes that the row must move
@@ -36,7 +34,7 @@ def line(result: dict[str, Any]) -> str:
     if "skipped" in result:
         return f"{name}  skipped: {result['skipped']}"
     seconds = result["seconds"]["onepass"]
-    spread = f"({_time(result['low']['onepass'])}-{_time(result['high']['onepass'])})"
+    spread = _spread(seconds, result["low"]["onepass"], result["high"]["onepass"])
     rate, share = f"{result['bytes'] / seconds / 1e9:.1f}", ""
     if "limit" in result["seconds"]:
         share = f"{result['seconds']['limit'] / seconds:.0%}"
@@ -44,7 +42,7 @@ def line(result: dict[str, Any]) -> str:
         rate, share = "", f"{result['products'] / seconds:.0%} products"
     ratios = sorted(result["ratios"].items(), key=lambda item: float(item[1]))
     rivals = "  ".join(f"{label} {ratio:.2f}x" for label, ratio in ratios)
-    own = f"{name} {_time(seconds):>10} {spread:<18} {rate:>7} {share:>6}"
+    own = f"{name} {_time(seconds):>10} {spread:<13} {rate:>7} {share:>6}"
     return f"{own}  {error(result):<10} {rivals}".rstrip()
 
 
@@ -54,16 +52,26 @@ def error(result: dict[str, Any]) -> str:
         return "WRONG"
     if result["error"] is None:
         return "unchecked"
-    if result["ulps"] is not None:
+    if result["ulps"]:
         return f"{result['ulps']:.2g} ulp"
-    return f"{result['error']:.2g} bound"
+    return f"{result['error']:.2g} of bound" if result["error"] else "exact"
+
+
+UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    return next((unit for unit in UNITS if seconds >= unit[1]), UNITS[-1])
 
 
 def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
+    unit, scale = _unit(seconds)
+    return f"{seconds / scale:.3g} {unit}"
+
+
+def _spread(middle: float, low: float, high: float) -> str:
+    scale = _unit(middle)[1]
+    return f"({low / scale:.3g}-{high / scale:.3g})"
 
 
 def summary(results: Sequence[dict[str, Any]], absent: dict[str, str]) -> list[str]:
