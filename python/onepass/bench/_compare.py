@@ -115,8 +115,8 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
     """Which rows became slower, with the noise taken into account: ``onepass bench compare``.
 
     A row's time is compared beside what was timed in turn with it, the limit of memory and the
-    rivals. It is SLOWER (or FASTER) if it changed by more than 5 % and by more than the noise of the
-    samples; ``bench/README.md`` has the rule.
+    rivals. It is SLOWER or FASTER if it changed by more than 5 % and by more than the noise of the
+    samples (``bench/README.md`` has the rule), and WRONG if the new result is.
 
     Args:
         old: a file of ``onepass bench --json``, or its content; those of earlier versions too.
@@ -133,7 +133,8 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
     Example:
         >>> machine = {"cpu": "a processor"}
         >>> def file(ms):
-        ...     row = {"row": "relu 1024", "threads": 1, "samples": {"onepass": ms, "limit": [1, 1]}}
+        ...     samples = {"onepass": ms, "limit": [1.0, 1.01, 1.02]}
+        ...     row = {"row": "relu 1024", "threads": 1, "samples": samples}
         ...     return {"format": 2, "machine": machine, "results": [row]}
         >>> found = bench.compare(file([2.0, 2.01, 2.02]), file([2.6, 2.61, 2.62]))
         >>> found.changes[0].verdict
@@ -223,10 +224,9 @@ def _beside(old: Entry, new: Entry, dropped: frozenset[str]) -> list[Level]:
 
 def machine_change(beside: Sequence[Level], machine: float, across: bool) -> Level:
     """m, from what was timed beside the row."""
-    if across and beside:
-        known = list(beside)
-    else:
-        known = [*beside, Level(machine, MACHINE**2)]
+    known = list(beside)
+    if not (across and beside):
+        known.append(Level(machine, MACHINE**2))
     weights = [1 / each.variance for each in known]
     x = sum(w * each.x for w, each in zip(weights, known, strict=True)) / sum(weights)
     apart = sum(w * (each.x - x) ** 2 for w, each in zip(weights, known, strict=True))
@@ -293,7 +293,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         for row in rows:
             yield f"only in the {title} file: {row}"
     yield from found.notes
-    count = {verdict: 0 for verdict in ORDER}
+    count = dict.fromkeys(ORDER, 0)
     for change in found.changes:
         count[change.verdict] += 1
     yield ", ".join(f"{count[v]} {v}" for v in ORDER if count[v] or v in (SLOWER, FASTER, SAME))

@@ -63,7 +63,8 @@ def _machine(about: Mapping[str, Any]) -> str:
         if isinstance(value, Mapping):
             value = ", ".join(f"{k} {_bytes(v)}" for k, v in value.items())
         if value not in (None, ""):
-            items.append(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>")
+            value = f"{value:.3g}" if isinstance(value, float) else value
+            items.append(f"<div><dt>{_text(name)}</dt> <dd>{_text(value)}</dd></div>")
     return "".join(items)
 
 
@@ -168,12 +169,14 @@ body { margin: 0 auto; max-width: 78rem; padding: 1.5rem 1rem 3rem; color: var(-
   background: var(--paper); font: 15px/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; margin: 0 0 .8rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 dl { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0 0 .6rem; font-size: .86rem; }
-dl { color: var(--soft); } dt { font-weight: 600; } dd { margin: 0 0 0 -1rem; color: var(--ink); }
+dl div { display: flex; gap: .4rem; } dt { font-weight: 600; color: var(--soft); } dd { margin: 0; }
 details dl { display: grid; grid-template-columns: max-content 1fr; margin-top: .5rem; }
-details dd { margin: 0; }
 summary { cursor: pointer; color: var(--soft); font-size: .86rem; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+thead th:nth-child(1) { width: 19rem; } thead th:nth-child(3) { width: 11rem; }
+thead th:nth-child(5), thead th:nth-child(6) { width: 8rem; }
+thead th:nth-child(7) { text-align: left; } thead th:nth-child(8) { width: 6rem; }
 td, th { padding: .35rem .6rem; text-align: right; vertical-align: top; white-space: nowrap; }
 tbody tr:nth-child(even) { background: var(--stripe); }
 thead th { border-bottom: 1px solid var(--line); padding: 0; }
@@ -183,14 +186,16 @@ tbody tr:nth-child(even) th { background: var(--stripe); }
 thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
   width: 100%; padding: .45rem .6rem; text-align: inherit; cursor: pointer; }
 thead button:hover, thead button:focus-visible { color: var(--ahead); }
-[aria-sort=ascending] button::after { content: " ▲"; } [aria-sort=descending] button::after { content: " ▼"; }
+[aria-sort=ascending] button::after { content: " ▲"; }
+[aria-sort=descending] button::after { content: " ▼"; }
 small { display: block; color: var(--soft); font-size: .78rem; }
 .track { display: block; height: 5px; width: 6rem; margin: .3rem 0 0 auto; border-radius: 3px;
   background: var(--track); overflow: hidden; }
-.bar { display: block; height: 100%; background: var(--ahead); } .behind { background: var(--behind); }
+.bar { display: block; height: 100%; background: var(--ahead); }
+.behind { background: var(--behind); }
 .rivals { text-align: left; white-space: normal; min-width: 13rem; }
 .rivals span { display: inline-block; margin-right: .9rem; white-space: nowrap; }
-.rivals b { font-weight: 600; } .note { color: var(--soft); } td.note { text-align: left; }
+.rivals b { font-weight: 600; } .note { color: var(--soft); } td[colspan] { text-align: left; }
 .wrong { color: var(--bad); font-weight: 700; }
 @media (max-width: 40rem) { body { padding: 1rem .5rem; } tbody th { max-width: 9.5rem;
   white-space: normal; } td, th { padding: .35rem .4rem; } .track { width: 4rem; } }
@@ -212,7 +217,8 @@ for (const head of document.querySelectorAll("thead th")) {
       return number(x) - number(y);
     };
     const rows = [...body.rows];
-    const there = rows.filter(row => value(row) !== ""), absent = rows.filter(row => value(row) === "");
+    const there = rows.filter(row => value(row) !== "");
+    const absent = rows.filter(row => value(row) === "");
     there.sort((a, b) => down ? compare(b, a) : compare(a, b));
     body.append(...there, ...absent);
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
@@ -232,7 +238,8 @@ _PAGE = """<!doctype html>
 <body>
 <h1>{title}</h1>
 <dl>{machine}</dl>
-<details><summary>How to read the columns; a click on a head sorts</summary><dl>{columns}</dl></details>
+<details><summary>How to read the columns; a click on a head sorts</summary>
+<dl>{columns}</dl></details>
 {tables}
 <script type="application/json" id="results">{data}</script>
 <script>{script}</script>
