@@ -8,14 +8,14 @@ rivals, and a difference counts if it is larger than the noise of all of these s
          Disturbances only ever add time, and this half has few of them.
     d    new x - old x; of ours, and of each function beside it
     m    what the machine changed: the mean of the d beside ours, each weighted by 1 / variance,
-         and of the median of all rows' d, weighted as uncertain by MACHINE
+         and of the median d of all rows, weighted as uncertain by MACHINE
     change = d of ours - m
 
-A row is SLOWER if its change is more than LEAST and more than its noise: 1.5 standard deviations,
+A row is SLOWER if its change is more than LEAST and more than its noise: 1.3 standard deviations,
 and 2.5 where those are so large that 10 % could not be told. Variances are those of x when the
 samples are drawn again with replacement, plus PLACE² for what differs between runs and not between
-samples, such as the addresses of arrays; of functions beside ours that disagree, they are as large
-as that disagreement. tests/test_bench_compare.py counts how often the rule is right.
+samples, such as the addresses of arrays, and BUSY² where the machine did much other work; of
+functions beside ours that disagree, they are as large as that disagreement. tests/test_bench_compare.py counts how often the rule is right.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ from onepass.bench._results import Entry, Key, Results, check_same_machine, read
 from onepass.bench._row import UsageError
 
 LEAST = math.log(1.05)
-NOISE, CERTAIN = 1.5, 2.5
-TELLING = math.log(1.06)  # noise with which 10 % can be told
-PLACE = 0.006
+NOISE, CERTAIN = 1.3, 2.5
+TELLING = math.log(1.08)  # noise with which 10 % can be told
+PLACE, BUSY = 0.006, 0.1
 MACHINE = 0.08
+MANY = 5  # rows whose median says something; of fewer, the machine is taken to be as it was
 # A machine that changed by more than this, beside a row, proves nothing about the row by itself.
 PLAUSIBLE = math.log(1.25)
 # Of a median whose samples are not there.
@@ -156,7 +157,7 @@ def _compared(old: Results, new: Results, across_machines: bool) -> Comparison:
         key: _beside(old.entries[key], new.entries[key], dropped) for key in both
     }  # fmt: skip
     every = [level.x for levels in beside.values() for level in levels]
-    machine = statistics.median(every) if every else 0.0
+    machine = statistics.median(every) if every and len(both) >= MANY else 0.0
     changes = [
         _change(key, old.entries[key], new.entries[key], beside[key], machine, across_machines)
         for key in both
@@ -191,20 +192,18 @@ def _noise(change: Level) -> float:
     return (NOISE if NOISE * deviation <= TELLING else CERTAIN) * deviation
 
 
-def level(entry: Entry) -> Level:
-    """Of our function."""
-    return _level(entry.ours, entry.medians)
-
-
-def _level(samples: Sequence[float], medians: bool) -> Level:
+def level(entry: Entry, label: str | None = None) -> Level:
+    """Of our function, or of one beside it."""
+    samples = entry.ours if label is None else entry.beside[label]
     logs = np.log(np.sort(np.asarray(samples, np.float64)))
     x = float(_faster_half(logs[None])[0])
-    if medians or len(logs) < 2:
-        return Level(x, MEDIAN**2)
+    place = (BUSY if entry.busy else PLACE) ** 2 / 2
+    if entry.medians or len(logs) < 2:
+        return Level(x, MEDIAN**2 + place)
     rng = np.random.default_rng(len(logs))  # the same draws for the same file
     drawn = np.sort(logs[rng.integers(0, len(logs), (DRAWS, len(logs)))], axis=1)
     again = _faster_half(drawn)
-    return Level(x, float(again.var()) * len(logs) / (len(logs) - 1) + PLACE**2 / 2)
+    return Level(x, float(again.var()) * len(logs) / (len(logs) - 1) + place)
 
 
 def _faster_half(logs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -216,7 +215,7 @@ def _faster_half(logs: NDArray[np.float64]) -> NDArray[np.float64]:
 def _beside(old: Entry, new: Entry, dropped: frozenset[str]) -> list[Level]:
     """What the functions beside ours changed."""
     return [
-        _level(new.beside[label], new.medians) - _level(old.beside[label], old.medians)
+        level(new, label) - level(old, label)
         for label in old.beside
         if label in new.beside and label.split()[0] not in dropped
     ]
@@ -276,6 +275,11 @@ def _notes(
         key = _LIBRARY.get(name, name)
         yield f"{name} {old.machine[key]} became {new.machine[key]}: no row is compared beside it."
     for results in (old, new):
+        if results.busy:
+            yield (
+                f"{results.name}: the load was {results.machine['load']:.0f} on "
+                f"{results.machine['cpus']} processors; only large differences can be told."
+            )
         if any(entry.medians for entry in results.entries.values()):
             yield f"{results.name} has medians without samples: their noise is taken as 4 %."
 
