@@ -395,6 +395,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "row_norms": ["onepass_cpu_row_norms_v3"],
     "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
+    "streams": ["onepass_cpu_streams_v3"],
     "watch": ["onepass_cpu_watch_v3"],
 }
 FAMILIES = ("activation", "update")  # a unit for each formula, by formula.cpp.in and formula.cu.in

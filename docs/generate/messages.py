@@ -21,6 +21,7 @@ GROUPS = {
     "ops": "onepass.ops", "optim": "onepass.optim", "nn": "onepass.nn", "data": "onepass.data",
     "train": "onepass.train", "runs": "onepass.runs and the command line",
     "cli": "onepass.runs and the command line", "torch": "onepass.torch", "lab": "onepass.lab",
+    "bench": "onepass.bench",
     "": "Numbers, words, paths, threads: in every part",
 }  # fmt: skip
 PLACE = re.compile(r"\{[^{}]*\}|…")  # of a value
