@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass.bench import _check as check
-from onepass.bench import _front, _machine, _workloads
+from onepass.bench import _end_to_end, _front, _machine, _workloads
 from onepass.bench import _peers as peers
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
@@ -37,6 +37,7 @@ def rows(context: Context) -> Iterator[Row]:
                 )
     if context.shape is None and context.dtype == "float32":
         yield from _workloads.rows()
+        yield from _end_to_end.rows()
         if records.has_torch():
             yield from _front.rows()
 
