@@ -21,6 +21,7 @@ GROUPS = {
     "ops": "onepass.ops", "optim": "onepass.optim", "nn": "onepass.nn", "data": "onepass.data",
     "train": "onepass.train", "runs": "onepass.runs and the command line",
     "cli": "onepass.runs and the command line", "torch": "onepass.torch", "lab": "onepass.lab",
+    "bench": "onepass.bench",
     "": "Numbers, words, paths, threads: in every part",
 }  # fmt: skip
 RAISES_CPP = re.compile(r"\b(value_error|type_error|index_error|runtime_error)\s*\(")

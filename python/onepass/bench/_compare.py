@@ -8,13 +8,14 @@ rivals, and a difference counts if it is larger than the noise of all of these s
          Disturbances only ever add time, and this half has few of them.
     d    new x - old x; of ours, and of each function beside it
     m    what the machine changed: the mean of the d beside ours, each weighted by 1 / variance,
-         and of the median of all rows' d, weighted as uncertain by MACHINE
-    change = d of ours - m;  noise = twice its standard deviation
+         and of the median d of all rows, weighted as uncertain by MACHINE
+    change = d of ours - m
 
-A row is SLOWER if its change is more than LEAST and more than its noise. Variances are those of x
-when the samples are drawn again with replacement, plus PLACE² for what differs between runs and
-not between samples, such as the addresses of arrays; of functions beside ours that disagree, they
-are as large as that disagreement.
+A row is SLOWER if its change is more than LEAST and more than its noise: 1.3 standard deviations,
+and 2.5 where those are so large that 10 % could not be told. Variances are those of x when the
+samples are drawn again with replacement, plus PLACE² for what differs between runs and not between
+samples, such as the addresses of arrays, and BUSY² where the machine did much other work; of
+functions beside ours that disagree, they are as large as that disagreement. tests/test_bench_compare.py counts how often the rule is right.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ from onepass.bench._results import Entry, Key, Results, check_same_machine, read
 from onepass.bench._row import UsageError
 
 LEAST = math.log(1.05)
-PLACE = 0.01
+NOISE, CERTAIN = 1.3, 2.5
+TELLING = math.log(1.08)  # noise with which 10 % can be told
+PLACE, BUSY = 0.006, 0.1
 MACHINE = 0.08
+MANY = 5  # rows whose median says something; of fewer, the machine is taken to be as it was
 # A machine that changed by more than this, beside a row, proves nothing about the row by itself.
 PLAUSIBLE = math.log(1.25)
 # Of a median whose samples are not there.
@@ -112,8 +116,8 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
     """Which rows became slower, with the noise taken into account: ``onepass bench compare``.
 
     A row's time is compared beside what was timed in turn with it, the limit of memory and the
-    rivals. It is SLOWER (or FASTER) if it changed by more than 5 % and by more than the noise of the
-    samples; ``bench/README.md`` has the rule.
+    rivals. It is SLOWER or FASTER if it changed by more than 5 % and by more than the noise of the
+    samples (``bench/README.md`` has the rule), and WRONG if the new result is.
 
     Args:
         old: a file of ``onepass bench --json``, or its content; those of earlier versions too.
@@ -130,7 +134,8 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
     Example:
         >>> machine = {"cpu": "a processor"}
         >>> def file(ms):
-        ...     row = {"row": "relu 1024", "threads": 1, "samples": {"onepass": ms, "limit": [1, 1]}}
+        ...     samples = {"onepass": ms, "limit": [1.0, 1.01, 1.02]}
+        ...     row = {"row": "relu 1024", "threads": 1, "samples": samples}
         ...     return {"format": 2, "machine": machine, "results": [row]}
         >>> found = bench.compare(file([2.0, 2.01, 2.02]), file([2.6, 2.61, 2.62]))
         >>> found.changes[0].verdict
@@ -152,7 +157,7 @@ def _compared(old: Results, new: Results, across_machines: bool) -> Comparison:
         key: _beside(old.entries[key], new.entries[key], dropped) for key in both
     }  # fmt: skip
     every = [level.x for levels in beside.values() for level in levels]
-    machine = statistics.median(every) if every else 0.0
+    machine = statistics.median(every) if every and len(both) >= MANY else 0.0
     changes = [
         _change(key, old.entries[key], new.entries[key], beside[key], machine, across_machines)
         for key in both
@@ -172,7 +177,7 @@ def _change(
     if not across and abs(ours.x - change.x - machine) > PLAUSIBLE:
         alone = ours.x - machine
         x = 0.0 if x * alone <= 0 else min(x, alone, key=abs)
-    noise = 2 * math.sqrt(change.variance)
+    noise = _noise(change)
     verdict = SAME if abs(x) <= max(LEAST, noise) else SLOWER if x > 0 else FASTER
     device, row, dtype, threads, label = key
     return Change(
@@ -182,20 +187,23 @@ def _change(
     )  # fmt: skip
 
 
-def level(entry: Entry) -> Level:
-    """Of our function."""
-    return _level(entry.ours, entry.medians)
+def _noise(change: Level) -> float:
+    deviation = math.sqrt(change.variance)
+    return (NOISE if NOISE * deviation <= TELLING else CERTAIN) * deviation
 
 
-def _level(samples: Sequence[float], medians: bool) -> Level:
+def level(entry: Entry, label: str | None = None) -> Level:
+    """Of our function, or of one beside it."""
+    samples = entry.ours if label is None else entry.beside[label]
     logs = np.log(np.sort(np.asarray(samples, np.float64)))
     x = float(_faster_half(logs[None])[0])
-    if medians or len(logs) < 2:
-        return Level(x, MEDIAN**2)
+    place = (BUSY if entry.busy else PLACE) ** 2 / 2
+    if entry.medians or len(logs) < 2:
+        return Level(x, MEDIAN**2 + place)
     rng = np.random.default_rng(len(logs))  # the same draws for the same file
     drawn = np.sort(logs[rng.integers(0, len(logs), (DRAWS, len(logs)))], axis=1)
     again = _faster_half(drawn)
-    return Level(x, float(again.var()) * len(logs) / (len(logs) - 1) + PLACE**2 / 2)
+    return Level(x, float(again.var()) * len(logs) / (len(logs) - 1) + place)
 
 
 def _faster_half(logs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -207,7 +215,7 @@ def _faster_half(logs: NDArray[np.float64]) -> NDArray[np.float64]:
 def _beside(old: Entry, new: Entry, dropped: frozenset[str]) -> list[Level]:
     """What the functions beside ours changed."""
     return [
-        _level(new.beside[label], new.medians) - _level(old.beside[label], old.medians)
+        level(new, label) - level(old, label)
         for label in old.beside
         if label in new.beside and label.split()[0] not in dropped
     ]
@@ -215,10 +223,9 @@ def _beside(old: Entry, new: Entry, dropped: frozenset[str]) -> list[Level]:
 
 def machine_change(beside: Sequence[Level], machine: float, across: bool) -> Level:
     """m, from what was timed beside the row."""
-    if across and beside:
-        known = list(beside)
-    else:
-        known = [*beside, Level(machine, MACHINE**2)]
+    known = list(beside)
+    if not (across and beside):
+        known.append(Level(machine, MACHINE**2))
     weights = [1 / each.variance for each in known]
     x = sum(w * each.x for w, each in zip(weights, known, strict=True)) / sum(weights)
     apart = sum(w * (each.x - x) ** 2 for w, each in zip(weights, known, strict=True))
@@ -268,6 +275,11 @@ def _notes(
         key = _LIBRARY.get(name, name)
         yield f"{name} {old.machine[key]} became {new.machine[key]}: no row is compared beside it."
     for results in (old, new):
+        if results.busy:
+            yield (
+                f"{results.name}: the load was {results.machine['load']:.0f} on "
+                f"{results.machine['cpus']} processors; only large differences can be told."
+            )
         if any(entry.medians for entry in results.entries.values()):
             yield f"{results.name} has medians without samples: their noise is taken as 4 %."
 
@@ -285,7 +297,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         for row in rows:
             yield f"only in the {title} file: {row}"
     yield from found.notes
-    count = {verdict: 0 for verdict in ORDER}
+    count = dict.fromkeys(ORDER, 0)
     for change in found.changes:
         count[change.verdict] += 1
     yield ", ".join(f"{count[v]} {v}" for v in ORDER if count[v] or v in (SLOWER, FASTER, SAME))
@@ -294,8 +306,10 @@ def _lines(found: Comparison) -> Iterator[str]:
 def _time(seconds: float) -> str:
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}" if seconds < 100 * scale else (
-                f"{seconds / scale:.0f} {unit}"
+            return (
+                f"{seconds / scale:.3g} {unit}"
+                if seconds < 100 * scale
+                else (f"{seconds / scale:.0f} {unit}")
             )
     return f"{seconds * 1e9:.0f} ns"
 

@@ -105,8 +105,8 @@ def _take(arrays: Iterator[NDArray[np.float32]], count: int) -> Iterator[NDArray
 
 
 def _arrays(count: int, size: int) -> Iterator[NDArray[np.float32]]:
-    """Arrays in one block of memory. Their addresses differ modulo a page: loads and stores at equal
-    offsets wait for each other."""
+    """Arrays in one block of memory. Their addresses differ modulo a page: loads and stores at
+    equal offsets wait for each other."""
     step = PAGE // max(1, count) // LINE * LINE
     stride = -(-size * ITEM // PAGE) * PAGE + step
     block = np.zeros(count * stride + LINE, np.uint8)

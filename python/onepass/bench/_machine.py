@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 import platform
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
-
-LIBRARIES = (
-    "numpy", "torch", "jax", "optax", "thinc", "scikit-learn", "keras", "bitsandbytes",
-    "threadpoolctl", "cupy-cuda13x",
-)  # fmt: skip
 
 
 def processors() -> int:
@@ -50,6 +44,7 @@ def machine() -> dict[str, Any]:
     """For the head of a file of results."""
     import onepass
     from onepass import config
+    from onepass.bench._peers import versions
 
     about = {
         "date": datetime.date.today().isoformat(),
@@ -61,20 +56,10 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "onepass": onepass.__version__,
-        **_versions(),
+        **versions(),
     }
     commit = _commit()
     return about | ({"commit": commit} if commit else {})
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def _cpu() -> str:

@@ -30,6 +30,7 @@ class Entry:
     beside: dict[str, list[float]]
     wrong: bool = False
     medians: bool = False  # there are no samples
+    busy: bool = False  # the machine did other work meanwhile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Results:
     machine: dict[str, Any]
     entries: dict[Key, Entry]
     skipped: dict[Key, str]
+
+    @property
+    def busy(self) -> bool:
+        """Whether more than two other tasks were waiting for each processor at the start."""
+        load, processors = self.machine.get("load"), self.machine.get("cpus")
+        return bool(load and processors and load > 2 * processors)
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Results:
@@ -87,7 +94,7 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
     beside = {label: s for label, s in seconds.items() if label not in ours}
     for label in ours:
         found.entries[(*place, label)] = Entry(
-            seconds[label], beside, bool(result.get("wrong")), "samples" not in result
+            seconds[label], beside, bool(result.get("wrong")), "samples" not in result, found.busy
         )
 
 

@@ -201,7 +201,8 @@ def _measured(place: Place, threads: int, rounds: int) -> Iterator[Rate]:
 
 
 def _lines(found: Roofline) -> Iterator[str]:
-    yield f"{found.machine['cpu']}, {found.machine['cpus']} processors: GB/s (10 to 90 % of samples)"
+    about = found.machine
+    yield f"{about['cpu']}, {about['cpus']} processors: GB/s (10 to 90 % of the samples)"
     width = max(22, *(len(place.title) for place in found.places))
     yield f"{'':10} threads  " + "  ".join(f"{place.title:>{width}}" for place in found.places)
     for shape in SHAPES:
@@ -239,11 +240,13 @@ def main(arguments: Iterable[str]) -> int:
     """``onepass bench roofline``; returns its exit status."""
     parser = _Parser(
         prog="onepass bench roofline", allow_abbrev=False,
-        description="Measure how many bytes a second this machine reads, writes, copies, changes in "
-        "place, and moves in the way of an optimizer: in the caches and in memory, by threads. "
+        description="Measure how many bytes a second this machine reads, writes, copies, changes "
+        "in place, and moves in the way of an optimizer: in the caches and in memory, by threads. "
         "Prints a table and draws a picture.",
     )  # fmt: skip
-    parser.add_argument("--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1 to all)")
+    parser.add_argument(
+        "--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1 to all)"
+    )
     parser.add_argument(
         "--png", default="roofline.png", metavar="FILE",
         help="the picture (default: roofline.png); none: no picture",

@@ -6,15 +6,13 @@ import contextlib
 import dataclasses
 import importlib.util
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from onepass.bench import _machine
 from onepass.bench._check import failed
 from onepass.bench._peers import LIBRARIES, library_of
-from onepass.bench._row import Check, Context, Function, Row, Workload
+from onepass.bench._row import Check, Context, Row, Workload
 from onepass.bench._timing import ROUNDS, Clock, Samples, interleaved, quantile
 
 OWN = ("onepass", "limit", "products")  # what is no rival; of "onepass …" neither
@@ -32,9 +30,9 @@ class Meter:
     most_seconds: float = 6.0
     device = "cpu"
 
-    def pinned(self, threads: int) -> contextlib.AbstractContextManager[None]:
-        """All thread pools have so many threads."""
-        return pinned(threads)
+    def pinned(self, context: Context) -> contextlib.AbstractContextManager[None]:
+        """All thread pools have as many threads."""
+        return pinned(context)
 
     def samples(self, workload: Workload, context: Context) -> tuple[Samples, dict[str, Any]]:
         """Seconds of a call of each function, of the limit, of the products; more for the file."""
@@ -60,19 +58,17 @@ class Meter:
 
 
 @contextlib.contextmanager
-def pinned(threads: int) -> Iterator[None]:
-    """All pools that can be told so have this many threads: ours, PyTorch's, those of BLAS and
-    OpenMP. JAX's cannot."""
+def pinned(context: Context) -> Iterator[None]:
+    """All pools that can be told so have as many threads: ours, PyTorch's, those of BLAS and
+    OpenMP. Other rivals do the same with theirs, or say that they cannot (`_peers`)."""
     from onepass import config
 
-    before = config.get_num_threads()
+    before, threads = config.get_num_threads(), context.threads
     config.set_num_threads(threads)
-    if "torch" in sys.modules or importlib.util.find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
     try:
         with contextlib.ExitStack() as stack:
+            if context.wants("torch") and importlib.util.find_spec("torch"):
+                LIBRARIES["torch"].pin(threads)
             if importlib.util.find_spec("threadpoolctl"):
                 from threadpoolctl import threadpool_limits
 
@@ -85,7 +81,7 @@ def pinned(threads: int) -> Iterator[None]:
 def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
     """One row at one number of threads, as the file has it."""
     try:
-        with meter.pinned(context.threads):
+        with meter.pinned(context):
             found = _found(row, context, meter)
     except Exception as error:
         if not meter.is_out_of_memory(error):
@@ -120,20 +116,13 @@ def _about(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
 
 
 def _wanted(workload: Workload, context: Context) -> Workload:
-    """Without the rivals that were not asked for, or that cannot be told how many threads."""
-    functions: dict[str, Function] = {}
-    missing = dict(workload.missing)
-    for label, function in workload.functions.items():
-        library = library_of(label)
-        if label.startswith("onepass"):
-            functions[label] = function
-        elif library in ("jax", "optax") and context.threads != _machine.processors():
-            missing[library] = (
-                f"JAX takes all processors: it is measured with --threads {_machine.processors()}"
-            )
-        elif context.wants(library):
-            functions[label] = function
-    return dataclasses.replace(workload, functions=functions, missing=missing)
+    """Without the rivals that were not asked for."""
+    functions = {
+        label: function
+        for label, function in workload.functions.items()
+        if label.startswith("onepass") or context.wants(library_of(label))
+    }
+    return dataclasses.replace(workload, functions=functions)
 
 
 def _checked(workload: Workload) -> Check | None:
@@ -176,5 +165,6 @@ def _result(workload: Workload, check: Check | None, samples: Samples) -> dict[s
 
 def absent(against: frozenset[str] | None) -> dict[str, str]:
     """Rivals that are not there, and why: of those asked for, or of all."""
-    reasons = {name: LIBRARIES[name].absent() for name in against or LIBRARIES}
+    chosen = LIBRARIES if against is None else against
+    reasons = {name: LIBRARIES[name].absent() for name in chosen}
     return {name: why for name, why in reasons.items() if why is not None}

@@ -270,10 +270,9 @@ def _stored(state_dtype: Any, size: int) -> Make:
                 own.step([g])
                 run.step([g])
             share = 0.02 if state_dtype == "bfloat16" else 0.1
+            note = f"the whole step within {share:.0%} of one with exact states"
             found = check.together(p - before, np.asarray(run.params[0]) - before, share)
-            return Check(
-                found.error, None, f"the whole step within {share:.0%} of one with exact states"
-            )
+            return Check(found.error, None, note)
 
         # The parameter is read and written, the gradient read, each of two states read and written.
         each = 2.0 if state_dtype == "bfloat16" else 1 + 4 / 256
