@@ -4,6 +4,7 @@ raises, is a line of the table."""
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -23,7 +24,10 @@ ROWS = {
     "instance_norm_backward": 3, "cross_entropy": 2, "mse_loss": 2, "kl_div": 2, "softmax": 1,
     "log_softmax": 1, "glu_backward": 1, "global_norm": 1,
 }  # fmt: skip
-COMPILED = ("gelu", "batch_norm_backward", "cross_entropy")  # it takes seconds for each
+# torch.compile takes seconds for each row, and half a minute for a step.
+COMPILED = ("gelu", "batch_norm_backward", "cross_entropy")
+WHOLE = os.environ.get("ONEPASS_TEST_WHOLE", "0") == "1"
+COMPILED = COMPILED if WHOLE else COMPILED[:1]
 PAIRS = [
     (library, row)
     for library in LIBRARIES
@@ -143,7 +147,7 @@ def test_a_rival_takes_our_step(name, optimizer):
     else:
         # An epsilon stands elsewhere in some, which the smallest gradients feel.
         assert max(float(o.max()) for o in off) < 0.01 * moved
-        assert max(float(np.median(o)) for o in off) < 1e-4 * moved
+        assert max(float(np.median(o)) for o in off) < 1e-4 * moved + 2.0**-22
 
 
 # ----------------------------------------------------------------------------- what is not there
@@ -256,6 +260,7 @@ def test_the_step_of_a_library_is_that_of_float64(network, label):
     assert _end_to_end.checked(network, make).error < 1
 
 
+@pytest.mark.skipif(not WHOLE, reason="ONEPASS_TEST_WHOLE=1 compiles steps")
 @pytest.mark.parametrize("label", [label for label in STEPS if "compile" in label])
 def test_the_compiled_step_is_that_of_float64(label):
     libraries, make = STEPS[label]
