@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from onepass import config, data, nn, ops, optim, runs, train
+from onepass import bench, config, data, nn, ops, optim, runs, train
 from onepass.data import augment
 from onepass.nn import init
 from onepass.optim import full_batch, lr_scheduler
@@ -21,7 +21,7 @@ from onepass.train import regularizers
 
 PACKAGES = (
     *(optim, full_batch, lr_scheduler, ops, nn, init),
-    *(train, regularizers, runs, data, augment, config),
+    *(train, regularizers, runs, data, augment, bench, config),
 )
 # Folder of the site → its title, and what a reader finds there.
 KINDS = {
@@ -37,6 +37,7 @@ KINDS = {
     "regularizers": ("Regularizers", "penalties that training adds to the loss"),
     "data": ("Data", "tables, batches, splits, scaling"),
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
+    "benchmark": ("Benchmark", "your own kernels, files of results, what memory allows"),
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
 OF_PACKAGE = {
@@ -49,6 +50,7 @@ OF_PACKAGE = {
     "onepass.runs": "training",
     "onepass.data": "data",
     "onepass.data.augment": "augmentation",
+    "onepass.bench": "benchmark",
     "onepass.config": "config",
 }
 # Of the functions of ops and the modules of nn: by the file that defines them.
