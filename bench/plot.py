@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 ROWS = {
     "adamw 6 tensors 26k": "AdamW step, 6 tensors, 26k",
@@ -23,6 +24,15 @@ ROWS = {
 }
 
 
+def best(result: dict[str, Any]) -> dict[str, Any]:
+    """A row with its best rival, which files of format 1 name."""
+    ratios = result.get("ratios")
+    if not ratios:
+        return {"ratio": None} | result
+    rival = min(ratios, key=lambda label: ratios[label])
+    return result | {"best_rival": rival, "ratio": ratios[rival]}
+
+
 def main(source: str, target: str) -> None:
     import matplotlib
 
@@ -30,7 +40,7 @@ def main(source: str, target: str) -> None:
     from matplotlib import pyplot as plt
 
     data = json.loads(Path(source).read_text())
-    found = {r["row"]: r for r in data["results"] if r["threads"] == 2 and r["ratio"]}
+    found = {r["row"]: r for r in map(best, data["results"]) if r["threads"] == 2 and r["ratio"]}
     rows = [(label, found[name]) for name, label in ROWS.items() if name in found][::-1]
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(rows) + 1.1))
     ratios = [r["ratio"] for _, r in rows]

@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
     Attributes:
         ratio: the best rival's time over ours.
-        share: the time of a copy of the same bytes over ours.
+        share: the time of a loop that only moves the bytes, over ours.
     """
 
     name: str
@@ -76,6 +76,8 @@ def files() -> tuple[File, ...]:
 
 
 def _row(entry: dict[str, Any]) -> Row | None:
+    if "ratios" in entry:  # since format 2, on any device
+        return _row2(entry)
     if not entry.get("ratio") or not _rivals(entry):
         return None  # nothing to compare with
     if "us" in entry:  # of a GPU
@@ -89,6 +91,19 @@ def _row(entry: dict[str, Any]) -> Row | None:
         theirs, name = entry["seconds"][rival] * 1e6, entry["row"]
         threads, share = str(entry["threads"]), entry["copy_share"]
     return Row(name, threads, ours, rival, theirs, entry["ratio"], share or 0.0)
+
+
+def _row2(entry: dict[str, Any]) -> Row | None:
+    if not entry["ratios"]:
+        return None
+    rival = min(entry["ratios"], key=lambda name: entry["ratios"][name])
+    seconds = entry["seconds"]
+    threads = "GPU" if entry["device"] == "cuda" else str(entry["threads"])
+    share = seconds.get("limit", 0.0) / seconds["onepass"]
+    return Row(
+        entry["row"], threads, seconds["onepass"] * 1e6, rival, seconds[rival] * 1e6,
+        entry["ratios"][rival], share,
+    )  # fmt: skip
 
 
 def page() -> str:
@@ -131,15 +146,15 @@ Of {rows} measured rows a rival is faster in {lost}. They stand first.
 
 - **ratio**: the best rival's median over ours, all candidates in turn in one process. Below 1 the
   rival is faster.
-- **copy**: the time to copy the fewest bytes that the operation has to move, over our time. Near
-  100 % memory is the limit.
+- **limit**: the time to move the fewest bytes that the operation has to move, over our time: in as
+  many streams, or in files before December 2026 by a copy. Near 100 % memory is the limit.
 - **onepass plain** and **float32 states** as rivals are the same step of ours without the option
   that the row is named after.
 - Figures of several machines and days stand beside each other because no one machine says it all.
   A ratio between 0.95 and 1.05 may be the other way round in the next run. Absolute times of
   different runs cannot be compared.
 
-`bench/run.py` measures the same on your machine ([how](bench.md)); [what the measurements led
+`onepass bench` measures the same on your machine ([how](bench.md)); [what the measurements led
 to](performance.md) has the reasons."""
 
 
@@ -149,7 +164,7 @@ def _rivals(entry: dict[str, Any]) -> list[str]:
     return [name for name in times if not name.startswith(("onepass", "copy"))]
 
 
-COLUMNS = ("ratio", "row", "threads", "onepass, µs", "best rival", "its µs", "copy")
+COLUMNS = ("ratio", "row", "threads", "onepass, µs", "best rival", "its µs", "limit")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ class Meter(_run.Meter):
             self.release()
         return self._rate
 
-    def pinned(self, threads: int) -> contextlib.AbstractContextManager[None]:
+    def pinned(self, context: Context) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def samples(self, workload: Workload, context: Context) -> tuple[Samples, dict[str, Any]]:

@@ -30,9 +30,9 @@ class Meter:
     most_seconds: float = 6.0
     device = "cpu"
 
-    def pinned(self, threads: int) -> contextlib.AbstractContextManager[None]:
-        """All thread pools have so many threads."""
-        return pinned(threads)
+    def pinned(self, context: Context) -> contextlib.AbstractContextManager[None]:
+        """All thread pools have as many threads."""
+        return pinned(context)
 
     def samples(self, workload: Workload, context: Context) -> tuple[Samples, dict[str, Any]]:
         """Seconds of a call of each function, of the limit, of the products; more for the file."""
@@ -58,16 +58,16 @@ class Meter:
 
 
 @contextlib.contextmanager
-def pinned(threads: int) -> Iterator[None]:
-    """All pools that can be told so have this many threads: ours, PyTorch's, those of BLAS and
-    OpenMP. Rivals do the same with theirs, or say that they cannot (`_peers`)."""
+def pinned(context: Context) -> Iterator[None]:
+    """All pools that can be told so have as many threads: ours, PyTorch's, those of BLAS and
+    OpenMP. Other rivals do the same with theirs, or say that they cannot (`_peers`)."""
     from onepass import config
 
-    before = config.get_num_threads()
+    before, threads = config.get_num_threads(), context.threads
     config.set_num_threads(threads)
     try:
         with contextlib.ExitStack() as stack:
-            if importlib.util.find_spec("torch"):
+            if context.wants("torch") and importlib.util.find_spec("torch"):
                 LIBRARIES["torch"].pin(threads)
             if importlib.util.find_spec("threadpoolctl"):
                 from threadpoolctl import threadpool_limits
@@ -81,7 +81,7 @@ def pinned(threads: int) -> Iterator[None]:
 def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
     """One row at one number of threads, as the file has it."""
     try:
-        with meter.pinned(context.threads):
+        with meter.pinned(context):
             found = _found(row, context, meter)
     except Exception as error:
         if not meter.is_out_of_memory(error):

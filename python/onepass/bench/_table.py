@@ -149,7 +149,7 @@ def csv_text(results: Sequence[dict[str, Any]]) -> str:
             ours = label == "onepass"
             limit = r["seconds"].get("limit")
             writer.writerow([
-                *(r[name] for name in COLUMNS[:7]), label,
+                *(r[name] for name in COLUMNS[:6]), f"{r['bytes']:.0f}", label,
                 f"{seconds:.4g}", f"{r['low'][label]:.4g}", f"{r['high'][label]:.4g}",
                 _cell(r["ratios"].get(label)), f"{r['bytes'] / seconds / 1e9:.4g}",
                 _cell(limit / seconds if limit else None),

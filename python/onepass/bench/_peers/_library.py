@@ -91,11 +91,12 @@ class Library:
         """Of the distribution that has its module; None where there is none."""
         if importlib.util.find_spec(self.module) is None:
             return None
-        found = importlib.metadata.packages_distributions().get(self.module, [self.module])
-        try:
-            return importlib.metadata.version(found[0])
-        except importlib.metadata.PackageNotFoundError:
-            return "unknown"
+        for name in (self.install, self.module):
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                pass
+        return "unknown"
 
 
 def line_of(error: BaseException) -> str:
