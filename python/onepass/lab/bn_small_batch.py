@@ -16,7 +16,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C52", "normalisation", 6.0
-SOURCES = ("skoltech",)
+SOURCES = ("wu-2018", "ba-2016", "skoltech")
 RUNS, BATCHES = 4, (2, 4, 8, 16, 32)
 NORMS = {"batch norm": nn.BatchNorm1d, "layer norm": nn.LayerNorm}
 ENDS = {"kept": (1346, "keep"), "left out": (1346, "drop"), "spread": (1346, "balance")}

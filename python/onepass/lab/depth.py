@@ -14,7 +14,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C16", "initialisation", 5.0
-SOURCES = ("initialisation", "minnesota-2025")
+SOURCES = ("he-2015", "glorot-2010", "initialisation", "minnesota-2025")
 SCHEMES = ("kaiming", "xavier")
 
 

@@ -15,7 +15,7 @@ from onepass.lab import Lab, digits, mislabelled
 from onepass.train import Callback, EarlyStopping, History, Trainer
 
 CODE, CHAPTER, SECONDS = "C34", "regularisation", 6.0
-SOURCES = ("minnesota-2025", "optimization-3")
+SOURCES = ("prechelt-1998", "minnesota-2025", "optimization-3")
 
 EPOCHS, PATIENCE = 40, 5
 

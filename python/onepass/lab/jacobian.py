@@ -17,7 +17,7 @@ from onepass.train import Trainer
 from onepass.train.regularizers import Jacobian
 
 CODE, CHAPTER, SECONDS = "C36", "regularisation", 3.0
-SOURCES = ("minnesota-2025",)
+SOURCES = ("hoffman-2019", "minnesota-2025")
 
 WEIGHTS = (0.0, 0.01, 0.1)
 NOISE = np.linspace(0.0, 2.0, 9)

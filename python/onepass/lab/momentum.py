@@ -12,7 +12,7 @@ from onepass import optim
 from onepass.lab import Lab, path
 
 CODE, CHAPTER, SECONDS = "C05", "optimisation", 0.1
-SOURCES = ("optimization-3", "skoltech")
+SOURCES = ("goh-2017", "optimization-3", "skoltech")
 
 
 def matrix(curvature: float, beta: float) -> np.ndarray:

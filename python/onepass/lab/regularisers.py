@@ -14,7 +14,7 @@ from onepass.lab import Lab, digits, mislabelled
 from onepass.train import TerminateOnNaN, Trainer
 
 CODE, CHAPTER, SECONDS = "C33", "regularisation", 16.0
-SOURCES = ("optimization-3",)
+SOURCES = ("srivastava-2014", "optimization-3")
 EPOCHS, SEEDS = 60, 3
 BEST, FAST = "dropout + max-norm 1", "300 clean: dropout + max-norm 2"
 CLEAN: dict[str, Any] = {"samples": 300, "wrong": 0.0, "lr": 0.05}

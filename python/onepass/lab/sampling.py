@@ -17,7 +17,7 @@ from onepass.lab import Lab
 from onepass.optim.lr_scheduler import LambdaLR
 
 CODE, CHAPTER, SECONDS = "C10", "step sizes", 0.9
-SOURCES = ("minnesota-2025", "optimization-3")
+SOURCES = ("bottou-2009", "minnesota-2025", "optimization-3")
 PROBLEMS, SAMPLES, FEATURES = 3, 200, 10
 ORDERS: dict[str, dict[str, Any]] = {
     "with replacement": {"sampling": "replacement"},

@@ -15,7 +15,7 @@ from onepass.lab import Lab
 from onepass.optim.full_batch import GradientDescent, Newton
 
 CODE, CHAPTER, SECONDS = "C14", "optimisation", 0.5
-SOURCES = ("minnesota-2025", "skoltech")
+SOURCES = ("nocedal-2006", "byrd-2011", "minnesota-2025", "skoltech")
 L2 = 1e-2
 
 

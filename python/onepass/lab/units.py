@@ -14,7 +14,7 @@ from onepass.lab import Lab, path
 from onepass.optim.full_batch import Newton
 
 CODE, CHAPTER, SECONDS = "C50", "step sizes", 0.2
-SOURCES = ("skoltech",)
+SOURCES = ("zeiler-2012", "skoltech")
 UNITS, START = (0.1, 1.0, 10.0), np.array([1.0, 2.0])
 RHO, EPS = 0.9, 1e-6  # of Adadelta
 RULES = {

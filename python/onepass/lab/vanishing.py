@@ -14,7 +14,7 @@ from onepass import nn
 from onepass.lab import Lab, digits
 
 CODE, CHAPTER, SECONDS = "C20", "initialisation", 0.5
-SOURCES = ("minnesota-2025", "initialisation")
+SOURCES = ("glorot-2010", "he-2015", "ioffe-2015", "minnesota-2025", "initialisation")
 LAYERS = 6
 CASES = {
     "sigmoid": (nn.Sigmoid, "xavier_normal", False),

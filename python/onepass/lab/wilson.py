@@ -15,7 +15,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C51", "generalisation", 10.0
-SOURCES = ("initialisation",)
+SOURCES = ("wilson-2017", "initialisation")
 EPOCHS, RUNS = 15, 5
 OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
     "SGD": lambda model: optim.SGD(model, lr=0.1),
