@@ -30,7 +30,7 @@ def train(X: Any, y: Any, seed: int, weight: float) -> Trainer:
         model, nn.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=1e-3),
         metrics=["accuracy"], regularizers=[Jacobian(weight, eps=0.1)], seed=seed, progress=False,
     )  # fmt: skip
-    trainer.fit(X, y, max_epochs=40)
+    trainer.fit(X, y, max_epochs=40, batch_size=40)
     return trainer
 
 
