@@ -18,7 +18,7 @@ import onepass
 import pytest
 from onepass import lab
 from onepass.cli import main
-from onepass.lab import _run, _sources, _text
+from onepass.lab import _run, _sources, _text, second_order
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = lab.experiments()
@@ -279,3 +279,18 @@ def test_a_lab_refuses_a_second_figure_and_crooked_rows():
         own.figure()
     with pytest.raises(ValueError, match="a row has 1 cells, expected 2"):
         own.table(["a", "b"], [(1,)])
+
+
+@pytest.mark.parametrize(("share", "steps"), [(1e-4, 73), (0.5, 59)])
+def test_the_steps_of_a_line_search_are_those_of_one_by_hand(share, steps):
+    """The numbers in second_order's text: how much of the promised fall the search asks for."""
+    loss = second_order.Logistic(np.random.default_rng(0))
+    w, t, taken = loss.w, 0.5, 0
+    while np.abs(slope := loss()[1][0]).max() >= 1e-6:
+        before, t, taken = loss()[0], 2 * t, taken + 1
+        loss.w = w - t * slope
+        while loss()[0] > before - share * t * slope @ slope:
+            t /= 2
+            loss.w = w - t * slope
+        w = loss.w
+    assert taken == steps

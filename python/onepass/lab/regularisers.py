@@ -37,10 +37,8 @@ def train(seed: int, clean: bool, p: float = 0.0, **options: Any) -> tuple[Train
     X, y, X_test, y_test = digits(seed, 300 if clean else 600)
     y = y if clean else mislabelled(y, 0.2, np.random.default_rng(seed))
     nn.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Linear(64, 256), nn.ReLU(), nn.Dropout(p),
-        nn.Linear(256, 256), nn.ReLU(), nn.Dropout(p), nn.Linear(256, 10),
-    )  # fmt: skip
+    blocks = [(nn.Linear(size, 256), nn.ReLU(), nn.Dropout(p)) for size in (64, 256)]
+    model = nn.Sequential(*blocks[0], *blocks[1], nn.Linear(256, 10))
     optimizer = optim.SGD(model.parameters(), lr=0.05 if clean else 0.02, momentum=0.9, **options)
     trainer = Trainer(
         model, nn.CrossEntropyLoss(), optimizer, metrics=["accuracy"],
@@ -84,7 +82,7 @@ def run(lab: Lab) -> str:
     left.set(xlabel="test error in % (dots: seeds, bars: means)", ylim=(6.5, -0.5),
              yticks=range(7), yticklabels=NOISY, title="600 digits, 20 % mislabelled")  # fmt: skip
     for number, name in enumerate(CLEAN):
-        for (trainer, _), label in zip(runs[name], [name[7:], None, None], strict=True):
+        for (trainer, _), label in zip(runs[name], [name[7:], *[None] * (SEEDS - 1)], strict=True):
             right.semilogy(trainer.history["loss"], color=f"C{number}", lw=1, label=label)
     right.set(xlabel="epochs before", ylabel="training loss", ylim=(1e-4, 1e6),
               title=f"300 clean digits, rate 0.05, {SEEDS} seeds")  # fmt: skip
