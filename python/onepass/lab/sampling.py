@@ -65,9 +65,7 @@ def run(lab: Lab) -> str:
     drawn = floors["with replacement"]
     falls = drawn[:3] / drawn[1:4]
     proportional = falls.min() > 1.5 and falls.max() < 2.8
-    lab.check(
-        "with replacement half the rate is about half the floor", proportional, falls.round(2)
-    )
+    lab.check("with replacement half the rate about halves it", proportional, falls.round(2))
     less = drawn[3] / floors["reshuffled"][3]
     lab.check("at 0.0025 reshuffling's floor is below 1/8 of it", less > 8, f"1/{less:.0f}")
     far = {name: values[0] / values[3] for name, values in floors.items()}

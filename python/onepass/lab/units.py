@@ -78,7 +78,7 @@ def run(lab: Lab) -> str:
         lengths.items(), styles, (6, 15, 9, 5, 6, 6), strict=True
     ):
         axes.loglog(UNITS, values / values[1], style, label=name, markersize=wide, fillstyle="none")
-    axes.set(xlabel="unit c", ylabel="length of the step / that for c = 1")
+    axes.set(xlabel="unit c", ylabel="length of the step / that for c = 1", ylim=(0.07, 90))
     axes.set_title("On f(x/c) a step should be c times as long")
     axes.legend(fontsize="small", loc="upper center", ncols=2)
     return f"""Newton's step follows the unit, SGD's goes the wrong way, RMSprop's and Adam's stay.
