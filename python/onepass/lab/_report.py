@@ -17,7 +17,8 @@ STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #c0392b }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 nav h2 { font-size: 1rem; border: 0; margin: 1rem 0 0 }
-nav ul { columns: 18rem; margin: .2rem 0; padding-left: 1.2rem } nav li { break-inside: avoid }
+nav ul { columns: 18rem; column-gap: 2.5rem; margin: .2rem 0; padding-left: 1.2rem }
+nav li { break-inside: avoid }
 h2 { border-bottom: 1px solid var(--line); margin-top: 3rem }
 article { margin: 2rem 0 3rem }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px }
