@@ -18,8 +18,6 @@
 ONEPASS_BEGIN
 namespace {
 
-// Of a run that is computed and then goes past the caches, where only the output does.
-constexpr int64_t kStreamedElements = 128;
 // Below this many elements waking a worker costs more than it saves.
 constexpr int64_t kSerialElements = 12 * 1024;
 
@@ -144,16 +142,12 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
   if constexpr (S::draws) draw_words(words, call, piece);
 
   bool in_place[S::arity];
-  bool all_in_place = true, all_read_in_place = true;
+  bool all_in_place = true;
   for (size_t o = 0; o < S::arity; ++o) {
     in_place[o] = is_direct<T>(tensor.operands[o]) && !(o == 0 && stream);
     all_in_place = all_in_place && in_place[o];
-    all_read_in_place = all_read_in_place && (o == 0 || in_place[o]);
   }
-  // Short runs are streamed while the next one is computed: the processor looks ahead less far than
-  // a block is long.
-  const int64_t run = stream && all_read_in_place ? kStreamedElements : kBlockElements;
-  int64_t most = all_in_place ? piece.size : run;  // of the next block
+  int64_t most = all_in_place ? piece.size : kBlockElements;  // of the next block
   // A first block that ends with a cache line lets every later one stream whole lines. Blocks of
   // functors that draw start at whole words instead.
   if (stream && !S::draws)
@@ -180,7 +174,7 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
       }
     }
     done += n;
-    most = run;
+    most = kBlockElements;
   }
   if (stream) stream_fence();
 }
