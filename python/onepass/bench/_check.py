@@ -1,5 +1,5 @@
-"""Whether a row's kernel is right: ours, run once on copies of the inputs, beside the records'
-float64 formulas, within their bounds.
+"""The check of a row: ours, run once on copies of the inputs, beside the records' float64
+formulas, within their bounds.
 
 The formula is evaluated for about MOST elements. Of a longer array ours runs on all of it, and the
 first rows are compared, where rows do not depend on one another; else both run on fewer rows. The
@@ -104,7 +104,7 @@ def compared(
         share = np.where(same, 0.0, error / limit)
         share = np.where(np.isnan(share), np.inf, share)
         ulps = None
-        # Where terms cancel, a digit of the result is no measure.
+        # Where terms cancel, the last digit of the result says little.
         exact = elementwise and getattr(tolerance, "peak", 1.0) == 0
         if exact and stored.name in records.SIGNIFICAND and got.size:
             ulps = float(np.max(np.where(same, 0.0, error / _ulp(plain, stored.name))))

@@ -335,7 +335,7 @@ def _lbfgs(context: Context) -> Workload:
 
         functions["torch eager"] = lambda: theirs.step(closure)
 
-    def run(dtype: str) -> list[Any]:  # of few parameters, whose first step is no rounding error
+    def run(dtype: str) -> list[Any]:  # of few parameters, whose first step exceeds rounding
         p, slopes = start[:1000].astype(dtype), np.abs(scale[:1000]).astype(dtype) + 1
         optim.LBFGS([p], lr=0.5, **options).step(lambda: (1.0, [p * slopes]))
         return [p - start[:1000]]
