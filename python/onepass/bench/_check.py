@@ -65,7 +65,8 @@ def of_steps(
     """Of two steps of an optimizer over a list: those tensors that make up MOST elements."""
     ours = [place(p) for p in params]
     optimizer = variant.make(ours, lr=1e-2)
-    chosen, total = [], 0
+    chosen: list[int] = []
+    total = 0
     for i, p in enumerate(params):
         if total + p.size <= MOST or i + 1 == len(params) > len(chosen) == 0:
             chosen, total = [*chosen, i], total + p.size

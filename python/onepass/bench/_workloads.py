@@ -482,8 +482,8 @@ def rows() -> Iterator[Row]:
         for order, last in networks.ORDERS.items():
             yield Row(f"{name}{order} fwd+bwd", "conv", _layer(name, last))
     for name in networks.NETWORKS:
-        for size, images in networks.SIZES.items():
-            yield Row(f"{name} fwd+bwd {size}", "end-to-end", _network(name, images))
+        for order, images in networks.SIZES.items():
+            yield Row(f"{name} fwd+bwd {order}", "end-to-end", _network(name, images))
 
 
 def named(shape: Sequence[int]) -> str:
