@@ -133,6 +133,7 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
         ValueError: a file cannot be read, or the files are of different machines.
 
     Example:
+        >>> from onepass import bench
         >>> machine = {"cpu": "a processor"}
         >>> def file(ms):
         ...     samples = {"onepass": ms, "limit": [1.0, 1.01, 1.02]}
