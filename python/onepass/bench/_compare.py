@@ -14,8 +14,9 @@ rivals, and a difference counts if it is larger than the noise of all of these s
 A row is SLOWER if its change is more than LEAST and more than its noise: 1.3 standard deviations,
 and 2.5 where those are so large that 10 % could not be told. Variances are those of x when the
 samples are drawn again with replacement, plus PLACE² for what differs between runs and not between
-samples, such as the addresses of arrays, and BUSY² where the machine did much other work; of
-functions beside ours that disagree, they are as large as that disagreement.
+samples, such as the addresses of arrays; on a busy machine plus the square of WAITING times the
+tasks for each processor. Of functions beside ours that disagree, they are as large as that
+disagreement.
 tests/test_bench_compare.py counts how often the rule is right.
 """
 
@@ -41,7 +42,7 @@ from onepass.bench._row import UsageError
 LEAST = math.log(1.05)
 NOISE, CERTAIN = 1.3, 2.5
 TELLING = math.log(1.08)  # noise with which 10 % can be told
-PLACE, BUSY = 0.006, 0.1
+PLACE, WAITING = 0.006, 0.04
 MACHINE = 0.08
 MANY = 5  # rows whose median says something; of fewer, the machine is taken to be as it was
 # A machine that changed by more than this, beside a row, proves nothing about the row by itself.
@@ -199,7 +200,7 @@ def level(entry: Entry, label: str | None = None) -> Level:
     samples = entry.ours if label is None else entry.beside[label]
     logs = np.log(np.sort(np.asarray(samples, np.float64)))
     x = float(_faster_half(logs[None])[0])
-    place = (BUSY if entry.busy else PLACE) ** 2 / 2
+    place = max(PLACE, WAITING * entry.waiting) ** 2 / 2
     if entry.medians or len(logs) < 2:
         return Level(x, MEDIAN**2 + place)
     rng = np.random.default_rng(len(logs))  # the same draws for the same file
@@ -277,7 +278,7 @@ def _notes(
         key = _LIBRARY.get(name, name)
         yield f"{name} {old.machine[key]} became {new.machine[key]}: no row is compared beside it."
     for results in (old, new):
-        if results.busy:
+        if results.waiting:
             yield (
                 f"{results.name}: the load was {results.machine['load']:.0f} on "
                 f"{results.machine['cpus']} processors; only large differences can be told."

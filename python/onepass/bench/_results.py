@@ -30,7 +30,7 @@ class Entry:
     beside: dict[str, list[float]]
     wrong: bool = False
     medians: bool = False  # there are no samples
-    busy: bool = False  # the machine did other work meanwhile
+    waiting: float = 0.0  # tasks for each processor, of a machine that did other work meanwhile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Results:
     skipped: dict[Key, str]
 
     @property
-    def busy(self) -> bool:
-        """Whether more than two other tasks were waiting for each processor at the start."""
+    def waiting(self) -> float:
+        """Tasks for each processor when the run began; 0 if no more than two, or not known."""
         load, processors = self.machine.get("load"), self.machine.get("cpus")
-        return bool(load and processors and load > 2 * processors)
+        each = load / processors if load and processors else 0.0
+        return each if each > 2 else 0.0
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Results:
@@ -94,7 +95,11 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
     beside = {label: s for label, s in seconds.items() if label not in ours}
     for label in ours:
         found.entries[(*place, label)] = Entry(
-            seconds[label], beside, bool(result.get("wrong")), "samples" not in result, found.busy
+            seconds[label],
+            beside,
+            bool(result.get("wrong")),
+            "samples" not in result,
+            found.waiting,
         )
 
 
