@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from onepass import _console
 from onepass._suggest import suggestion
@@ -136,12 +136,3 @@ def _rivals(text: str) -> frozenset[str]:
         hint = suggestion(name, LIBRARIES)
         raise argparse.ArgumentTypeError(f"{name!r}, expected some of {','.join(LIBRARIES)}{hint}")
     return names
-
-
-def as_text(value: Any) -> Any:
-    """An option as the file has it."""
-    if isinstance(value, re.Pattern):
-        return value.pattern
-    if isinstance(value, (tuple, frozenset)):
-        return sorted(value) if isinstance(value, frozenset) else list(value)
-    return str(value) if isinstance(value, Path) else value

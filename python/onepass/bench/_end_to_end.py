@@ -16,9 +16,14 @@ import numpy as np
 
 from onepass.bench import _networks as networks
 from onepass.bench._peers import LIBRARIES, tried
-from onepass.bench._peers._library import Lacks, line_of
+from onepass.bench._peers._library import Lacks, Lazily, line_of
 from onepass.bench._records import cases
 from onepass.bench._row import Check, Context, Function, Row, Workload
+
+jax: Any = Lazily("jax")
+jnp: Any = Lazily("jax.numpy")
+optax: Any = Lazily("optax")
+torch: Any = Lazily("torch")
 
 CLASSES = 10
 MAX_NORM = 1.0
@@ -118,8 +123,6 @@ class Mlp:
         return n.Sequential(*parts, n.Linear(*self.sizes[-2:]))
 
     def in_jax(self, key: Any, params: list[Any], stats: list[Any], x: Any, dropout: bool) -> Any:
-        import jax
-
         found = []
         for i in range(len(self.sizes) - 2):
             w, b, gain, shift = params[4 * i : 4 * i + 4]
@@ -129,7 +132,7 @@ class Mlp:
             if dropout:
                 key, now = jax.random.split(key)
                 keep = jax.random.bernoulli(now, 1 - self.p, x.shape)
-                x = jax.numpy.where(keep, x / (1 - self.p), 0)
+                x = jnp.where(keep, x / (1 - self.p), 0)
         w, b = params[-2:]
         return x @ w + b, found
 
@@ -216,14 +219,12 @@ class Blocks:
         )
 
     def in_jax(self, key: Any, params: list[Any], stats: list[Any], x: Any, dropout: bool) -> Any:
-        import jax
-
         axis = 3 if self.last else 1
         found = []
         for i in range(self.blocks):
-            four = params[4 * i : 4 * i + 4]
-            h, first = _jax_norm(x, *four[:2], stats[2 * i], axis)
-            h, second = _jax_norm(jax.nn.relu(h), *four[2:], stats[2 * i + 1], axis)
+            gain, shift, gain2, shift2 = params[4 * i : 4 * i + 4]
+            h, first = _jax_norm(x, gain, shift, stats[2 * i], axis)
+            h, second = _jax_norm(jax.nn.relu(h), gain2, shift2, stats[2 * i + 1], axis)
             x = jax.nn.relu(h + x)
             found += [first, second]
         w, b = params[-2:]
@@ -232,8 +233,9 @@ class Blocks:
     def in_double(self, params: list[np.ndarray], x: np.ndarray, t: np.ndarray) -> Any:
         norms = []
         for i in range(self.blocks):
-            one = _norm(x, *params[4 * i : 4 * i + 2])
-            two = _norm(one.y, *params[4 * i + 2 : 4 * i + 4], residual=x)
+            gain, shift, gain2, shift2 = params[4 * i : 4 * i + 4]
+            one = _norm(x, gain, shift)
+            two = _norm(one.y, gain2, shift2, residual=x)
             norms.append((one, two))
             x = two.y
         w, b = params[-2:]
@@ -282,8 +284,6 @@ def _cross_entropy(logits: np.ndarray, t: np.ndarray) -> tuple[float, np.ndarray
 
 
 def _jax_norm(x: Any, gain: Any, shift: Any, stats: Any, axis: int = 1) -> Any:
-    import jax
-
     others = tuple(i for i in range(x.ndim) if i != axis)
     wide = [-1 if i == axis else 1 for i in range(x.ndim)]
     mean, var, n = x.mean(others), x.var(others), x.size // x.shape[axis]
@@ -320,8 +320,6 @@ def ours(network: Network, rate: Rate, dropout: bool) -> Step:
 
 def _torch_model(network: Network, dropout: bool) -> tuple[Any, Any, Any]:
     """The model, and the batch, which lies in memory as ours does."""
-    import torch
-
     model = network.modules(torch.nn, dropout)
     with torch.no_grad():
         for p, start in zip(model.parameters(), network.parameters(), strict=True):
@@ -331,8 +329,6 @@ def _torch_model(network: Network, dropout: bool) -> tuple[Any, Any, Any]:
 
 def _torch(compiled: bool) -> Callable[[Network, Rate, bool], Step]:
     def make(network: Network, rate: Rate, dropout: bool) -> Step:
-        import torch
-
         model, x, t = _torch_model(network, dropout)
         forward = _torch_forward(model, compiled)
         parameters = list(model.parameters())
@@ -359,13 +355,12 @@ def _front(compiled: bool) -> Callable[[Network, Rate, bool], Step]:
     def make(network: Network, rate: Rate, dropout: bool) -> Step:
         from onepass.torch import fuse, optim
 
+        adamw: Any = optim.AdamW
         model, x, t = _torch_model(network, dropout)
         fuse(model)
         forward = _torch_forward(model, compiled)
         parameters = list(model.parameters())
-        optimizer = optim.AdamW(
-            parameters, lr=rate.lr, eps=rate.eps, betas=BETAS, weight_decay=DECAY
-        )
+        optimizer = adamw(parameters, lr=rate.lr, eps=rate.eps, betas=BETAS, weight_decay=DECAY)
 
         def run() -> Any:
             loss = forward(x, t)
@@ -379,8 +374,6 @@ def _front(compiled: bool) -> Callable[[Network, Rate, bool], Step]:
 
 
 def _torch_forward(model: Any, compiled: bool) -> Callable[[Any, Any], Any]:
-    import torch
-
     from onepass.bench._peers import _torch_compile
 
     def forward(x: Any, t: Any) -> Any:
@@ -391,9 +384,6 @@ def _torch_forward(model: Any, compiled: bool) -> Callable[[Any, Any], Any]:
 
 def _jax(network: Network, rate: Rate, dropout: bool) -> Step:
     """Weights lie as (in, out), as is JAX's custom; a step takes the memory of the one before."""
-    import jax
-    import optax
-    from jax import numpy as jnp
 
     def turned(p: Any) -> Any:
         return p.T if p.ndim == 2 else p
@@ -418,10 +408,8 @@ def _jax(network: Network, rate: Rate, dropout: bool) -> Step:
 
     params = [jnp.array(turned(p)) for p in network.parameters()]
     stats = [(jnp.zeros(n), jnp.ones(n)) for n in network.normed()]
-    # XLA's own generator: the default takes several times as long on a processor.
-    key = jax.random.key(0, impl="rbg")
     compiled = jax.jit(updated, donate_argnums=(0, 1, 2, 3))
-    now = (params, stats, optimizer.init(params), key)
+    now = (params, stats, optimizer.init(params), jax.random.key(0))
 
     def run() -> Any:
         nonlocal now

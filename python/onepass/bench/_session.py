@@ -6,14 +6,15 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from onepass import _bar, _console
 from onepass._suggest import suggestion
 from onepass.bench import _machine, _rows, _run, _table
-from onepass.bench._command import as_text
 from onepass.bench._row import Context, Row, UsageError
 
 QUICK_SECONDS = 45.0  # for a quick run without its start
@@ -168,7 +169,7 @@ class Session:
 
     def _write(self) -> None:
         given = self.options
-        said = {name: as_text(value) for name, value in vars(given).items() if value}
+        said = {name: _as_text(value) for name, value in vars(given).items() if value}
         content = _table.content(self.about, said, self.results)
         try:
             if given.json is not None:
@@ -181,6 +182,15 @@ class Session:
                 write(given.html, content)
         except OSError as error:
             raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _as_text(value: Any) -> Any:
+    """An option as the file has it."""
+    if isinstance(value, re.Pattern):
+        return value.pattern
+    if isinstance(value, tuple | frozenset):
+        return sorted(value) if isinstance(value, frozenset) else list(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def _say(text: str) -> None:

@@ -40,8 +40,8 @@ def _label() -> str:
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
 ) -> Functions:
-    o = only(variant.record.complete(options), maximize=False, amsgrad=False, bias_correction=True,
-             nesterov=False, dampening=0.0, centered=False, decoupled_weight_decay=False)  # fmt: skip
+    o = only(variant.record.complete(options), maximize=False, amsgrad=False, nesterov=False)
+    o = only(o, bias_correction=True, dampening=0.0, centered=False, decoupled_weight_decay=False)
     names = ("lr", "betas", "eps", "weight_decay", "momentum", "alpha")
     given = {name: o[name] for name in names if name in o}
     if variant.name == "rmsprop":

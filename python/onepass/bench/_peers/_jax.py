@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -197,7 +198,7 @@ _LOSSES: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class _Keyed:
-    """A compiled f(key, *inputs) -> (results, the next key), called with the inputs it was given."""
+    """A compiled f(key, *inputs) of the inputs it is given, and a key for each call."""
 
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Any]) -> None:
         def keyed(key: Any, *inputs: Any) -> tuple[Any, Any]:
@@ -285,19 +286,19 @@ _started: int | None = None
 
 
 def pin(threads: int) -> None:
-    """XLA makes its threads when the first array is made, and keeps them."""
+    """XLA makes its threads with the first array, and keeps them: for another number it must begin
+    anew. Functions that were compiled before are of no use then."""
     global _started
-    if _started is None:
-        os.environ["NPROC"] = os.environ["PJRT_NPROC"] = str(threads)
-        if threads == 1:
-            flags = os.environ.get("XLA_FLAGS", "")
-            os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-        jnp.zeros(1).block_until_ready()
-        _started = threads
-    if _started != threads:
-        raise Lacks(
-            f"JAX keeps the {_started} threads that it began with; --threads {threads} by itself"
-        )
+    if _started == threads:
+        return
+    os.environ["NPROC"] = os.environ["PJRT_NPROC"] = str(threads)
+    try:
+        importlib.import_module("jax.extend.backend").clear_backends()
+    except (ImportError, AttributeError):
+        if _started is not None:
+            raise Lacks(f"JAX keeps the {_started} threads that it began with") from None
+    jnp.zeros(1).block_until_ready()
+    _started = threads
 
 
 LIBRARY = Library(

@@ -66,7 +66,11 @@ def _rms_norm(x: Any, w: Any, b: Any, residual: Any, *, axes: int = 1, eps: floa
     return layer, None
 
 
-_NORMS = {"batch_norm": _batch_norm, "layer_norm": _layer_norm, "rms_norm": _rms_norm}
+_NORMS: dict[str, Callable[..., Any]] = {
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+}
 _ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": lambda x: keras.ops.relu(x),
     "leaky_relu": lambda x, negative_slope=0.01: keras.ops.leaky_relu(x, negative_slope),
@@ -184,7 +188,7 @@ def steps(
         donate_argnums=(0, 1),
     )
     slopes = _jax.on_device(list(grads))
-    held = _jax.on_device(list(params))
+    held: list[Any] = _jax.on_device(list(params))
     state = _jax.on_device([v.value for v in optimizer.variables])
 
     def step() -> list[Any]:

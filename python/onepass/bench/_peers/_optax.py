@@ -100,7 +100,7 @@ def steps(
 
     compiled = jax.jit(updated, donate_argnums=(0, 1))
     held, slopes = _jax.on_device(list(params)), _jax.on_device(list(grads))
-    now = held, optimizer.init(held)
+    now: tuple[list[Any], Any] = (held, optimizer.init(held))
 
     def step() -> list[Any]:
         nonlocal now

@@ -1,4 +1,4 @@
-"""torch.compile over PyTorch's own functions. It compiles for seconds, so it is asked for by name."""
+"""torch.compile over PyTorch's own functions. It takes seconds, so it is asked for by name."""
 
 from __future__ import annotations
 
@@ -86,8 +86,9 @@ def both(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functi
 
 
 def compiled(function: Any) -> Callable[..., Any]:
-    """For these shapes alone. What is compiled belongs to the code of a function, and of many shapes
-    of one code the later ones are compiled for any shape, or not at all: so each has its own."""
+    """For these shapes alone. What is compiled belongs to the code of a function, and of many
+    shapes of one code the later ones are compiled for any shape, or not at all: so each has its
+    own."""
     function.__code__ = function.__code__.replace()
     found: Callable[..., Any] = torch.compile(function, dynamic=False)
     return found
