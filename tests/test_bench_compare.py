@@ -240,15 +240,19 @@ def test_the_command(files, capsys):
         "1 SLOWER, 0 FASTER, 0 SAME",
     ]
     assert compare(capsys, *files(old, old))[0] == 0
-    assert compare(capsys, *files(new, old))[0] == 0  # FASTER is no failure
+    assert compare(capsys, *files(new, old))[0] == 0  # FASTER does not fail
 
 
 @pytest.mark.parametrize(
     ("contents", "more", "message"),
     [
-        ((FIRST, "no json"), (), "1.json is no file of --json: Expecting value"),
-        ((FIRST, "[]"), (), "1.json is no file of --json"),
-        ((FIRST, {"machine": {}}), (), "1.json is no file of --json: KeyError('results')"),
+        ((FIRST, "no json"), (), "1.json cannot be read as a file of --json: Expecting value"),
+        ((FIRST, "[]"), (), "1.json cannot be read as a file of --json"),
+        (
+            (FIRST, {"machine": {}}),
+            (),
+            "1.json cannot be read as a file of --json: KeyError('results')",
+        ),
         ((FIRST, {"format": 3}), (), "has format 3, this version of onepass reads 1 and 2"),
         ((FIRST, first_format(0.0)), (), "a time is not a number > 0"),
         ((FIRST, rows_of(onepass=1.0)), (), "have no row in common"),

@@ -60,7 +60,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Results:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{path} is no file of --json: {error}") from None
+        raise UsageError(f"{path} cannot be read as a file of --json: {error}") from None
     return _parsed(content, str(path))
 
 
@@ -76,7 +76,7 @@ def _parsed(content: Any, name: str) -> Results:
         for result in content["results"]:
             _add(found, result, "cuda" if "gpu" in machine else "cpu")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{name} is no file of --json: {error!r}") from None
+        raise UsageError(f"{name} cannot be read as a file of --json: {error!r}") from None
     return found
 
 

@@ -160,7 +160,7 @@ class Session:
             self.results = list(json.loads(path.read_text(encoding="utf-8"))["results"])
             known = {(r["row"], r["threads"], r["dtype"]) for r in self.results}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--resume: {path} is no file of --json: {error!r}") from None
+            raise UsageError(f"--resume: {path} is not a file of --json: {error!r}") from None
         self.todo = [
             (row, context)
             for row, context in self.todo
