@@ -255,6 +255,7 @@ def test_the_command(files, capsys):
         ),
         ((FIRST, {"format": 3}), (), "has format 3, this version of onepass reads 1 and 2"),
         ((FIRST, first_format(0.0)), (), "a time is not a number > 0"),
+        ((FIRST, first_format(float("nan"))), (), "a time is not a number > 0"),
         ((FIRST, rows_of(onepass=1.0)), (), "have no row in common"),
         ((FIRST, FIRST), ("--only", "gelu"), "--only 'gelu' matches no row of"),
         ((FIRST, FIRST), ("--only", "("), "'(' is not a regular expression"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,7 @@ def _seconds(result: dict[str, Any]) -> dict[str, list[float]]:
         found = {label: [float(us) * 1e-6] for label, us in result["us"].items()}
     else:
         found = {label: [float(s)] for label, s in result["seconds"].items()}
-    if any(not each or min(each) <= 0 for each in found.values()):
+    if any(not each or not all(0 < s < math.inf for s in each) for each in found.values()):
         raise ValueError("a time is not a number > 0")
     return found
 
