@@ -236,18 +236,23 @@ def machine_change(beside: Sequence[Level], machine: float, across: bool) -> Lev
     return Level(x, disagreement / sum(weights))
 
 
-_LIBRARY = {"torch": "torch", "sklearn": "scikit-learn"}  # and its own name for others
+LIBRARIES = (
+    "torch",
+    "jax",
+    "optax",
+    "numpy",
+    "thinc",
+    "sklearn",
+    "keras",
+    "bitsandbytes",
+    "onednn",
+)
 
 
 def _other_versions(old: dict[str, Any], new: dict[str, Any]) -> frozenset[str]:
     """Libraries that are not the same in both runs: they say nothing about the machine."""
-    names = ("torch", "jax", "optax", "numpy", "thinc", "sklearn", "keras", "bitsandbytes")
-    found = set()
-    for name in names:
-        key = _LIBRARY.get(name, name)
-        if key in old and key in new and old[key] != new[key]:
-            found.add(name)
-    return frozenset(found)
+    both = (name for name in LIBRARIES if name in old and name in new)
+    return frozenset(name for name in both if old[name] != new[name])
 
 
 def _rest(one: Results, other: Results) -> list[str]:
@@ -275,8 +280,7 @@ def _notes(
             "before: the machine changed, and changes are given after that."
         )
     for name in sorted(dropped):
-        key = _LIBRARY.get(name, name)
-        yield f"{name} {old.machine[key]} became {new.machine[key]}: no row is compared beside it."
+        yield f"{name} {old.machine[name]} became {new.machine[name]}: no row is compared beside it."
     for results in (old, new):
         if results.waiting:
             yield (
