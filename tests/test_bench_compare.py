@@ -116,7 +116,7 @@ def test_a_rival_of_another_version_is_not_what_ours_is_compared_with():
     new["machine"] = MACHINE | {"torch": "2.14"}
     found = bench.compare(old, new)
     assert found.changes[0].verdict == "SAME"
-    assert found.notes == ["torch 2.13 became 2.14: no row is compared beside it."]
+    assert found.notes == ["torch 2.13 became 2.14: it is left out."]
 
 
 def test_a_busy_machine_proves_large_differences_only():

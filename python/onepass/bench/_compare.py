@@ -280,7 +280,7 @@ def _notes(
             "before: the machine changed, and changes are given after that."
         )
     for name in sorted(dropped):
-        yield f"{name} {old.machine[name]} became {new.machine[name]}: no row is compared beside it."
+        yield f"{name} {old.machine[name]} became {new.machine[name]}: it is left out."
     for results in (old, new):
         if results.waiting:
             yield (
