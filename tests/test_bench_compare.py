@@ -116,7 +116,7 @@ def test_a_rival_of_another_version_is_not_what_ours_is_compared_with():
     new["machine"] = MACHINE | {"torch": "2.14"}
     found = bench.compare(old, new)
     assert found.changes[0].verdict == "SAME"
-    assert found.notes == ["torch 2.13 became 2.14: no row is compared beside it."]
+    assert found.notes == ["torch 2.13 became 2.14: it is left out."]
 
 
 def test_a_busy_machine_proves_large_differences_only():
@@ -240,17 +240,22 @@ def test_the_command(files, capsys):
         "1 SLOWER, 0 FASTER, 0 SAME",
     ]
     assert compare(capsys, *files(old, old))[0] == 0
-    assert compare(capsys, *files(new, old))[0] == 0  # FASTER is no failure
+    assert compare(capsys, *files(new, old))[0] == 0  # FASTER does not fail
 
 
 @pytest.mark.parametrize(
     ("contents", "more", "message"),
     [
-        ((FIRST, "no json"), (), "1.json is no file of --json: Expecting value"),
-        ((FIRST, "[]"), (), "1.json is no file of --json"),
-        ((FIRST, {"machine": {}}), (), "1.json is no file of --json: KeyError('results')"),
+        ((FIRST, "no json"), (), "1.json cannot be read as a file of --json: Expecting value"),
+        ((FIRST, "[]"), (), "1.json cannot be read as a file of --json"),
+        (
+            (FIRST, {"machine": {}}),
+            (),
+            "1.json cannot be read as a file of --json: KeyError('results')",
+        ),
         ((FIRST, {"format": 3}), (), "has format 3, this version of onepass reads 1 and 2"),
         ((FIRST, first_format(0.0)), (), "a time is not a number > 0"),
+        ((FIRST, first_format(float("nan"))), (), "a time is not a number > 0"),
         ((FIRST, rows_of(onepass=1.0)), (), "have no row in common"),
         ((FIRST, FIRST), ("--only", "gelu"), "--only 'gelu' matches no row of"),
         ((FIRST, FIRST), ("--only", "("), "'(' is not a regular expression"),

@@ -1,7 +1,7 @@
 // Loops that read and write arrays and compute next to nothing: the limit that memory sets to a
 // kernel with as many arrays. The benchmark times kernels beside them.
 //
-// Not in core/backend.h: they are no kernels, and CUDA has none.
+// Not in core/backend.h: no array of a user meets them, and CUDA has none.
 // Compiled into every instruction set: plain declarations only.
 #pragma once
 #include <cstdint>

@@ -14,8 +14,9 @@ rivals, and a difference counts if it is larger than the noise of all of these s
 A row is SLOWER if its change is more than LEAST and more than its noise: 1.3 standard deviations,
 and 2.5 where those are so large that 10 % could not be told. Variances are those of x when the
 samples are drawn again with replacement, plus PLACE² for what differs between runs and not between
-samples, such as the addresses of arrays, and BUSY² where the machine did much other work; of
-functions beside ours that disagree, they are as large as that disagreement.
+samples, such as the addresses of arrays; on a busy machine plus the square of WAITING times the
+tasks for each processor. Of functions beside ours that disagree, they are as large as that
+disagreement.
 tests/test_bench_compare.py counts how often the rule is right.
 """
 
@@ -41,7 +42,7 @@ from onepass.bench._row import UsageError
 LEAST = math.log(1.05)
 NOISE, CERTAIN = 1.3, 2.5
 TELLING = math.log(1.08)  # noise with which 10 % can be told
-PLACE, BUSY = 0.006, 0.1
+PLACE, WAITING = 0.006, 0.04
 MACHINE = 0.08
 MANY = 5  # rows whose median says something; of fewer, the machine is taken to be as it was
 # A machine that changed by more than this, beside a row, proves nothing about the row by itself.
@@ -133,6 +134,7 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
         ValueError: a file cannot be read, or the files are of different machines.
 
     Example:
+        >>> from onepass import bench
         >>> machine = {"cpu": "a processor"}
         >>> def file(ms):
         ...     samples = {"onepass": ms, "limit": [1.0, 1.01, 1.02]}
@@ -198,7 +200,7 @@ def level(entry: Entry, label: str | None = None) -> Level:
     samples = entry.ours if label is None else entry.beside[label]
     logs = np.log(np.sort(np.asarray(samples, np.float64)))
     x = float(_faster_half(logs[None])[0])
-    place = (BUSY if entry.busy else PLACE) ** 2 / 2
+    place = max(PLACE, WAITING * entry.waiting) ** 2 / 2
     if entry.medians or len(logs) < 2:
         return Level(x, MEDIAN**2 + place)
     rng = np.random.default_rng(len(logs))  # the same draws for the same file
@@ -234,18 +236,23 @@ def machine_change(beside: Sequence[Level], machine: float, across: bool) -> Lev
     return Level(x, disagreement / sum(weights))
 
 
-_LIBRARY = {"torch": "torch", "sklearn": "scikit-learn"}  # and its own name for others
+LIBRARIES = (
+    "torch",
+    "jax",
+    "optax",
+    "numpy",
+    "thinc",
+    "sklearn",
+    "keras",
+    "bitsandbytes",
+    "onednn",
+)
 
 
 def _other_versions(old: dict[str, Any], new: dict[str, Any]) -> frozenset[str]:
     """Libraries that are not the same in both runs: they say nothing about the machine."""
-    names = ("torch", "jax", "optax", "numpy", "thinc", "sklearn", "keras", "bitsandbytes")
-    found = set()
-    for name in names:
-        key = _LIBRARY.get(name, name)
-        if key in old and key in new and old[key] != new[key]:
-            found.add(name)
-    return frozenset(found)
+    both = (name for name in LIBRARIES if name in old and name in new)
+    return frozenset(name for name in both if old[name] != new[name])
 
 
 def _rest(one: Results, other: Results) -> list[str]:
@@ -273,10 +280,9 @@ def _notes(
             "before: the machine changed, and changes are given after that."
         )
     for name in sorted(dropped):
-        key = _LIBRARY.get(name, name)
-        yield f"{name} {old.machine[key]} became {new.machine[key]}: no row is compared beside it."
+        yield f"{name} {old.machine[name]} became {new.machine[name]}: it is left out."
     for results in (old, new):
-        if results.busy:
+        if results.waiting:
             yield (
                 f"{results.name}: the load was {results.machine['load']:.0f} on "
                 f"{results.machine['cpus']} processors; only large differences can be told."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ class Entry:
     beside: dict[str, list[float]]
     wrong: bool = False
     medians: bool = False  # there are no samples
-    busy: bool = False  # the machine did other work meanwhile
+    waiting: float = 0.0  # tasks for each processor, of a machine that did other work meanwhile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +44,11 @@ class Results:
     skipped: dict[Key, str]
 
     @property
-    def busy(self) -> bool:
-        """Whether more than two other tasks were waiting for each processor at the start."""
+    def waiting(self) -> float:
+        """Tasks for each processor when the run began; 0 if no more than two, or not known."""
         load, processors = self.machine.get("load"), self.machine.get("cpus")
-        return bool(load and processors and load > 2 * processors)
+        each = load / processors if load and processors else 0.0
+        return each if each > 2 else 0.0
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Results:
@@ -59,7 +61,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Results:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{path} is no file of --json: {error}") from None
+        raise UsageError(f"{path} cannot be read as a file of --json: {error}") from None
     return _parsed(content, str(path))
 
 
@@ -75,7 +77,7 @@ def _parsed(content: Any, name: str) -> Results:
         for result in content["results"]:
             _add(found, result, "cuda" if "gpu" in machine else "cpu")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{name} is no file of --json: {error!r}") from None
+        raise UsageError(f"{name} cannot be read as a file of --json: {error!r}") from None
     return found
 
 
@@ -94,7 +96,11 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
     beside = {label: s for label, s in seconds.items() if label not in ours}
     for label in ours:
         found.entries[(*place, label)] = Entry(
-            seconds[label], beside, bool(result.get("wrong")), "samples" not in result, found.busy
+            seconds[label],
+            beside,
+            bool(result.get("wrong")),
+            "samples" not in result,
+            found.waiting,
         )
 
 
@@ -105,7 +111,7 @@ def _seconds(result: dict[str, Any]) -> dict[str, list[float]]:
         found = {label: [float(us) * 1e-6] for label, us in result["us"].items()}
     else:
         found = {label: [float(s)] for label, s in result["seconds"].items()}
-    if any(not each or min(each) <= 0 for each in found.values()):
+    if any(not each or not all(0 < s < math.inf for s in each) for each in found.values()):
         raise ValueError("a time is not a number > 0")
     return found
 

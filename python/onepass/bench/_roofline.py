@@ -122,6 +122,7 @@ def roofline(
         ValueError: a number is not positive.
 
     Example:
+        >>> from onepass import bench
         >>> found = bench.roofline([1], rounds=1, memory=1 << 20)
         >>> sorted({rate.shape for rate in found.rates})
         ['copy', 'in place', 'optimizer', 'read', 'write']

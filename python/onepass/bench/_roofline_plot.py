@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from onepass.bench._roofline import Roofline
+from typing import Any
 
 # Told apart in print without colours: by marker and line.
 STYLES = {
@@ -19,8 +16,8 @@ STYLES = {
 }
 
 
-def plot(found: Roofline, file: str | os.PathLike[str]) -> None:
-    """Draw it into a file."""
+def plot(found: Any, file: str | os.PathLike[str]) -> None:
+    """Draw a `Roofline` into a file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
