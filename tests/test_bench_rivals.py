@@ -242,6 +242,7 @@ def test_what_a_library_has_exists(library):
     assert set(library.kernels) <= set(cases.BY_NAME)
     assert set(library.optimizers) <= set(cases.optimizers.BY_NAME)
     assert library.kernels or library.optimizers
+    assert (library.version() is None) == (library.absent() is not None)
 
 
 # --------------------------------------------------------------------------------- end to end

@@ -89,6 +89,8 @@ class Library:
         """Of the distribution that has its module; None where there is none."""
         if importlib.util.find_spec(self.module) is None:
             return None
+        if self.own_version is not None:
+            return self.own_version()
         for name in (self.install, self.module):
             try:
                 return importlib.metadata.version(name)
