@@ -16,10 +16,9 @@ from onepass.bench._row import Context
 
 pytestmark = pytest.mark.filterwarnings("default")  # of libraries that are not ours
 
-# One row of each kind, and how many results of it, the first, are the same: Keras has another
-# moving variance.
+# One row of each kind, and how many results it has.
 ROWS = {
-    "gelu": 1, "relu_backward": 1, "tanh": 1, "batch_norm": 2, "batch_norm_backward": 3,
+    "gelu": 1, "relu_backward": 1, "tanh": 1, "batch_norm": 3, "batch_norm_backward": 3,
     "layer_norm": 1, "layer_norm_backward": 3, "rms_norm_backward": 2, "group_norm": 1,
     "instance_norm_backward": 3, "cross_entropy": 2, "mse_loss": 2, "kl_div": 2, "softmax": 1,
     "log_softmax": 1, "glu_backward": 1, "global_norm": 1,
@@ -90,7 +89,8 @@ def test_a_rival_has_the_results_of_the_row(name, row):
             continue  # of a record, into memory of its own
         got = got if isinstance(got, (tuple, list)) else [got]
         want = [w for w in case.expect(inputs, options) if w is not None]
-        for g, w in zip(got[: ROWS[row]], want[: ROWS[row]], strict=True):
+        count = ROWS[row] - (name == "keras" and row == "batch_norm")  # another moving variance
+        for g, w in zip(got[:count], want[:count], strict=True):
             close(array(g), np.asarray(w))
 
 
@@ -242,6 +242,7 @@ def test_what_a_library_has_exists(library):
     assert set(library.kernels) <= set(cases.BY_NAME)
     assert set(library.optimizers) <= set(cases.optimizers.BY_NAME)
     assert library.kernels or library.optimizers
+    assert (library.version() is None) == (library.absent() is not None)
 
 
 # --------------------------------------------------------------------------------- end to end
@@ -306,10 +307,10 @@ def test_the_products_are_those_of_our_step(monkeypatch):
 def test_steps_that_are_not_there_are_lines(monkeypatch):
     gone = dataclasses.replace(LIBRARIES["jax"], module="no_such_library")
     monkeypatch.setitem(_peers.LIBRARIES, "jax", gone)
-    functions, missing = _end_to_end.found(SMALL[0], asked("jax", "optax"))
+    functions, missing = _end_to_end.found(SMALL[0], asked("jax"))
     assert list(functions) == ["onepass"]
     assert missing == {"jax jit": "jax: not installed (pip install jax)"}
-    assert _end_to_end.found(SMALL[0], asked("jax"))[1] == {}  # not without optax
+    assert _end_to_end.found(SMALL[0], asked("optax"))[1] == {}
 
 
 def test_scikit_learn_has_one_of_the_networks():

@@ -436,7 +436,8 @@ def _sklearn(network: Network, rate: Rate, dropout: bool) -> Step:
     return Step(run, lambda: [*model.coefs_, *model.intercepts_])
 
 
-# label -> (libraries, make); sklearn's is no step of the same network.
+# label -> (the library that is asked for and what it needs, make). sklearn's is no step of the
+# same network.
 LABELS: dict[str, tuple[tuple[str, ...], Callable[[Network, Rate, bool], Step]]] = {
     "onepass torch": (("torch",), _front(False)),
     "onepass torch compile": (("torch-compile",), _front(True)),
@@ -478,7 +479,7 @@ def found(network: Network, context: Context) -> tuple[dict[str, Function], dict
     functions: dict[str, Function] = {"onepass": ours(network, Rate(), True).run}
     missing: dict[str, str] = {}
     for label, (libraries, make) in LABELS.items():
-        if not all(map(context.wants, libraries)):
+        if not context.wants(libraries[0]):
             continue
         needed = [LIBRARIES[name] for name in libraries]
         why = next((f"{o.name}: {w}" for o in needed if (w := o.absent())), None)

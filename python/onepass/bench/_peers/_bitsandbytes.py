@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def steps(
     return {_label(): step}
 
 
+def _quiet() -> None:
+    """It warns at import of kernels for GPUs that it cannot load."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 LIBRARY = Library(
     "bitsandbytes",
     module="bitsandbytes",
@@ -65,5 +71,6 @@ LIBRARY = Library(
     optimizers=list(_CLASSES),
     steps=steps,
     pin=_torch.pin,
+    before=_quiet,
     small_state=True,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -60,6 +61,7 @@ class Library:
     pin         pin(threads): as many threads as the others have; Lacks where it cannot
     dtypes      that it computes in
     before      what must be done before it is imported
+    own_version where it is a part of another distribution
     small_state whether its optimizers keep their states in 8 bits: the rows with state_dtype="int8"
     """
 
@@ -74,29 +76,39 @@ class Library:
     pin: Callable[[int], None] = unpinned
     dtypes: Collection[str] = ("float32",)
     before: Callable[[], None] = lambda: None
+    own_version: Callable[[], str | None] | None = None
     small_state: bool = False
 
     def absent(self) -> str | None:
         """Why it cannot be had, in a line; None where it is installed."""
-        if importlib.util.find_spec(self.module) is None:
-            return f"not installed (pip install {self.install})"
         self.before()
-        try:
-            importlib.import_module(self.module)
-        except Exception as error:  # a wheel of another system, a missing shared library
-            return f"installed, but it cannot be imported: {line_of(error)}"
-        return None
+        why = _absent(self.module)
+        return f"not installed (pip install {self.install})" if why == "" else why
 
     def version(self) -> str | None:
         """Of the distribution that has its module; None where there is none."""
         if importlib.util.find_spec(self.module) is None:
             return None
+        if self.own_version is not None:
+            return self.own_version()
         for name in (self.install, self.module):
             try:
                 return importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
                 pass
         return "unknown"
+
+
+@functools.cache  # what fails to be imported takes its time again
+def _absent(module: str) -> str | None:
+    """Why it cannot be imported: "" where it is not there; None where it can be."""
+    if importlib.util.find_spec(module) is None:
+        return ""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a wheel of another system, a missing shared library
+        return f"installed, but it cannot be imported: {line_of(error)}"
+    return None
 
 
 def line_of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ PyTorch's kernels. The distribution `onednn` is a shared library without functio
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,11 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
     return {_LABEL: call}
 
 
+def _version() -> str | None:
+    found = re.search(r"(?:MKL-DNN|oneDNN) v([\d.]+)", torch.__config__.show())
+    return found.group(1) if found else None
+
+
 LIBRARY = Library(
     "onednn",
     module="torch",
@@ -68,4 +74,5 @@ LIBRARY = Library(
     kernels=["batch_norm", "dropout", "dropout_backward", *_ACTIVATIONS],
     kernel=kernel,
     pin=_torch.pin,
+    own_version=_version,
 )
