@@ -15,13 +15,10 @@ from generate.messages_cpp import of_cpp
 from generate.messages_python import of_python
 
 ROOT = Path(__file__).resolve().parents[2]
-# The folder of a source → the title of its group, and what a reader of a message knows it by.
+# The folder of a source → the title of its group, where that is not the name of the package.
 GROUPS = {
     "bind": "Arrays and options, as kernels check them",
-    "ops": "onepass.ops", "optim": "onepass.optim", "nn": "onepass.nn", "data": "onepass.data",
-    "train": "onepass.train", "runs": "onepass.runs and the command line",
-    "cli": "onepass.runs and the command line", "torch": "onepass.torch", "lab": "onepass.lab",
-    "bench": "onepass.bench",
+    "runs": "onepass.runs and the command line", "cli": "onepass.runs and the command line",
     "": "Numbers, words, paths, threads: in every part",
 }  # fmt: skip
 PLACE = re.compile(r"\{[^{}]*\}|…")  # of a value
@@ -77,15 +74,16 @@ def _message(entries: list[tuple[str, str, Path, int]], taken: dict[str, int]) -
         errors=tuple(dict.fromkeys(error for error, *_ in entries)),
         text=text,
         sources=tuple(f"{p.relative_to(ROOT).as_posix()}:{line}" for *_, p, line in entries),
-        group=GROUPS[_folder(path.relative_to(ROOT))],
+        group=_group(path.relative_to(ROOT)),
         anchor=slug if taken[slug] == 1 else f"{slug}-{taken[slug]}",
     )
 
 
-def _folder(place: Path) -> str:
-    if place.parts[0] == "csrc":
-        return place.parts[1]
-    return place.parts[2] if len(place.parts) > 3 else ""
+def _group(place: Path) -> str:
+    folder = place.parts[1 if place.parts[0] == "csrc" else 2]
+    if place.parts[0] != "csrc" and len(place.parts) <= 3:
+        folder = ""
+    return GROUPS.get(folder, f"onepass.{folder}")
 
 
 def message_of(said: str) -> Message | None:

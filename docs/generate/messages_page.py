@@ -25,7 +25,9 @@ def section(cures: Sequence[tuple[str, str]]) -> str:
     explained = {message_of(said): anchor for said, anchor in reversed(cures)}  # the first counts
     search = SEARCH.strip().format(owners=json.dumps(_owners()))
     parts = ["## Every message", f"```{{raw}} html\n{search}\n```"]
-    for title in dict.fromkeys(GROUPS.values()):
+    packages = sorted({message.group for message in messages()} - set(GROUPS.values()))
+    first, *others = dict.fromkeys(GROUPS.values())
+    for title in (first, *packages, *others):
         items = [_item(m, explained.get(m)) for m in messages() if m.group == title]
         if items:
             listed = "\n".join(items)
