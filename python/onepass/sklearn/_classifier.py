@@ -250,7 +250,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         if fresh:
             self._multilabel = multilabel
             if not incremental:
-                self.classes_ = np.arange(y.shape[1]) if multilabel else np.unique(y)
+                self.classes_ = np.arange(y.shape[1]) if multilabel else _classes(owner, y)
             self.out_activation_ = (
                 "logistic" if multilabel or len(self.classes_) == 2 else "softmax"
             )
@@ -311,3 +311,15 @@ class MLPClassifier(ClassifierMixin, MLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _classes(owner: str, y: Any) -> Any:
+    """The classes in order."""
+    try:
+        return np.unique(y)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+        raise TypeError(
+            f"{owner}: 'y' has labels of the types {kinds}, expected one type; convert them, such "
+            "as to str"
+        ) from error

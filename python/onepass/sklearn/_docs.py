@@ -15,8 +15,8 @@ PARAMETERS = {
     "        ``functools.partial(optim.AdamW, weight_decay=0.1)``.",
     "alpha": "the L2 penalty: alpha / (2 S) · Σ W² is added to the loss, S being the sum of the\n"
     "        weights in a batch (its samples, without weights); biases and norms have none.",
-    "batch_size": 'samples in a batch; "auto": min(200, N). Batches of an epoch differ by at most\n'
-    "        one sample.",
+    "batch_size": 'samples in a batch, no more than there are; "auto": min(200, N). Batches of an\n'
+    "        epoch differ by at most one sample.",
     "learning_rate": 'with any optimizer: "constant"; "invscaling": learning_rate_init / (t +\n'
     '        1)^power_t, t being the samples seen; "adaptive": a fifth whenever a fit would stop,\n'
     "        until it is 1e-6.",
