@@ -54,7 +54,15 @@ def assert_same(a, b) -> None:
         MLPClassifier(),
         MLPRegressor(),
         MLPClassifier((8,), "tanh", norm="layer", optimizer="lbfgs", max_iter=30),
-        MLPRegressor((8,), "gelu", norm="rms", standardize=False, optimizer="adamw", max_iter=60),
+        MLPRegressor(
+            (8,),
+            "gelu",
+            norm="rms",
+            standardize=False,
+            optimizer="nadam",
+            learning_rate_init=0.05,
+            max_iter=60,
+        ),
     ]
 )
 def test_scikit_learns_checks(estimator, check, monkeypatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -12,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from onepass import nn
 from onepass._docs import shares
+from onepass.runs._options import ADAM_LR
 from onepass.sklearn import _weights
 from onepass.sklearn._docs import PARAMETERS
 from onepass.sklearn._estimator import MLP, can_go_on, check_incremental, unchanged_on_error
@@ -66,6 +67,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         True
     """
 
+    _rates: ClassVar[dict[str, float]] = {"adamw": ADAM_LR}
     classes_: Any
     _multilabel: bool
 

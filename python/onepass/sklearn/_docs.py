@@ -21,7 +21,7 @@ PARAMETERS = {
     '        1)^power_t, t being the samples seen; "adaptive": a fifth whenever a fit would stop,\n'
     "        until it is 1e-6.",
     "learning_rate_init": "the learning rate; None: the default of the optimizer, 0.001 for Adam\n"
-    "        and SGD.",
+    "        and SGD; with AdamW 0.004 in MLPClassifier, 0.001 in MLPRegressor.",
     "power_t": 'of "invscaling".',
     "max_iter": "the most epochs of a fit; with L-BFGS its steps.",
     "shuffle": "whether each epoch has the samples in another order.",
@@ -41,7 +41,7 @@ PARAMETERS = {
     "beta_2": "likewise, 0.999 for Adam.",
     "epsilon": "of an optimizer that has it; None: its default, 1e-8 for Adam.",
     "weight_decay": "of an optimizer that has it, of weights alone; None: its default, 1.0 for\n"
-    "        AdamW, which is 0.001 of each weight in a step.",
+    "        AdamW; a step takes lr times it of each weight.",
     "n_iter_no_change": "see tol; inf: a fit has max_iter epochs.",
     "device": '"cpu", "cuda" or "cuda:N": where the network trains and predicts. Arrays go in and\n'
     "        come out as NumPy's.",

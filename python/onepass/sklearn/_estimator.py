@@ -63,6 +63,7 @@ class MLP(BaseEstimator):
     """Base of both estimators."""
 
     _scales_targets: ClassVar[bool] = False
+    _rates: ClassVar[dict[str, float]] = {}  # of optimizers, where not the class's default
     _network: Network
 
     def __init_subclass__(cls, **options: Any) -> None:
