@@ -239,6 +239,8 @@ class MLPClassifier(ClassifierMixin, MLP):
             raise TypeError(
                 f"{owner}: 'y' is a {type(y).__name__}, expected a dense array: y.toarray()"
             )
+        if y.dtype.kind == "O":
+            _refuse_mixed(owner, y)
         check_classification_targets(y)
         multilabel = type_of_target(y) == "multilabel-indicator"
         if y.ndim == 2 and not multilabel:
@@ -252,7 +254,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         if fresh:
             self._multilabel = multilabel
             if not incremental:
-                self.classes_ = np.arange(y.shape[1]) if multilabel else _classes(owner, y)
+                self.classes_ = np.arange(y.shape[1]) if multilabel else np.unique(y)
             self.out_activation_ = (
                 "logistic" if multilabel or len(self.classes_) == 2 else "softmax"
             )
@@ -315,12 +317,12 @@ class MLPClassifier(ClassifierMixin, MLP):
         return tags
 
 
-def _classes(owner: str, y: Any) -> Any:
-    """The classes in order."""
+def _refuse_mixed(owner: str, y: Any) -> None:
+    """Refuse labels that have no order, and so no place in ``classes_``."""
     try:
-        return np.unique(y)
+        np.unique(y)
     except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+        kinds = ", ".join(sorted({type(label).__name__ for label in y.ravel()}))
         raise TypeError(
             f"{owner}: 'y' has labels of the types {kinds}, expected one type; convert them, such "
             "as to str"
