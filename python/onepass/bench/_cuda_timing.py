@@ -3,35 +3,23 @@ candidates in turn, medians.
 
 Before each call the cache is emptied, and the device is kept busy until the host is well ahead, so
 that the events enclose the work of the device alone. The host's own microseconds are a column of
-their own. A row with `graph` replays captured calls, back to back, so its caches are warm.
+their own. A workload with `graph` replays captured calls, back to back, so its caches are warm.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
+
+from onepass.bench._row import Function
+from onepass.bench._timing import Samples
 
 ROUNDS = 30
 WARM_UP = 4
 MOST_SECONDS = 6.0
 REPLAYS = 20  # calls in one captured graph
 FLUSH_BYTES = 1 << 28  # more than any second-level cache
-
-Function = Callable[[], object]
-
-
-class Row(NamedTuple):
-    name: str
-    group: str
-    make: Callable[[], tuple[dict[str, Function], float]]  # functions by name, fewest bytes
-    graph: bool = False
-
-
-class Times(NamedTuple):
-    device: float  # median seconds between the events of one call
-    host: float  # median seconds until the call returned
 
 
 class Device:
@@ -83,11 +71,26 @@ class Device:
     def release(self) -> None:
         self.torch.cuda.empty_cache()
 
+    def copy(self) -> tuple[Function, float]:
+        """A copy of 1 GiB, and the bytes that it reads and writes."""
+        source = self.torch.randn(1 << 28, device="cuda")
+        target = self.torch.empty_like(source)
+        return lambda: target.copy_(source), 2.0 * source.numel() * 4
+
+    def about(self) -> dict[str, Any]:
+        """For the head of a file of results."""
+        return {
+            "gpu": self.torch.cuda.get_device_name(),
+            "torch": self.torch.__version__,
+            "cuda": str(self.torch.version.cuda),
+        }
+
 
 def interleaved(
     device: Any, functions: Mapping[str, Function], rounds: int = ROUNDS
-) -> dict[str, Times]:
-    """The time of one call of each function: they take turns."""
+) -> tuple[Samples, Samples]:
+    """Seconds of one call of each function on the device, and until it returned on the host: they
+    take turns."""
     slowest = 0.0
     for function in functions.values():
         for _ in range(WARM_UP):
@@ -98,8 +101,8 @@ def interleaved(
         slowest = max(slowest, last)
     device.synchronize()
     busy = 2 * slowest + 1e-3
-    samples: dict[str, list[float]] = {name: [] for name in functions}
-    host: dict[str, list[float]] = {name: [] for name in functions}
+    samples: Samples = {name: [] for name in functions}
+    host: Samples = {name: [] for name in functions}
     spent = 0.0
     for turn in range(rounds):
         for name, function in functions.items():
@@ -114,49 +117,4 @@ def interleaved(
             spent += samples[name][-1] + busy
         if turn >= 4 and spent > MOST_SECONDS:
             break
-    return {n: Times(statistics.median(samples[n]), statistics.median(host[n])) for n in samples}
-
-
-def measure(device: Any, row: Row, bytes_per_second: float) -> dict[str, Any]:
-    """A row of the file: microseconds of each function, and our share of a copy's speed."""
-    about = {"name": row.name, "group": row.group}
-    try:
-        functions, fewest = row.make()
-        if row.graph:
-            for function in functions.values():
-                for _ in range(WARM_UP):
-                    function()
-            graphs = {name: device.captured(f) for name, f in functions.items()}
-            times = {
-                name: Times(t.device / REPLAYS, t.host / REPLAYS)
-                for name, t in interleaved(device, graphs).items()
-            }
-        else:
-            times = interleaved(device, functions)
-    except Exception as error:
-        if not device.is_out_of_memory(error):
-            raise
-        return about | {"skipped": "not enough memory"}
-    finally:
-        functions = graphs = {}  # and with them the memory of their arrays
-        device.release()
-    ours = times["onepass"].device
-    rivals = {name: t.device for name, t in times.items() if name != "onepass"}
-    return about | {
-        "us": {name: round(t.device * 1e6, 2) for name, t in times.items()},
-        "host_us": {name: round(t.host * 1e6, 2) for name, t in times.items()},
-        "bytes": fewest,
-        "floor_us": round(fewest / bytes_per_second * 1e6, 2),
-        "share_of_copy": round(fewest / bytes_per_second / ours, 3),
-        "ratio": round(min(rivals.values()) / ours, 2) if rivals else None,
-    }
-
-
-def show(result: dict[str, Any]) -> str:
-    if "skipped" in result:
-        return f"{result['name']:<48} skipped: {result['skipped']}"
-    us = result["us"]
-    others = "  ".join(f"{name} {t:,.1f}" for name, t in us.items() if name != "onepass")
-    share = f"{100 * result['share_of_copy']:.0f}% of copy"
-    host = f"host {result['host_us']['onepass']:,.0f}"
-    return f"{result['name']:<48} {us['onepass']:>9,.1f} us {share:>12}  {host:>9}  {others}"
+    return samples, host

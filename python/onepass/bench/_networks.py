@@ -1,18 +1,19 @@
-"""Convolutional networks, the same layers of onepass.nn and of torch.nn: forward and gradient.
-
-python bench/networks.py     # prints the share of the time that is inside matrix products
-"""
+"""Convolutional networks, the same layers of onepass.nn and of torch.nn: forward and gradient."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import time
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-Functions = dict[str, Callable[[], object]]
+from onepass.bench._check import within, worst
+from onepass.bench._row import Check, Function
+
+Functions = dict[str, Function]
 SIZES = {"64x1x8x8": (64, 1, 8, 8), "32x3x32x32": (32, 3, 32, 32)}
 
 
@@ -37,7 +38,7 @@ def lenet(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
 
 def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
     """He, Zhang, Ren & Sun, 2015, section 4.2, with convolutions in the shortcuts."""
-    residual = n.Residual if hasattr(n, "Residual") else _residual()
+    residual = residual_of(n)
     layers = [n.Conv2d(shape[1], 16, 3, padding=1, bias=False, **first)]
     layers += [n.BatchNorm2d(16), n.ReLU()]
     width = 16
@@ -61,7 +62,10 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
     return n.Sequential(*layers, n.AdaptiveAvgPool2d(1), n.Flatten(), n.Linear(64, 10))
 
 
-def _residual() -> Any:
+def residual_of(n: Any) -> Any:
+    """Residual of onepass.nn, or one like it made of torch.nn."""
+    if hasattr(n, "Residual"):
+        return n.Residual
     from torch import nn
 
     class Residual(nn.Module):
@@ -99,8 +103,8 @@ def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bo
     from onepass import nn
 
     rng = np.random.default_rng(0)
-    ours, x = make(nn), _lying(rng.standard_normal(shape).astype(np.float32), last)
-    dy = _lying(rng.standard_normal(ours(x).shape).astype(np.float32), last)
+    ours, x = make(nn), lying(rng.standard_normal(shape).astype(np.float32), last)
+    dy = lying(rng.standard_normal(ours(x).shape).astype(np.float32), last)
     parameters = list(ours.parameters())
 
     def step() -> None:
@@ -122,12 +126,12 @@ def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bo
     return found
 
 
-def _lying(x: np.ndarray, last: bool) -> np.ndarray:
+def lying(x: np.ndarray, last: bool) -> np.ndarray:
     """The same array, with the channels last in memory."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
 
 
-def functions(network: Callable[..., Any], shape: tuple[int, ...]) -> Functions:
+def step_functions(network: Callable[..., Any], shape: tuple[int, ...]) -> Functions:
     """Forward and gradient in training, without the gradient of the images."""
     from onepass import nn
 
@@ -170,37 +174,33 @@ def _torch_step(model: Any, x: Any, dy: Any) -> Callable[[], object]:
     return step
 
 
-def share_of_products(step: Callable[[], object], times: int = 10) -> float:
-    """The part of the time of ``step`` that is inside numpy.matmul, a median."""
-    plain, shares = np.matmul, []
-    inside = 0.0
+class _Double:
+    """The modules of onepass.nn with parameters of float64."""
 
-    def timed(*arrays: Any, **options: Any) -> Any:
-        nonlocal inside
-        begin = time.perf_counter()
-        result = plain(*arrays, **options)
-        inside += time.perf_counter() - begin
-        return result
+    def __getattr__(self, name: str) -> Any:
+        from onepass import nn
 
-    for _ in range(times):
-        inside = 0.0
-        np.matmul = timed  # type: ignore[assignment]
-        try:
-            begin = time.perf_counter()
-            step()
-            shares.append(inside / (time.perf_counter() - begin))
-        finally:
-            np.matmul = plain
-    return float(np.median(shares))
+        cls = getattr(nn, name)
+        has_dtype = "dtype" in inspect.signature(cls).parameters
+        return functools.partial(cls, dtype="float64") if has_dtype else cls
 
 
-def main() -> None:
-    for name, network in NETWORKS.items():
-        for size, shape in SIZES.items():
-            step = functions(network, shape)["onepass"]
-            step()
-            print(f"{name} {size}: {share_of_products(step):.0%} in matrix products", flush=True)
+def checked(make: Callable[..., Any], shape: tuple[int, ...], last: bool = False) -> Check:
+    """Results and gradients in float32 beside those of the same modules in float64: where ReLU or
+    a maximum turns, single values jump, so the bound is a hundredth of the largest value."""
+    from onepass import nn
 
-
-if __name__ == "__main__":
-    main()
+    rng = np.random.default_rng(0)
+    x = lying(rng.standard_normal(shape), last)
+    nn.manual_seed(0)
+    single, double = make(nn, shape), make(_Double(), shape)
+    double.load_state_dict({k: v.astype(np.float64) for k, v in single.state_dict().items()})
+    dy = lying(rng.standard_normal(double(x).shape), last)
+    pairs = []
+    for model, dtype in ((single, np.float32), (double, np.float64)):
+        y = model(x.astype(dtype))
+        dx = model.backward(dy.astype(dtype))
+        pairs.append([y, dx, *(p.grad for p in model.parameters())])
+    found = worst(within(got, want, 1e-2) for got, want in zip(*pairs, strict=True))
+    note = f"at {'x'.join(map(str, shape))}, within 1 % of its own run in float64"
+    return Check(found.error, None, note)
