@@ -54,7 +54,15 @@ def assert_same(a, b) -> None:
         MLPClassifier(),
         MLPRegressor(),
         MLPClassifier((8,), "tanh", norm="layer", optimizer="lbfgs", max_iter=30),
-        MLPRegressor((8,), "gelu", norm="rms", standardize=False, optimizer="adamw", max_iter=60),
+        MLPRegressor(
+            (8,),
+            "gelu",
+            norm="rms",
+            standardize=False,
+            optimizer="nadam",
+            learning_rate_init=0.05,
+            max_iter=60,
+        ),
     ]
 )
 def test_scikit_learns_checks(estimator, check, monkeypatch) -> None:
@@ -513,6 +521,8 @@ REFUSED = {
     "sparse X": ({}, sparse.csr_matrix(X), CLASSES, {}, TypeError, "toarray"),
     "sparse y": ({}, X, sparse.csr_matrix(SEVERAL), {}, TypeError, "y.toarray()"),
     "NaN": ({}, np.where(X > 12, np.nan, X), CLASSES, {}, ValueError, "NaN"),
+    "masked X": ({}, np.ma.array(X), CLASSES, {}, TypeError, "X.filled"),
+    "labels of two types": ({}, X, np.array([1, "a"] * 30, object), {}, TypeError, "int, str"),
     "three axes": ({}, X[None], CLASSES, {}, ValueError, "dim 3"),
     "too few targets": ({}, X, CLASSES[:5], {}, ValueError, "inconsistent numbers of samples"),
     "numbers as classes": ({}, X, NUMBERS, {}, ValueError, "continuous"),

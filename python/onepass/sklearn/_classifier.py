@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -12,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from onepass import nn
 from onepass._docs import shares
+from onepass.runs._options import ADAM_LR
 from onepass.sklearn import _weights
 from onepass.sklearn._docs import PARAMETERS
 from onepass.sklearn._estimator import MLP, can_go_on, check_incremental, unchanged_on_error
@@ -66,6 +67,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         True
     """
 
+    _rates: ClassVar[dict[str, float]] = {"adamw": ADAM_LR}
     classes_: Any
     _multilabel: bool
 
@@ -237,6 +239,8 @@ class MLPClassifier(ClassifierMixin, MLP):
             raise TypeError(
                 f"{owner}: 'y' is a {type(y).__name__}, expected a dense array: y.toarray()"
             )
+        if y.dtype.kind == "O":
+            _refuse_mixed(owner, y)
         check_classification_targets(y)
         multilabel = type_of_target(y) == "multilabel-indicator"
         if y.ndim == 2 and not multilabel:
@@ -311,3 +315,15 @@ class MLPClassifier(ClassifierMixin, MLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _refuse_mixed(owner: str, y: Any) -> None:
+    """Refuse labels that have no order, and so no place in ``classes_``."""
+    try:
+        np.unique(y)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in y.ravel()}))
+        raise TypeError(
+            f"{owner}: 'y' has labels of the types {kinds}, expected one type; convert them, such "
+            "as to str"
+        ) from error

@@ -15,13 +15,13 @@ PARAMETERS = {
     "        ``functools.partial(optim.AdamW, weight_decay=0.1)``.",
     "alpha": "the L2 penalty: alpha / (2 S) · Σ W² is added to the loss, S being the sum of the\n"
     "        weights in a batch (its samples, without weights); biases and norms have none.",
-    "batch_size": 'samples in a batch; "auto": min(200, N). Batches of an epoch differ by at most\n'
-    "        one sample.",
+    "batch_size": 'samples in a batch, no more than there are; "auto": min(200, N). Batches of an\n'
+    "        epoch differ by at most one sample.",
     "learning_rate": 'with any optimizer: "constant"; "invscaling": learning_rate_init / (t +\n'
     '        1)^power_t, t being the samples seen; "adaptive": a fifth whenever a fit would stop,\n'
     "        until it is 1e-6.",
     "learning_rate_init": "the learning rate; None: the default of the optimizer, 0.001 for Adam\n"
-    "        and SGD.",
+    "        and SGD; with AdamW 0.004 in MLPClassifier, 0.001 in MLPRegressor.",
     "power_t": 'of "invscaling".',
     "max_iter": "the most epochs of a fit; with L-BFGS its steps.",
     "shuffle": "whether each epoch has the samples in another order.",
@@ -41,7 +41,7 @@ PARAMETERS = {
     "beta_2": "likewise, 0.999 for Adam.",
     "epsilon": "of an optimizer that has it; None: its default, 1e-8 for Adam.",
     "weight_decay": "of an optimizer that has it, of weights alone; None: its default, 1.0 for\n"
-    "        AdamW, which is 0.001 of each weight in a step.",
+    "        AdamW; a step takes lr times it of each weight.",
     "n_iter_no_change": "see tol; inf: a fit has max_iter epochs.",
     "device": '"cpu", "cuda" or "cuda:N": where the network trains and predicts. Arrays go in and\n'
     "        come out as NumPy's.",

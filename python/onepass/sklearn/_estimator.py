@@ -63,6 +63,7 @@ class MLP(BaseEstimator):
     """Base of both estimators."""
 
     _scales_targets: ClassVar[bool] = False
+    _rates: ClassVar[dict[str, float]] = {}  # of optimizers, where not the class's default
     _network: Network
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -157,6 +158,7 @@ class MLP(BaseEstimator):
                 )
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        _refuse_masked(self, X=X, y=y)
         dtypes = (np.float64, np.float32)
         numeric = self._scales_targets
         X, y = validate_data(
@@ -167,6 +169,7 @@ class MLP(BaseEstimator):
     def _input(self, X: Any) -> Any:
         """``X`` of a prediction."""
         check_is_fitted(self)
+        _refuse_masked(self, X=X)
         return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
 
     def _new_network(self, options: Options, X: Any, y: Any, seed: int, dtype: str) -> Network:
@@ -251,6 +254,16 @@ class MLP(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_network" in vars(self)
+
+
+def _refuse_masked(estimator: Any, **arrays: Any) -> None:
+    """Refuse masked arrays, whose masks scikit-learn's checks drop."""
+    for name, array in arrays.items():
+        if hasattr(array, "filled"):
+            raise TypeError(
+                f"{type(estimator).__name__}: {name!r} is a {type(array).__name__}, expected an "
+                f"array without a mask: {name}.filled(value), or the rows that are whole"
+            )
 
 
 def _counted(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:

@@ -21,8 +21,8 @@ PARAMETERS = {
     "epsilon": "eps",
     "weight_decay": "weight_decay",
 }
-# What None means where it is not the default of the class: scikit-learn's momentum; a decay for
-# tables, by lr·weight_decay = 0.001 of each weight in a step, as in `onepass train`.
+# What None means where it is not the default of the class: scikit-learn's momentum; a decay that is
+# strong, because most tables are small, as that of `onepass train` is.
 OWN: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.9, "nesterov": True},
     "adamw": {"weight_decay": 1.0},
@@ -58,6 +58,8 @@ def chosen(estimator: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
     """
     owner, given = type(estimator).__name__, estimator.optimizer
     make, options = _class_of(owner, given)
+    if isinstance(given, str) and given.lower() in estimator._rates:
+        options["lr"] = estimator._rates[given.lower()]
     known = inspect.signature(make).parameters
     for name, option in PARAMETERS.items():
         value = getattr(estimator, name)
