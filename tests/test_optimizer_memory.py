@@ -51,4 +51,5 @@ def test_large_states_begin_at_different_places_of_a_page():
     for key in keys:  # one stretch of memory, and each state on lines of its own
         first, second = (state[key] for state in states)
         assert second.ctypes.data - first.ctypes.data == first.nbytes
-        assert (first != 0).all() and (second != 0).all()
+        assert (first != 0).all()
+        assert (second != 0).all()

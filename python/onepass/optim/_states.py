@@ -61,7 +61,7 @@ class Storage:
         self._made = 0  # stretches of memory
 
     def _together(self, sizes: Sequence[int], step: int, dtype: DType, like: Array) -> list[Array]:
-        """Zeros of these sizes in one stretch of memory, each at a multiple of ``step`` elements."""
+        """Zeros of these sizes in one stretch of memory, at multiples of ``step`` elements."""
         rooms = [-(-size // step) * step for size in sizes]
         self._made += 1
         buffer, parts, begin = _stretch(sum(rooms), dtype, like, self._made), [], 0
