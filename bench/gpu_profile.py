@@ -1,4 +1,4 @@
-"""Runs our side of rows of bench/gpu.py once each, for a profiler to watch.
+"""Runs our side of rows of `onepass bench --device cuda` once each, for a profiler to watch.
 
     ncu --profile-from-start off --clock-control none --csv --page raw --metrics METRICS \\
         python bench/gpu_profile.py --only REGEX > profile.csv
@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent)]
+from onepass.bench import _cuda
+from onepass.bench._row import Context
 
 WARM_UP = 3
 
@@ -23,14 +23,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", metavar="REGEX", default="", help="rows whose name matches")
     options = parser.parse_args()
-    import gpu
     import torch
 
-    for row in gpu.rows():
+    context = Context("cuda")
+    for row in _cuda.rows(context):
         if not re.search(options.only, row.name):
             continue
-        functions, _ = row.make()
-        ours = functions["onepass"]
+        ours = row.make(context).functions["onepass"]
         for _ in range(WARM_UP):
             ours()
         torch.cuda.synchronize()
@@ -39,7 +38,7 @@ def main() -> int:
         torch.cuda.synchronize()
         torch.cuda.profiler.stop()
         print(f"row {row.name}", flush=True)
-        del functions, ours
+        del ours
         torch.cuda.empty_cache()
     return 0
 

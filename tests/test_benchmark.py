@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from pathlib import Path
-
-import cases
 import numpy as np
 import pytest
-from cases import optimizers
-from cases._case import has_torch, tensor_of
 from onepass import _C
+from onepass.bench import _rows, _workloads
+from onepass.bench._records import cases
+from onepass.bench._row import Context
 
-ROOT = Path(__file__).parents[1]
+has_torch, tensor_of = cases._case.has_torch, cases._case.tensor_of
+optimizers = cases.optimizers
 KERNELS = _C.kernels()
 # gelu_tanh is a row of gelu: its record's options choose the kernel.
 BASES = {
@@ -21,18 +18,6 @@ BASES = {
     for record, form in cases.activations.FORMS
 }
 NEEDS_TORCH = pytest.mark.skipif(not has_torch(), reason="PyTorch is not installed")
-
-
-@pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(ROOT / "bench"))
-    try:
-        import run
-        import workloads
-
-        yield run, workloads
-    finally:
-        sys.path.remove(str(ROOT / "bench"))
 
 
 def inputs_of(case):
@@ -44,9 +29,8 @@ def inputs_of(case):
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k['kind']}-{k['name']}")
-def test_every_kernel_has_a_row(bench, kernel):
-    run, _ = bench
-    names = {name.split()[0] for name, _ in run.rows(re.compile(""), True, False)}
+def test_every_kernel_has_a_row(kernel):
+    names = {row.name.split()[0] for row in _rows.rows(Context())}
     name = BASES.get(kernel["name"], kernel["name"])
     name += "_backward" if kernel["kind"] == "activation_backward" else ""
     assert name in names, (
@@ -69,23 +53,22 @@ def test_every_row_has_shapes_and_a_rival(case):
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
-def test_rows_and_rivals_run(bench, case):
-    _, workloads = bench
-    functions = workloads.single(case, *inputs_of(case))
-    assert next(iter(functions)) == "onepass"
-    for function in functions.values():
+def test_rows_and_rivals_run(case):
+    inputs, keywords = inputs_of(case)
+    rivals = case.rivals(inputs, keywords)
+    for function in (_rows.single(case, inputs, keywords, rivals), *rivals.values()):
         function()
 
 
 @NEEDS_TORCH
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
-def test_rows_and_rivals_take_tensors(bench, case):
-    """As bench/gpu.py gives them; NumPy is not a rival there."""
-    _, workloads = bench
+def test_rows_and_rivals_take_tensors(case):
+    """As on a GPU; NumPy is not a rival there."""
     inputs, keywords = inputs_of(case)
-    functions = workloads.single(case, tuple(map(tensor_of, inputs)), keywords)
-    assert "numpy" not in functions
-    for function in functions.values():
+    inputs = tuple(map(tensor_of, inputs))
+    rivals = case.rivals(inputs, keywords)
+    assert not any(label.startswith("numpy") for label in rivals)
+    for function in (_rows.single(case, inputs, keywords, rivals), *rivals.values()):
         function()
 
 
@@ -115,13 +98,12 @@ def test_a_rival_does_the_work():
 
 @NEEDS_TORCH
 @pytest.mark.parametrize("variant", optimizers.VARIANTS, ids=lambda v: v.name)
-def test_a_step_of_each_optimizer(bench, variant):
+def test_a_step_of_each_optimizer(variant):
     """Ours and PyTorch's end where each other do, and clear the gradients."""
-    _, workloads = bench
     rng = np.random.default_rng(0)
     params, grads = ([rng.standard_normal(9).astype(np.float32)] for _ in range(2))
     for clip in (False, True):
-        functions = workloads.optimizer_step(variant, params, grads, clip, ("foreach",))
+        functions = _workloads.optimizer_step(variant, params, grads, clip, ("foreach",))
         assert list(functions) == ["onepass", *(["torch foreach"] if variant.record.torch else [])]
         for function in functions.values():
             function()

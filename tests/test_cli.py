@@ -6,10 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import onepass as package
 import pytest
 from onepass import config
 from onepass.ops._declare import ACTIVATIONS
@@ -200,34 +198,11 @@ def test_without_scikit_learn(tmp_path):
     refused(done, "pip install scikit-learn")
 
 
-def test_bench_needs_the_source_tree(tmp_path):
-    if (Path(package.__file__).parents[2] / "bench" / "run.py").is_file():
-        pytest.skip("this onepass is a source tree (an editable install): it would run")
-    refused(onepass("bench", cwd=tmp_path), r"bench/run\.py is in onepass's source tree")
-
-
-def test_bench_runs_in_the_source_tree(tmp_path):
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "python" / "onepass").mkdir(parents=True)
-    script = "import sys\nprint(sys.argv[1:])\nsys.exit(3)\n"
-    (tmp_path / "bench" / "run.py").write_text(script)
-    done = onepass("bench", "--quick", "--only", "adam*", cwd=tmp_path)
-    assert done.stdout == "['--quick', '--only', 'adam*']\n"
-    assert done.returncode == 3
-
-
-BENCH_WRONG = {
-    "--threads 0": "--threads: '0'; expected numbers of threads",
-    "--only (": "--only: '\\(' is not a regular expression",
-    "--only nosuch": "--only 'nosuch' matches no row",
-    "--against tf": "--against: 'tf'; expected some of torch,numpy,sklearn,optax,thinc",
-}
-
-
-@pytest.mark.parametrize("line", BENCH_WRONG)
-def test_bench_wrong_use(line):
-    root = Path(__file__).resolve().parents[1]
-    refused(onepass("bench", *line.split(), cwd=root), BENCH_WRONG[line])
+def test_bench(tmp_path):
+    """Everything else of it: test_bench_command.py."""
+    done = onepass("bench", "--list", "--only", "^relu 65536", cwd=tmp_path)
+    assert done.stdout.split() == ["activation", "relu", "65536"]
+    refused(onepass("bench", "--threads", "0", cwd=tmp_path), "--threads: '0', expected")
 
 
 def test_info(tmp_path):

@@ -30,6 +30,7 @@ from onepass.nn._pointwise_loss import PointwiseLoss
 from onepass.nn._row_norm import RowNorm
 from onepass.ops._ranges import SQUARES
 from onepass.optim import _optimizers, _riders
+from public_names import public_packages
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
@@ -248,14 +249,6 @@ def test_docstrings_say_what_a_user_needs(name: str) -> None:
         )
 
 
-def public_packages() -> list[ModuleType]:
-    """Every module whose name has no underscore; `ops` and `torch` have tests of their own."""
-    names = (info.name for info in pkgutil.walk_packages(onepass.__path__, "onepass."))
-    own = ("onepass.ops", "onepass.torch", "onepass.cli")
-    public = (n for n in names if "._" not in n and not n.startswith(own))
-    return [module for n in public if hasattr(module := import_module(n), "__all__")]
-
-
 PUBLIC = [
     (package, name)
     for package in public_packages()
@@ -402,6 +395,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "row_norms": ["onepass_cpu_row_norms_v3"],
     "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
+    "streams": ["onepass_cpu_streams_v3"],
     "watch": ["onepass_cpu_watch_v3"],
 }
 FAMILIES = ("activation", "update")  # a unit for each formula, by formula.cpp.in and formula.cu.in

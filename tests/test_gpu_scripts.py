@@ -1,8 +1,8 @@
-"""scripts/gpu, bench/gpu.py and the CUDA build where there is no GPU: commands, made-up clocks."""
+"""scripts/gpu, `onepass bench --device cuda` and the CUDA build where there is no GPU: commands,
+made-up clocks."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,25 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from onepass.bench import _cuda, _cuda_rows, _run, _table
+from onepass.bench import _cuda_timing as timing
+from onepass.bench._row import GROUPS, Context, Row, Workload
 
 ROOT = Path(__file__).parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", ROOT / "bench" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def bench():
-    return load("gpu")
-
-
-@pytest.fixture(scope="module")
-def timing(bench):
-    return sys.modules["gpu_timing"]  # that bench/gpu.py has loaded
 
 
 class Clock:
@@ -78,98 +64,82 @@ class Clock:
     def release(self):
         self.log.append("release")
 
+    def copy(self):
+        return self.call("copy", 2.0), 8.0
+
     def is_out_of_memory(self, error):
         return isinstance(error, Clock.FullError)
 
 
-def test_rivals_take_turns_and_medians_are_of_cold_calls(timing):
+def measured(clock, functions, count=1.0, **more):
+    row = Row("n", "optim", lambda context: Workload(functions, 1, count, **more))
+    return _run.measured(row, Context("cuda"), _cuda.Meter(clock))
+
+
+def test_rivals_take_turns_and_calls_are_cold():
     clock = Clock()
     warm = [9.0] * timing.WARM_UP
     functions = {
         "onepass": clock.call("a", *warm, 1.0, 3.0, 100.0, 2.0, 2.5),
         "torch": clock.call("b", *warm, 5.0),
     }
-    times = timing.interleaved(clock, functions, rounds=5)
+    device, host = timing.interleaved(clock, functions, rounds=5)
     assert clock.log == ["a"] * timing.WARM_UP + ["b"] * timing.WARM_UP + ["a", "b"] * 5
-    assert {name: t.device for name, t in times.items()} == {"onepass": 2.5, "torch": 5.0}
-    assert times["torch"].host == pytest.approx(0.5)
+    assert device == {"onepass": [1.0, 3.0, 100.0, 2.0, 2.5], "torch": [5.0] * 5}
+    assert host["torch"] == pytest.approx([0.5] * 5)
     assert clock.least_busy > 0.9  # longer than the slowest host
 
 
-def test_long_calls_are_made_less_often(timing):
+def test_long_calls_are_made_less_often():
     clock = Clock()
     timing.interleaved(clock, {"onepass": clock.call("a", timing.MOST_SECONDS)}, rounds=1000)
     assert len(clock.log) == timing.WARM_UP + 5
 
 
-def test_a_graph_is_replayed(timing):
+def test_a_graph_is_replayed():
     clock = Clock()
-    row = timing.Row("n", "g", lambda: ({"onepass": clock.call("a", 1.0)}, 1.0), graph=True)
-    result = timing.measure(clock, row, 1.0)
-    assert clock.log.index("capture") == timing.WARM_UP
-    assert result["us"]["onepass"] == 1e6 / timing.REPLAYS
+    result = measured(clock, {"onepass": clock.call("a", 1.0)}, graph=True)
+    calls = [name for name in clock.log if name in "a capture"]
+    assert calls.index("capture") == timing.WARM_UP
+    assert result["seconds"]["onepass"] == 1 / timing.REPLAYS
+    assert result["host"]["onepass"] == pytest.approx(0.1 / timing.REPLAYS)
 
 
-def test_no_row_is_started_after_the_deadline(bench):
+def test_a_row_has_its_limit():
+    """The copy of the clock takes two seconds for eight bytes."""
     clock = Clock()
-    make = lambda: ({"onepass": clock.call("a", 1.0)}, 1.0)  # noqa: E731
-    todo = [bench.Row(name, "g", make) for name in ("first", "second")]
-    known = {"copy_bytes_per_second": 1.0}
-    result = bench.run(clock, todo, known, lambda content: None, deadline=0.05)
-    assert [r["name"] for r in result["results"]] == ["first"]
-
-
-def test_a_row_has_its_floor(bench):
-    clock = Clock()
-    functions = {"onepass": clock.call("a", 4e-3), "x": clock.call("b", 1e-2)}
-    functions["y"] = clock.call("c", 8e-3)
-    row = bench.Row("name", "group", lambda: (functions, 3e9))
-    result = bench.measure(clock, row, 1e12)
-    assert result["us"] == {"onepass": 4000.0, "x": 10000.0, "y": 8000.0}
-    assert (result["floor_us"], result["share_of_copy"], result["ratio"]) == (3000.0, 0.75, 2.0)
+    functions = {"onepass": clock.call("a", 4.0), "torch": clock.call("b", 8.0)}
+    result = measured(clock, functions | {"onepass plain": clock.call("c", 1.0)}, count=12.0)
+    assert result["seconds"] == {
+        "onepass": 4.0, "torch": 8.0, "onepass plain": 1.0, "limit": 3.0,
+    }  # fmt: skip
+    assert (result["ratios"], result["device"]) == ({"torch": 2.0}, "cuda")
     assert clock.log[-1] == "release"
-    assert "75% of copy" in bench.show(result)
+    assert " 75%  unchecked  torch 2.00x" in _table.line(result)
 
 
-def test_what_does_not_fit_is_skipped_and_what_is_known_is_not_measured_again(bench, monkeypatch):
+def test_what_does_not_fit_is_skipped():
     clock = Clock()
 
-    def full():
-        raise Clock.FullError
+    def fails(error):
+        def make(context):
+            raise error
 
-    def broken():
-        raise ValueError("no")
+        return _run.measured(Row("n", "g", make), Context("cuda"), _cuda.Meter(clock))
 
-    monkeypatch.setattr(
-        bench, "copy_row", lambda: bench.Row("", "", lambda: ({"copy": clock.call("-", 2.0)}, 8.0))
-    )
-    saved = []
-    todo = [
-        bench.Row("known", "g", broken),
-        bench.Row("full", "g", full),
-        bench.Row("new", "g", lambda: ({"onepass": clock.call("a", 1.0)}, 4.0)),
-    ]
-    known = {"results": [{"name": "known"}]}
-    result = bench.run(clock, todo, known, lambda content: saved.append(len(content["results"])))
-    assert result["copy_bytes_per_second"] == 4.0
-    assert [r["name"] for r in result["results"]] == ["known", "full", "new"]
-    assert result["results"][1]["skipped"] == "not enough memory"
-    assert result["results"][2]["ratio"] is None
-    assert saved == [2, 3]
+    assert fails(Clock.FullError())["skipped"] == "not enough memory"
+    assert clock.log == ["release"]
     with pytest.raises(ValueError, match="no"):
-        bench.run(clock, [bench.Row("other", "g", broken)], result, saved.append)
+        fails(ValueError("no"))
 
 
-def test_rows_are_named_once_and_grouped(bench):
-    rows = list(bench.rows())
-    assert len({row.name for row in rows}) == len(rows)
-    groups = {"optimizer", "elementwise", "norm", "loss", "rows", "windows"}
-    assert {row.group for row in rows} == groups
-    assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in bench.FEW) == pytest.approx(
+def test_rows_are_named_once_and_grouped():
+    rows = list(_cuda.rows(Context("cuda")))
+    assert len({row.name for row in rows}) == len(rows) > 150
+    assert {row.group for row in rows} == {*GROUPS} - {"end-to-end"}
+    assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in _cuda_rows.FEW) == pytest.approx(
         5e6, rel=0.1
     )
-    about = {"gpu": "NVIDIA H200 (SXM)", "date": "2026-01-02"}
-    assert bench.result_path(about).name == "nvidia-h200-sxm-2026-01-02.json"
 
 
 @pytest.mark.parametrize(
@@ -189,20 +159,22 @@ def test_rows_are_named_once_and_grouped(bench):
         ("_row_norm", ("rms_norm", (4, 6), "float32", True), 24 * 20, ["torch"]),
         ("_elementwise", ("relu", 40, "bfloat16"), 40 * 4, ["torch out="]),
         ("_norm", (40, "bfloat16"), 40 * 2, ["torch"]),
+        ("_softmax", ("softmax", (4, 6), "float32"), 24 * 8, ["torch"]),
         ("_batch_norm", ((2, 3, 4, 5), "float32", False, False), 120 * 8, ["torch"]),
         ("_batch_norm", ((2, 3, 4, 5), "float32", True, True), 120 * 20, ["torch"]),
         ("_cross_entropy", (4, 5, "bfloat16"), 20 * 4, ["torch"]),
     ],
 )
-def test_what_a_row_times_runs_on_tensors(bench, monkeypatch, make, arguments, bytes_, rivals):
-    """On the CPU's, which are tensors too."""
+def test_what_a_row_times_runs_on_tensors(monkeypatch, make, arguments, bytes_, rivals):
+    """On the CPU's, which are tensors too; and its check holds there."""
     pytest.importorskip("torch")
-    monkeypatch.setattr(bench, "DEVICE", "cpu")
-    functions, fewest = getattr(bench, make)(*arguments)
-    assert list(functions) == ["onepass", *rivals]
-    assert fewest == bytes_
-    for function in functions.values():
+    monkeypatch.setattr(_cuda_rows, "DEVICE", "cpu")
+    workload = getattr(_cuda_rows, make)(*arguments)
+    assert list(workload.functions) == ["onepass", *rivals]
+    assert workload.bytes == bytes_
+    for function in workload.functions.values():
         function()
+    assert not workload.check().wrong
 
 
 # ------------------------------------------------------------------------------------ scripts/gpu

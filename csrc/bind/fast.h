@@ -80,5 +80,6 @@ void define_group_rows(py::module_& m);
 void define_same_states(py::module_& m);
 void define_codes(py::module_& m);
 void define_runtime(py::module_& m);
+void define_streams(py::module_& m);
 
 }  // namespace onepass::bind

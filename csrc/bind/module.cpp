@@ -95,4 +95,5 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_same_states(m);
   define_codes(m);
   define_runtime(m);
+  define_streams(m);
 }

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 
+#include "cpu/streams.h"
 #include "formula_units.h"
 #define ONEPASS_FORMULA none  // the names in the lists are enough
 #include "kernels/tables.h"
@@ -17,20 +18,29 @@
 
 #define ONEPASS_DECLARE_UNIT(name, level) void onepass_cpu_##name##_##level(onepass::Backend*);
 #define ONEPASS_FILL_FROM(name, level) onepass_cpu_##name##_##level(&b);
-#define ONEPASS_LEVEL(level)                         \
-  extern "C" {                                       \
-  ONEPASS_UNITS(ONEPASS_DECLARE_UNIT, level)         \
-  }                                                  \
-  static const onepass::Backend& backend_##level() { \
-    static onepass::host::Tables tables;             \
-    static const onepass::Backend backend = [] {     \
-      onepass::Backend b;                            \
-      b.name = #level;                               \
-      tables.lend(&b);                               \
-      ONEPASS_UNITS(ONEPASS_FILL_FROM, level)        \
-      return b;                                      \
-    }();                                             \
-    return backend;                                  \
+#define ONEPASS_LEVEL(level)                               \
+  extern "C" {                                             \
+  ONEPASS_UNITS(ONEPASS_DECLARE_UNIT, level)               \
+  void onepass_cpu_streams_##level(onepass::StreamTable*); \
+  }                                                        \
+  static const onepass::Backend& backend_##level() {       \
+    static onepass::host::Tables tables;                   \
+    static const onepass::Backend backend = [] {           \
+      onepass::Backend b;                                  \
+      b.name = #level;                                     \
+      tables.lend(&b);                                     \
+      ONEPASS_UNITS(ONEPASS_FILL_FROM, level)              \
+      return b;                                            \
+    }();                                                   \
+    return backend;                                        \
+  }                                                        \
+  static const onepass::StreamTable& streams_##level() {   \
+    static const onepass::StreamTable table = [] {         \
+      onepass::StreamTable t;                              \
+      onepass_cpu_streams_##level(&t);                     \
+      return t;                                            \
+    }();                                                   \
+    return table;                                          \
   }
 #ifdef ONEPASS_X86_LEVELS
 ONEPASS_LEVEL(v2)
@@ -91,6 +101,16 @@ bool set_cpu_level(const std::string& level) {
   const Backend* found = find(level);
   if (found) current().store(found, std::memory_order_release);
   return found != nullptr;
+}
+
+const StreamTable& cpu_streams() {
+#ifdef ONEPASS_X86_LEVELS
+  const Backend* chosen = find(cpu_backend().name);  // null: one for tests
+  const std::string level = (chosen ? chosen : supported().back())->name;
+  return level == "v2" ? streams_v2() : level == "v3" ? streams_v3() : streams_v4();
+#else
+  return streams_base();
+#endif
 }
 
 void set_test_backend(const Backend* backend) {

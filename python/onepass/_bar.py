@@ -30,9 +30,14 @@ class Count:
             self._width = len(line)
             _console.write(f"\r{line}", self.file)
 
-    def close(self) -> None:
+    def clear(self) -> None:
+        """Leave the line to another text; the next update shows the count again."""
         if self._width:
             _console.write(f"\r{'':{self._width}}\r", self.file)
+            self._shown = -math.inf
+
+    def close(self) -> None:
+        self.clear()
 
 
 class Tqdm:
@@ -44,6 +49,9 @@ class Tqdm:
     def update(self, count: int) -> None:
         self.n += count
         self._try(lambda: self.bar.update(count))
+
+    def clear(self) -> None:
+        self._try(self.bar.clear)
 
     def close(self) -> None:
         self._try(self.bar.close)

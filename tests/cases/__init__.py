@@ -12,8 +12,8 @@ float64; a caller that tests float16 rounds its inputs first, so that the formul
 the kernel sees. Nothing here needs pytest, and PyTorch is imported where it is used.
 """
 
-from cases import channels, dropout, losses, norms, optimizers, reductions, row_norms, rows, windows
-from cases._case import (
+from . import channels, dropout, losses, norms, optimizers, reductions, row_norms, rows, windows
+from ._case import (
     BFLOAT16,
     DTYPES,
     SIGNIFICAND,
@@ -25,7 +25,7 @@ from cases._case import (
     keywords_of,
     label_of,
 )
-from cases.activations import ACTIVATIONS
+from .activations import ACTIVATIONS
 
 __all__ = [
     "BFLOAT16",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     BENCH,
     SHAPES,
     Case,
@@ -156,7 +156,9 @@ class Activation:
         rivals: dict[str, Callable[[], object]] = {}
         in_numpy = isinstance(inputs[0], np.ndarray)
         if self.numpy is not None and in_numpy and not keywords:
-            rivals["numpy"] = functools.partial(self.numpy, inputs[0], np.empty_like(inputs[0]))
+            rivals["numpy out="] = functools.partial(
+                self.numpy, inputs[0], np.empty_like(inputs[0])
+            )
         if has_torch():
             x = tensor_of(inputs[0])
             if self.torch.out is None:

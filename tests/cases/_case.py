@@ -337,7 +337,18 @@ def tensor_of(value: Any) -> Any:
         return value.detach().clone()
     if not isinstance(value, np.ndarray):
         return value
-    return torch.from_numpy(np.array(value, order="C"))  # a copy that keeps 0-d
+    copy = np.array(value, order="C")  # keeps 0-d
+    if copy.dtype == BFLOAT16 and BFLOAT16 is not None:  # PyTorch does not know NumPy's
+        return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(copy)
+
+
+def array_of(tensor: Any) -> np.ndarray:
+    """A tensor as an array of NumPy's."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(BFLOAT16)
+    return tensor.numpy()
 
 
 def empty_like(array: Any) -> Any:

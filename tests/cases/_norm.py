@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     backward_only,
     empty_like,
     forward_and_backward,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onepass import _C
 
-from cases._case import (
+from ._case import (
     BENCH,
     SHAPES,
     Case,
@@ -26,8 +26,8 @@ from cases._case import (
     tensors,
     torch,
 )
-from cases._rounding import Constant, Rounded, bounded, constants
-from cases.reductions import clip
+from ._rounding import Constant, Rounded, bounded, constants
+from .reductions import clip
 
 # Step counts that single-step rows take turns with: the first, a small one, one without correction.
 COUNTS = [1, 9, 10**6]

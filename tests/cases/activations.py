@@ -9,8 +9,8 @@ import math
 import numpy as np
 from onepass import nn
 
-from cases._activation import Activation, Form, Torch
-from cases._case import EXACT, Tolerance, epsilon, functional, roundings, torch
+from ._activation import Activation, Form, Torch
+from ._case import EXACT, Tolerance, epsilon, functional, roundings, torch
 
 INF = math.inf
 SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # of selu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onepass import _C, ops
 
-from cases._case import (
+from ._case import (
     Case,
     Steps,
     backward_only,
@@ -22,8 +22,8 @@ from cases._case import (
     vector,
     without_grad,
 )
-from cases.activations import ACTIVATIONS, formula
-from cases.dropout import dropout, dropout_mask, dropout_scale
+from .activations import ACTIVATIONS, formula
+from .dropout import dropout, dropout_mask, dropout_scale
 
 
 def per_channel(v, ndim, axis):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     BENCH,
     SHAPES,
     Case,
@@ -26,8 +26,8 @@ from cases._case import (
     torch,
     vector,
 )
-from cases._rounding import Constant, Rounded, derived, where
-from cases.channels import per_channel
+from ._rounding import Constant, Rounded, derived, where
+from .channels import per_channel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     Case,
     Steps,
     Tolerance,
@@ -27,8 +27,8 @@ from cases._case import (
     vector,
     widest,
 )
-from cases._norm import NormRivals
-from cases.channels import (
+from ._norm import NormRivals
+from .channels import (
     BACKWARD,
     DROPPED,
     EPILOGUES,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from onepass import optim
 
-from cases._optimizer import (
+from ._optimizer import (
     Factor,
     Optimizer,
     Scalar,
@@ -19,7 +19,7 @@ from cases._optimizer import (
     signed,
     square,
 )
-from cases._rounding import Constant, where
+from ._rounding import Constant, where
 
 # ------------------------------------------------------------------------------------ the formulas
 # One parameter, one step; each returns what it was given, updated. step is 1 on the first call.

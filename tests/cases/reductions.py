@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     BENCH,
     SHAPES,
     Case,

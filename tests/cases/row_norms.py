@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     Case,
     Steps,
     backward_only,
@@ -30,8 +30,8 @@ from cases._case import (
     widest,
     without_grad,
 )
-from cases._norm import NormRivals
-from cases.channels import (
+from ._norm import NormRivals
+from .channels import (
     BACKWARD,
     DROPPED,
     EPILOGUES,

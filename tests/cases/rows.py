@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     EXACT,
     Case,
     Derived,
@@ -20,8 +20,8 @@ from cases._case import (
     torch,
     without_grad,
 )
-from cases._rounding import Rounded, derived
-from cases.activations import BY_NAME, formula
+from ._rounding import Rounded, derived
+from .activations import BY_NAME, formula
 
 # ---------------------------------------------------------------------------------------- softmax
 

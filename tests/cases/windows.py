@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from onepass import ops
 
-from cases._case import (
+from ._case import (
     EXACT,
     Case,
     Tolerance,
@@ -520,8 +520,7 @@ def rows():
         ("avg_pool2d", avg_pool2d, _torch_pool("avg_pool2d"),
          _sums(16, "at most 16 elements, and a quotient"), AVERAGES, lambda s: 2 * s),
         ("adaptive_avg_pool2d", adaptive_avg_pool2d, _torch_pool("adaptive_avg_pool2d"),
-         _sums(306, "at most 300 columns of 5 elements, and a quotient"), PARTS,
-         lambda s: 2 * s),
+         _sums(306, "at most 300 columns of 5 elements, and a quotient"), PARTS, lambda s: s),
     ]  # fmt: skip
     for name, reference, peer, bound, options, size in forward:
         yield Case(
@@ -558,14 +557,14 @@ def rows():
     adaptive_y = _torch_pool("adaptive_avg_pool2d")
     avg_y = _torch_pool("avg_pool2d")
     backward = [
-        ("col2im", of_col2im, col2im, im2col, _torch_im2col, WINDOWS + SIDES, {}),
+        ("col2im", of_col2im, col2im, im2col, _torch_im2col, WINDOWS + SIDES, 10, {}),
         ("max_pool2d_backward", ops.max_pool2d_backward, max_pool2d_backward, max_pool2d, max_y,
-         WINDOWS + CEIL, {"prepare": _pooled}),
-        ("avg_pool2d_backward", of_avg, avg_pool2d_backward, avg_pool2d, avg_y, AVERAGES, {}),
+         WINDOWS + CEIL, 3, {"prepare": _pooled}),
+        ("avg_pool2d_backward", of_avg, avg_pool2d_backward, avg_pool2d, avg_y, AVERAGES, 2, {}),
         ("adaptive_avg_pool2d_backward", of_adaptive, adaptive_avg_pool2d_backward,
-         adaptive_avg_pool2d, adaptive_y, PARTS, {}),
+         adaptive_avg_pool2d, adaptive_y, PARTS, 1, {}),
     ]  # fmt: skip
-    for name, op, reference, forward_of, peer, options, more in backward:
+    for name, op, reference, forward_of, peer, options, arrays, more in backward:
         yield Case(
             name,
             "windows",
@@ -577,7 +576,7 @@ def rows():
                 pools="pool" in name,
             ),
             shared if options is PARTS else covered,
-            lambda s: 3 * s,
+            lambda s, arrays=arrays: arrays * s,
             SHAPES + LASTS if name == "col2im" else SHAPES + LASTS + ALONE,
             BENCH,
             _rival_back(peer),

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_evaluate(commands)
     _add_lab(commands)
-    commands.add_parser("bench", help="measure the kernels (in the source tree)")
+    commands.add_parser("bench", help="measure the kernels beside other libraries, on this machine")
     about = commands.add_parser("info", help="version, CPU, CUDA, optional libraries")
     about.add_argument("--json", action="store_true", help="as one JSON object")
     about.set_defaults(command=info, names=["--json"])

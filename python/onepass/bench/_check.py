@@ -1,0 +1,187 @@
+"""Whether a row's kernel is right: ours, run once on copies of the inputs, beside the records'
+float64 formulas, within their bounds.
+
+The formula is evaluated for about MOST elements. Of a longer array ours runs on all of it, and the
+first rows are compared, where rows do not depend on one another; else both run on fewer rows. The
+check says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from onepass.bench._records import case as records
+from onepass.bench._records import cases
+from onepass.bench._row import Check
+
+MOST = 1 << 17
+# Backwards whose every result is of single rows.
+BY_ROWS = ("activation", "dropout", "rows")
+
+
+def of_case(
+    case: Any,
+    shape: tuple[int, ...],
+    dtype: str,
+    options: dict[str, Any],
+    place: Callable[[Any], Any] = lambda value: value,
+    back: Callable[[Any], Any] = lambda value: value,
+    inputs: tuple[Any, ...] | None = None,
+) -> Check:
+    """Of a row of the records. ``place`` puts an array on a device, ``back`` brings a result.
+    ``inputs`` are those of the row, where they have been made."""
+    short = (max(2, MOST // max(1, math.prod(shape[1:]))), *shape[1:])
+    note, part = "", None
+    if short[0] < shape[0]:
+        if _by_rows(case):
+            part, note = short[0], f"the first {short[0]:,} of {shape[0]:,} rows"
+        else:
+            shape, note, inputs = short, f"at {'x'.join(map(str, short))}", None
+    if inputs is None:
+        inputs = case.inputs(shape, dtype, options)
+    want = case.expect(_cut(inputs, shape, part), options)
+    results = case.run(tuple(_mapped(place, copied(inputs))), options)
+    got = [back(result) for result in _flat(results)]
+    return worst(
+        (compared(g, w, case.tolerance, dtype, case.elementwise, part)
+         for g, w in zip(got, _flat(want), strict=True)),
+        note,
+    )  # fmt: skip
+
+
+def of_steps(
+    variant: Any,
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    place: Callable[[Any], Any] = np.copy,
+    back: Callable[[Any], Any] = lambda value: value,
+    **controls: Any,
+) -> Check:
+    """Of two steps of an optimizer over a list: those tensors that make up MOST elements."""
+    ours = [place(p) for p in params]
+    optimizer = variant.make(ours, lr=1e-2)
+    chosen, total = [], 0
+    for i, p in enumerate(params):
+        if total + p.size <= MOST or i + 1 == len(params) > len(chosen) == 0:
+            chosen, total = [*chosen, i], total + p.size
+    clipping = {key: value for key, value in controls.items() if key != "zero_grad"}
+    run = variant.trajectory([params[i].copy() for i in chosen], lr=1e-2)
+    for _ in range(2):
+        optimizer.step([place(g) for g in grads], **controls)
+        run.step([grads[i] for i in chosen], **clipping)
+    note = "" if len(chosen) == len(params) else f"{len(chosen)} of {len(params)} tensors"
+    checks = (
+        compared(back(ours[i]), want, records.Derived(), "float32", True)
+        for i, want in zip(chosen, run.params, strict=True)
+    )
+    return worst(checks, note)
+
+
+def compared(
+    got: Any, want: Any, tolerance: Any, dtype: str, elementwise: bool, part: int | None = None
+) -> Check:
+    """One result; of ``part``, its first rows, or nothing where it has no rows."""
+    if want is None or got is None:
+        return Check(0.0 if got is want else math.inf)
+    got, want = np.asarray(got), np.asanyarray(want, np.float64)  # a Bounded brings its bound
+    if part is not None and got.shape != want.shape:
+        got = got[: len(want)]
+    if got.shape != want.shape:
+        return Check(math.inf, None, f"shape {got.shape}, expected {want.shape}")
+    given = np.dtype(dtype)
+    stored = got.dtype if want.ndim or got.dtype.itemsize <= given.itemsize else given
+    wide = records.as_float64(got)
+    with np.errstate(all="ignore"):
+        plain = np.asarray(want)
+        error = np.abs(wide - plain)
+        limit = tolerance.bound(want, stored, records.computing(given))
+        same = (wide == plain) | (np.isnan(wide) & np.isnan(plain))
+        share = np.where(same, 0.0, error / limit)
+        share = np.where(np.isnan(share), np.inf, share)
+        ulps = None
+        # Where terms cancel, a digit of the result is no measure.
+        exact = elementwise and getattr(tolerance, "peak", 1.0) == 0
+        if exact and stored.name in records.SIGNIFICAND and got.size:
+            ulps = float(np.max(np.where(same, 0.0, error / _ulp(plain, stored.name))))
+    return Check(float(np.max(share, initial=0.0)), ulps)
+
+
+def within(got: Any, want: Any, share: float) -> Check:
+    """Of a chain of kernels, which no record bounds: error over ``share`` of the largest value."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    if got.shape != want.shape:
+        return Check(math.inf, None, f"shape {got.shape}, expected {want.shape}")
+    top = np.max(np.abs(want), initial=0.0)
+    error = float(np.max(np.abs(got - want), initial=0.0) / (share * top)) if top else 0.0
+    return Check(math.inf if math.isnan(error) else error)
+
+
+def together(got: Any, want: Any, share: float) -> Check:
+    """Of values that are stored in few bits: the norm of all errors over ``share`` of the norm."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    error = float(np.linalg.norm(got - want) / (share * np.linalg.norm(want)))
+    return Check(math.inf if math.isnan(error) else error)
+
+
+def worst(checks: Iterator[Check], note: str = "") -> Check:
+    """All of them as one."""
+    found = list(checks)
+    ulps = [check.ulps for check in found if check.ulps is not None]
+    notes = [note, *(check.note for check in found)]
+    return Check(
+        max((check.error for check in found), default=0.0),
+        max(ulps) if ulps else None,
+        "; ".join(dict.fromkeys(filter(None, notes))),
+    )
+
+
+def copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copies of all arrays."""
+    return tuple(_mapped(lambda a: a.copy(), inputs))
+
+
+def _by_rows(case: Any) -> bool:
+    """Whether the first rows of its results depend on the first rows of its inputs alone."""
+    if case.family == "update":
+        variant = cases.optimizers.BY_NAME[case.name]
+        return not (variant.needs_norms or variant.factored)
+    return case.family in BY_ROWS or (
+        case.family == "row_norm" and not case.name.startswith("weight") and case.both is None
+    )
+
+
+def _ulp(want: np.ndarray, dtype: str) -> np.ndarray:
+    _, exponent = np.frexp(want)
+    unit = np.exp2(exponent - float(records.SIGNIFICAND[dtype]))
+    return np.maximum(unit, records.SMALLEST[dtype])  # type: ignore[no-any-return]
+
+
+def _cut(inputs: tuple[Any, ...], shape: tuple[int, ...], part: int | None) -> tuple[Any, ...]:
+    def rows(a: Any) -> Any:
+        whole = part is None or a.ndim != len(shape) or a.shape[0] != shape[0]
+        return a.copy() if whole else a[:part].copy()
+
+    return tuple(_mapped(rows, inputs))
+
+
+def _mapped(function: Callable[[Any], Any], inputs: Sequence[Any]) -> Iterator[Any]:
+    for value in inputs:
+        if isinstance(value, list):
+            yield [function(a) if isinstance(a, np.ndarray) else a for a in value]
+        else:
+            yield function(value) if isinstance(value, np.ndarray) else value
+
+
+def _flat(results: Sequence[Any]) -> list[Any]:
+    parts = [r if isinstance(r, list) else [r] for r in results]
+    return list(itertools.chain.from_iterable(parts))
+
+
+def failed(error: Exception) -> Check:
+    """Of a kernel that raises."""
+    return Check(math.inf, None, f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -1,0 +1,86 @@
+"""What a run was measured on: processor, caches, libraries."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def caches() -> dict[str, int]:
+    """Bytes of each level of data cache of the first processor: {"L1": …}; empty if not known."""
+    found: dict[str, int] = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind, level, size = (
+                (folder / n).read_text().strip() for n in ("type", "level", "size")
+            )
+        except OSError:
+            continue
+        number = re.fullmatch(r"(\d+)([KMG]?)", size)
+        if kind != "Instruction" and number:
+            scale = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[number[2]]
+            found[f"L{level}"] = int(number[1]) * scale
+    return found
+
+
+def last_cache() -> int:
+    """Bytes of the last level; 32 MiB if not known."""
+    return max(caches().values(), default=32 << 20)
+
+
+def machine() -> dict[str, Any]:
+    """For the head of a file of results."""
+    import onepass
+    from onepass import config
+    from onepass.bench._peers import versions
+
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "cpu": _cpu(),
+        "cpus": processors(),
+        "caches": caches(),
+        "level": config.cpu_level(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "onepass": onepass.__version__,
+        **versions(),
+    }
+    commit = _commit()
+    return about | ({"commit": commit} if commit else {})
+
+
+def _cpu() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"model name\s*:\s*(.*)", text)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Of the source tree that runs, where it is one."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "csrc").is_dir():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty"],
+            capture_output=True, text=True, check=True, timeout=5,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

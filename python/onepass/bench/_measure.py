@@ -1,0 +1,148 @@
+"""`measure`: functions of your own, timed as the rows of the table are."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from onepass.bench._row import Streams
+from onepass.bench._timing import ROUNDS, Samples, interleaved, quantile
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What `measure` found; printing it shows a table.
+
+    Attributes:
+        samples: seconds of one call, by function, the first one yours; ``limit`` is a loop that
+            only moves ``bytes``.
+        bytes: as given.
+    """
+
+    samples: Samples
+    bytes: float | None = None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Median of one call of each function."""
+        return {label: median(found) for label, found in self.samples.items()}
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The time of each of the others over yours: above 1 yours is faster."""
+        ours, *others = self.seconds.items()
+        return {label: theirs / ours[1] for label, theirs in others if label != "limit"}
+
+    @property
+    def gb_per_s(self) -> float | None:
+        """Of ``bytes`` in yours, in 10⁹ bytes a second."""
+        ours = next(iter(self.seconds.values()))
+        return None if self.bytes is None else self.bytes / ours / 1e9
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """The time of the limit over yours: near 1, only fewer bytes would help."""
+        ours = next(iter(self.seconds.values()))
+        return self.seconds["limit"] / ours if "limit" in self.seconds else None
+
+    def __str__(self) -> str:
+        width = max(map(len, self.samples))
+        lines = []
+        for label, found in self.samples.items():
+            time_, *spread = (median(found), quantile(found, 0.1), quantile(found, 0.9))
+            line = f"{label:{width}}  {time_ * 1e6:10.2f} us  ({spread[0] * 1e6:.2f}-"
+            line += f"{spread[1] * 1e6:.2f})"
+            line += f"  {self.ratios[label]:.2f}x" if label in self.ratios else ""
+            lines.append(line)
+        if self.gb_per_s is not None:
+            lines[0] += f"  {self.gb_per_s:.1f} GB/s, {self.share_of_limit:.0%} of the limit"
+        return "\n".join(lines)
+
+
+def measure(
+    fn: Callable[[], Any],
+    *,
+    bytes: float | None = None,
+    against: Sequence[Callable[[], Any]] | Mapping[str, Callable[[], Any]] = (),
+    streams: Streams = Streams(),  # noqa: B008 - it is frozen
+    rounds: int = ROUNDS,
+) -> Measurement:
+    """Time functions of your own in turn, as ``onepass bench`` times its rows.
+
+    Each sample calls a function often enough to last four milliseconds; the functions take turns,
+    so what the machine does meanwhile meets all of them; samples during which the process was
+    preempted are dropped. Give every function arrays of its own. Where a function allocates its
+    result, its page faults are part of its time.
+
+    Args:
+        fn: what to measure, without arguments.
+        bytes: that a call has to move at least: each input read once, each output written once.
+            With it the limit of memory is measured beside it, on ``config.get_num_threads()``
+            threads.
+        against: functions to compare with, in a list or by name.
+        streams: how many arrays of equal size those bytes are.
+        rounds: samples of each function.
+
+    Returns:
+        A `Measurement`: medians (``seconds``), ``ratios``, ``gb_per_s``, ``share_of_limit``, and
+        all ``samples``; printing it shows a table.
+
+    Raises:
+        TypeError: ``fn`` or one of ``against`` cannot be called.
+        ValueError: ``bytes`` is not above 0, ``rounds`` is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import bench, ops
+        >>> x = np.ones(1 << 16, np.float32)
+        >>> y, z = np.empty_like(x), np.empty_like(x)
+        >>> found = bench.measure(
+        ...     lambda: ops.relu(x, out=y),
+        ...     bytes=2 * x.nbytes,
+        ...     against={"numpy": lambda: np.maximum(x, 0, out=z)},
+        ...     rounds=3,
+        ... )
+        >>> list(found.seconds)
+        ['yours', 'numpy', 'limit']
+        >>> found.gb_per_s > 0 and found.ratios["numpy"] > 0
+        True
+    """
+    functions = _named(fn, against)
+    if bytes is not None and not bytes > 0:
+        raise ValueError(f"measure: 'bytes' is {bytes!r}, expected a number > 0")
+    if rounds < 1:
+        raise ValueError(f"measure: 'rounds' is {rounds!r}, expected a number >= 1")
+    if bytes is not None:
+        from onepass import config
+        from onepass.bench._limits import limit
+
+        functions["limit"] = limit(streams, bytes, config.get_num_threads())
+    return Measurement(interleaved(functions, rounds, time.perf_counter), bytes)
+
+
+def _named(
+    fn: Callable[[], Any],
+    against: Sequence[Callable[[], Any]] | Mapping[str, Callable[[], Any]],
+) -> dict[str, Callable[[], Any]]:
+    """All by name; a second one of the same name has a number."""
+    if isinstance(against, Mapping):
+        pairs = list(against.items())
+    else:
+        pairs = [(_name_of(f, "other"), f) for f in against]
+    found: dict[str, Callable[[], Any]] = {}
+    for label, function in [(_name_of(fn, "yours"), fn), *pairs]:
+        if not callable(function):
+            raise TypeError(f"measure: {function!r} cannot be called, expected a function")
+        name, number = label, 2
+        while name in found or name == "limit":
+            name, number = f"{label} {number}", number + 1
+        found[name] = function
+    return found
+
+
+def _name_of(function: Any, unnamed: str) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return unnamed if name == "<lambda>" else str(name)

@@ -1,0 +1,180 @@
+"""The rivals: one module a library, which says what rows it has and makes functions for them.
+
+A library that is not installed, a function that raises and an option that it does not have are
+lines of `missing`; nothing is left out in silence. To add a library, write its module and name it
+in LIBRARIES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from onepass.bench._peers import (
+    _bitsandbytes,
+    _jax,
+    _keras,
+    _numpy,
+    _onednn,
+    _optax,
+    _sklearn,
+    _thinc,
+    _torch,
+    _torch_compile,
+)
+from onepass.bench._peers._library import Functions, Lacks, Library, line_of
+from onepass.bench._records import cases
+from onepass.bench._row import Context
+
+LIBRARIES: dict[str, Library] = {
+    module.LIBRARY.name: module.LIBRARY
+    for module in (
+        _torch,
+        _torch_compile,
+        _jax,
+        _optax,
+        _numpy,
+        _thinc,
+        _sklearn,
+        _keras,
+        _onednn,
+        _bitsandbytes,
+    )
+}
+
+
+class Found(NamedTuple):
+    """Functions by label, and why others are not there: {library or label: one line}."""
+
+    functions: Functions
+    missing: dict[str, str]
+
+
+def kernel(context: Context, case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Found:
+    """Rivals of a row of the table, its record's among them, on the same inputs.
+
+    Args:
+        context: libraries that are asked for, threads, dtype.
+        case: the row.
+        inputs: of the row, NumPy's arrays.
+        keywords: of the call.
+    """
+    if case.family == "update":
+        variant = cases.optimizers.BY_NAME[case.name]
+        options = {name: value for name, value in keywords.items() if name != "step"}
+        return steps(context, variant, inputs[0], inputs[1], options)
+
+    def make(library: Library) -> Functions:
+        return library.kernel(case, inputs, keywords) if case.name in library.kernels else {}
+
+    return _found(context, make, lambda: case.rivals(inputs, keywords), case.name)
+
+
+def both(context: Context, case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Found:
+    """Rivals of forward and gradient together; `case` is the row of the gradient."""
+
+    def make(library: Library) -> Functions:
+        if library.both is None or case.name not in library.kernels:
+            return {}
+        return library.both(case, inputs, keywords)
+
+    def recorded() -> Functions:
+        functions: Functions = dict(case.both(inputs, keywords))
+        functions.pop("onepass")
+        return functions
+
+    return _found(context, make, recorded, case.name, both=True)
+
+
+def steps(
+    context: Context,
+    variant: Any,
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    options: dict[str, Any] | None = None,
+) -> Found:
+    """Rivals of an optimizer's step over a list.
+
+    Args:
+        context: libraries that are asked for, threads, dtype.
+        variant: of the optimizer, from tests/cases.
+        params, grads: NumPy's arrays, which the functions do not write to.
+        options: of the class; ``state_dtype="int8"`` asks for those with states of 8 bits.
+    """
+    given = dict(options or {})
+    small = given.pop("state_dtype", None) is not None
+    given = variant.options | given
+
+    def make(library: Library) -> Functions:
+        if variant.name not in library.optimizers or library.small_state != small:
+            return {}
+        return library.steps(variant, params, grads, given)
+
+    return _found(context, make, dict, variant.name, small=small)
+
+
+def versions(names: Sequence[str] = tuple(LIBRARIES)) -> dict[str, str | None]:
+    """Of the libraries, None for one that is not installed."""
+    return {name: LIBRARIES[name].version() for name in names}
+
+
+def library_of(label: str) -> str:
+    """The name in LIBRARIES of the library that a label starts with."""
+    known = [name for name in LIBRARIES if label.startswith(name.replace("-", " "))]
+    return max(known, key=len, default=label.split()[0])
+
+
+def tried(functions: Functions) -> Found:
+    """Calls each function once: those that raise become lines."""
+    good: Functions = {}
+    missing: dict[str, str] = {}
+    for label, function in functions.items():
+        try:
+            function()
+        except Exception as error:
+            missing[label] = line_of(error)
+        else:
+            good[label] = function
+    return Found(good, missing)
+
+
+def _found(
+    context: Context,
+    make: Callable[[Library], Functions],
+    recorded: Callable[[], Functions],
+    name: str,
+    both: bool = False,
+    small: bool = False,
+) -> Found:
+    functions: Functions = {}
+    missing: dict[str, str] = {}
+    for library in LIBRARIES.values():
+        if not context.wants(library.name) or not _has(library, name, both, small):
+            continue
+        why = library.absent()
+        if why is None and context.dtype not in library.dtypes:
+            why = f"not in {context.dtype}"
+        if why is not None:
+            missing[library.name] = why
+            continue
+        try:
+            library.pin(context.threads)
+            functions |= make(library)
+        except Lacks as lack:
+            missing[library.name] = str(lack)
+        except Exception as error:
+            missing[library.name] = line_of(error)
+    try:
+        found = recorded() if context.wants("torch") or context.wants("numpy") else {}
+    except Exception as error:
+        missing["torch"] = line_of(error)
+        found = {}
+    functions = {k: f for k, f in found.items() if context.wants(library_of(k))} | functions
+    good, raised = tried(functions)
+    return Found(good, missing | raised)
+
+
+def _has(library: Library, name: str, both: bool, small: bool) -> bool:
+    if name in library.optimizers:
+        return library.small_state == small
+    return name in library.kernels and (library.both is not None or not both)

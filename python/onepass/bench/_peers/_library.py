@@ -1,0 +1,120 @@
+"""What a rival library is to the benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from onepass.bench._row import Function
+
+Functions = dict[str, Function]
+
+
+class Lacks(Exception):  # noqa: N818 - not an error: a line of the table
+    """A library has a row, but not with these options; says which."""
+
+
+class Lazily:
+    """A module that is imported when an attribute is first read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        module = importlib.import_module(self._name)
+        try:
+            return getattr(module, attribute)
+        except AttributeError:  # a submodule that nobody has imported yet
+            return importlib.import_module(f"{self._name}.{attribute}")
+
+
+def nothing(*_: Any, **__: Any) -> Functions:
+    return {}
+
+
+def unpinned(threads: int) -> None:
+    """For a library that computes on the thread that calls it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Library:
+    """A rival. Its module imports nothing of it until a function is made.
+
+    name        as in ``--against``; labels of its functions start with its first word
+    module      what is imported
+    install     what to give to pip
+    kernels     the rows of tests/cases that it has
+    optimizers  the optimizers that it has, named as their variants
+    kernel      kernel(case, inputs, keywords) -> {label: function} on the same inputs; a function
+                returns the results in the order of the row's
+    both        both(case, inputs, keywords): forward and gradients together, of a backward row;
+                a function returns the gradients
+    steps       steps(variant, params, grads, options) -> {label: function}; a function takes a
+                step over copies of the parameters, and returns them as they are then
+    pin         pin(threads): as many threads as the others have; Lacks where it cannot
+    dtypes      that it computes in
+    before      what must be done before it is imported
+    small_state whether its optimizers keep their states in 8 bits: the rows with state_dtype="int8"
+    """
+
+    name: str
+    module: str
+    install: str
+    kernels: Collection[str] = ()
+    optimizers: Collection[str] = ()
+    kernel: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] = nothing
+    both: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] | None = None
+    steps: Callable[[Any, Sequence[Any], Sequence[Any], dict[str, Any]], Functions] = nothing
+    pin: Callable[[int], None] = unpinned
+    dtypes: Collection[str] = ("float32",)
+    before: Callable[[], None] = lambda: None
+    small_state: bool = False
+
+    def absent(self) -> str | None:
+        """Why it cannot be had, in a line; None where it is installed."""
+        if importlib.util.find_spec(self.module) is None:
+            return f"not installed (pip install {self.install})"
+        self.before()
+        try:
+            importlib.import_module(self.module)
+        except Exception as error:  # a wheel of another system, a missing shared library
+            return f"installed, but it cannot be imported: {line_of(error)}"
+        return None
+
+    def version(self) -> str | None:
+        """Of the distribution that has its module; None where there is none."""
+        if importlib.util.find_spec(self.module) is None:
+            return None
+        for name in (self.install, self.module):
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                pass
+        return "unknown"
+
+
+def line_of(error: BaseException) -> str:
+    """An exception on one line."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:160]}" if first else type(error).__name__
+
+
+def only(options: dict[str, Any], **had: Any) -> dict[str, Any]:
+    """The options without those of `had`, which must have the values given there.
+
+    For what a library cannot choose: ``only(options, nesterov=False)``.
+    """
+    for name, value in had.items():
+        if name in options and options[name] != value:
+            raise Lacks(f"no {name}={options[name]!r}")
+    return {name: value for name, value in options.items() if name not in had}
+
+
+def copied(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [np.array(a) for a in arrays]

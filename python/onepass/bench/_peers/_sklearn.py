@@ -1,0 +1,51 @@
+"""scikit-learn: its softmax, and the optimizers inside its MLPClassifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, copied, only
+
+extmath: Any = Lazily("sklearn.utils.extmath")
+stochastic: Any = Lazily("sklearn.neural_network._stochastic_optimizers")
+
+_LABEL = "sklearn"
+
+
+def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functions:
+    if inputs[0].ndim != 2 or only(keywords, axis=-1):
+        raise Lacks("only over the rows of a matrix")
+    x = inputs[0].copy()
+    return {_LABEL: lambda: extmath.softmax(x)}
+
+
+def steps(
+    variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
+) -> Functions:
+    o = only(variant.record.complete(options), maximize=False, weight_decay=0.0)
+    held, slopes = copied(params), copied(grads)
+    if variant.name == "adam":
+        b1, b2 = only(o, amsgrad=False, bias_correction=True)["betas"]
+        optimizer = stochastic.AdamOptimizer(held, o["lr"], b1, b2, o["eps"])
+    else:
+        momentum, nesterov = only(o, dampening=0.0)["momentum"], o["nesterov"]
+        optimizer = stochastic.SGDOptimizer(held, o["lr"], momentum=momentum, nesterov=nesterov)
+
+    def step() -> list[Any]:
+        optimizer.update_params(held, slopes)
+        return held
+
+    return {_LABEL: step}
+
+
+LIBRARY = Library(
+    "sklearn",
+    module="sklearn",
+    install="scikit-learn",
+    kernels=["softmax"],
+    optimizers=["adam", "sgd", "sgd_momentum"],
+    kernel=kernel,
+    steps=steps,
+    dtypes=("float32", "float64"),
+)

@@ -1,0 +1,302 @@
+"""``onepass bench roofline``: how many bytes a second this machine moves, by size and threads."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from onepass import _console, config
+from onepass._numbers import integer
+from onepass.bench import _machine
+from onepass.bench._limits import ITEM, arrays_moved, fastest, nearest, ways
+from onepass.bench._row import Streams, UsageError
+from onepass.bench._timing import interleaved
+
+SHAPES = {
+    "read": Streams(1, 0, 0),
+    "write": Streams(0, 1, 0),
+    "copy": Streams(1, 1, 0),
+    "in place": Streams(0, 0, 1),
+    "optimizer": Streams(1, 0, 3),
+}
+# Where the system does not say.
+L2, L3 = 1 << 20, 32 << 20
+LEAST_MEMORY, MOST_MEMORY = 256 << 20, 2 << 30
+ROUNDS = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the data are: sizes of all arrays together, for one thread and for each more."""
+
+    name: str
+    size: int
+    per_thread: bool = False
+
+    def bytes(self, threads: int) -> int:
+        return self.size * threads if self.per_thread else self.size
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {_size(self.size)}" + (" a thread" if self.per_thread else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """Bytes a second of one shape: the median of the samples, and 10 to 90 % of them."""
+
+    shape: str
+    place: str
+    threads: int
+    bytes_per_second: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofline:
+    """The limits of a machine: what `roofline` measured."""
+
+    machine: dict[str, Any]
+    places: list[Place]
+    rates: list[Rate]
+    notes: list[str]
+
+    def rate(self, shape: str, place: str, threads: int) -> Rate:
+        """One of them: ``rate("copy", "memory", 2)``."""
+        for rate in self.rates:
+            if (rate.shape, rate.place, rate.threads) == (shape, place, threads):
+                return rate
+        raise KeyError((shape, place, threads))
+
+    @property
+    def threads(self) -> list[int]:
+        """The numbers of threads that were measured."""
+        return sorted({rate.threads for rate in self.rates})
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {
+            "machine": self.machine,
+            "places": [dataclasses.asdict(place) for place in self.places],
+            "rates": [dataclasses.asdict(rate) for rate in self.rates],
+            "notes": self.notes,
+        }
+
+    def plot(self, file: str | os.PathLike[str]) -> None:
+        """Draw it with matplotlib: a PNG, or what the name of the file ends with."""
+        from onepass.bench._roofline_plot import plot
+
+        plot(self, file)
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def roofline(
+    threads: Sequence[int] | None = None, *, rounds: int = ROUNDS, memory: int | None = None
+) -> Roofline:
+    """Measure what the caches and the memory of this machine can move: ``onepass bench roofline``.
+
+    Loops that compute nothing read, write, copy, change an array in place, and do what an optimizer
+    does with a gradient and three arrays (read one, change three in place). They run in the pool
+    of onepass. Bytes are those that a program touches: a copy reads n and writes n.
+
+    Args:
+        threads: numbers of threads; all up to 8, then powers of two up to all processors.
+        rounds: samples of each.
+        memory: bytes of the arrays that lie in memory; else four times the last cache, 256 MiB to
+            2 GiB and at most a quarter of what is free.
+
+    Returns:
+        the rates: ``print`` shows the table, ``plot(file)`` draws it, ``rates`` has the numbers.
+
+    Raises:
+        ValueError: a number is not positive.
+
+    Example:
+        >>> found = bench.roofline([1], rounds=1, memory=1 << 20)
+        >>> sorted({rate.shape for rate in found.rates})
+        ['copy', 'in place', 'optimizer', 'read', 'write']
+    """
+    if threads is None:
+        threads = _counts(_machine.processors())
+    chosen = [integer("roofline", "threads", n, least=1) for n in threads]
+    integer("roofline", "rounds", rounds, least=1)
+    if not chosen:
+        raise ValueError("roofline: 'threads' is empty, expected numbers of threads")
+    found, notes = places(max(chosen))
+    if memory is not None:
+        least = integer("roofline", "memory", memory, least=1 << 16)
+        found = [dataclasses.replace(p, size=least) if p.name == "memory" else p for p in found]
+    rates = [
+        rate for place in found for count in chosen for rate in _measured(place, count, rounds)
+    ]
+    return Roofline(_machine.machine(), found, rates, notes)
+
+
+def _counts(processors: int) -> list[int]:
+    powers = [2**k for k in range(4, 20) if 2**k < processors]
+    return sorted({*range(1, min(8, processors) + 1), *powers, processors})
+
+
+def places(threads: int) -> tuple[list[Place], list[str]]:
+    """Sizes that fit into half of each cache, and that fit into none; and what was assumed."""
+    known = _machine.caches()
+    notes = [] if known else [
+        "The system does not say how large the caches are: 1 MiB and 32 MiB are assumed."
+    ]  # fmt: skip
+    l2 = known.get("L2", L2)
+    l3 = known.get("L3", 0 if known else L3)
+    found = [Place("L2", l2 // 2, per_thread=True)]
+    if l3 > l2 * threads:
+        found.append(Place("L3", max(l3 // 2, l2 * threads)))
+    else:
+        notes.append("There is no third cache that is larger than the second ones together.")
+    wanted = min(max(4 * max(l3, l2 * threads), LEAST_MEMORY), MOST_MEMORY)
+    size = min(wanted, _free() // 4)
+    if size < wanted:
+        notes.append(f"{_size(_free())} of memory are free: arrays there have {_size(size)}.")
+    found.append(Place("memory", size))
+    return found, notes
+
+
+def _free() -> int:
+    """Bytes of memory that are free; plenty if not known."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            name, _, rest = line.partition(":")
+            if name == "MemAvailable":
+                return int(rest.split()[0]) << 10
+    except (OSError, ValueError, IndexError):
+        pass
+    return 1 << 40
+
+
+def _measured(place: Place, threads: int, rounds: int) -> Iterator[Rate]:
+    before = config.get_num_threads()
+    config.set_num_threads(threads)
+    try:
+        for name, streams in SHAPES.items():
+            shape = nearest(streams)
+            size = max(1, place.bytes(threads) // (ITEM * sum(shape)))
+            moved = ITEM * size * arrays_moved(shape)
+            function = fastest(ways(shape, size, threads), threads)
+            samples = sorted(interleaved({name: function}, rounds)[name])
+            last = len(samples) - 1
+            low, high = samples[round(0.9 * last)], samples[round(0.1 * last)]
+            yield Rate(
+                name, place.name, threads,
+                moved / statistics.median(samples), moved / low, moved / high,
+            )  # fmt: skip
+    finally:
+        config.set_num_threads(before)
+
+
+def _lines(found: Roofline) -> Iterator[str]:
+    about = found.machine
+    yield f"{about['cpu']}, {about['cpus']} processors: GB/s (10 to 90 % of the samples)"
+    width = max(22, *(len(place.title) for place in found.places))
+    yield f"{'':10} threads  " + "  ".join(f"{place.title:>{width}}" for place in found.places)
+    for shape in SHAPES:
+        for count in found.threads:
+            cells = [_cell(found.rate(shape, place.name, count)) for place in found.places]
+            label = shape if count == found.threads[0] else ""
+            yield f"{label:10} {count:7}  " + "  ".join(f"{cell:>{width}}" for cell in cells)
+    yield from found.notes
+
+
+def _cell(rate: Rate) -> str:
+    return f"{_gb(rate.bytes_per_second)} ({_gb(rate.low)} to {_gb(rate.high)})"
+
+
+def _gb(rate: float) -> str:
+    return f"{rate / 1e9:.1f}" if rate < 1e10 else f"{rate / 1e9:.0f}"
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count / 1024:.3g} KiB"
+
+
+# ---- the command
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def main(arguments: Iterable[str]) -> int:
+    """``onepass bench roofline``; returns its exit status."""
+    parser = _Parser(
+        prog="onepass bench roofline", allow_abbrev=False,
+        description="Measure how many bytes a second this machine reads, writes, copies, changes "
+        "in place, and moves in the way of an optimizer: in the caches and in memory, by threads. "
+        "Prints a table and draws a picture.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1 to all)"
+    )
+    parser.add_argument(
+        "--png", default="roofline.png", metavar="FILE",
+        help="the picture (default: roofline.png); none: no picture",
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="the numbers")
+    try:
+        options = parser.parse_args(list(arguments))
+        _check_files(options.json, None if options.png == "none" else options.png)
+        found = roofline(options.threads)
+        _console.write(f"{found}\n", sys.stdout)
+        _write(found, options.json, options.png)
+    except UsageError as error:
+        _console.write(f"onepass bench roofline: {error}\n", sys.stderr)
+        return 2
+    return 0
+
+
+def _check_files(numbers: str | None, picture: str | None) -> None:
+    """Before a minute is spent on what cannot be written."""
+    for file in filter(None, (numbers, picture)):
+        folder = Path(file).resolve().parent
+        if not folder.is_dir():
+            raise UsageError(f"cannot write {file}: there is no folder {folder}")
+    if picture is None:
+        return
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise UsageError(
+            "the picture needs matplotlib: pip install matplotlib, or pass --png none"
+        ) from None
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if Path(picture).suffix.removeprefix(".").lower() not in known:
+        raise UsageError(f"--png {picture}: expected a name that ends with .png, .svg or .pdf")
+
+
+def _write(found: Roofline, numbers: str | None, picture: str) -> None:
+    try:
+        if numbers is not None:
+            text = json.dumps(found.as_dict(), indent=1) + "\n"
+            Path(numbers).write_text(text, encoding="utf-8")
+        if picture != "none":
+            found.plot(picture)
+            _console.write(f"wrote {picture}\n", sys.stdout)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _threads(text: str) -> list[int]:
+    numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")
+    return sorted(set(numbers))

@@ -1,0 +1,95 @@
+"""What a row of the benchmark is: functions that do the same work, and what that work must move."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+Function = Callable[[], object]
+
+GROUPS = ("optim", "norm", "dropout", "activation", "loss", "conv", "end-to-end")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+class UsageError(Exception):
+    """Wrong use of the command, in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Streams:
+    """What a perfect kernel touches, in arrays of equal size."""
+
+    reads: int = 1  # read only
+    writes: int = 1  # written only
+    updates: int = 0  # read and written in place
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """How far ours is from the float64 reference."""
+
+    error: float  # largest |got - want| over the bound of that element; more than 1 is WRONG
+    ulps: float | None = None  # largest error in units in the last place, where it means something
+    note: str = ""  # what was left out
+
+    @property
+    def wrong(self) -> bool:
+        return not self.error <= 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What a row's maker returns.
+
+    functions  "onepass" first; then rivals, whose label starts with the library: "torch fused"
+    elements   in all
+    bytes      fewest bytes in all: each input read once, each output written once
+    streams    None: memory sets no limit (a whole training step)
+    check      runs ours once on fresh copies, and compares with float64
+    products   the matrix products of the step alone
+    missing    rival -> one line that says why it is not there
+    graph      on a GPU, captured calls are replayed
+    """
+
+    functions: dict[str, Function]
+    elements: int
+    bytes: float
+    streams: Streams | None = None
+    check: Callable[[], Check] | None = None
+    products: Function | None = None
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    graph: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the user asked for.
+
+    shape    instead of the row's own
+    against  libraries to measure against; None: all that are installed, but none that compile for
+             seconds
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    shape: tuple[int, ...] | None = None
+    threads: int = 1
+    against: frozenset[str] | None = None
+
+    def wants(self, library: str) -> bool:
+        if self.against is None:
+            return library != "torch-compile"
+        return library in self.against
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    quick  part of ``--quick``
+    """
+
+    name: str
+    group: str
+    make: Callable[[Context], Workload]
+    quick: bool = False

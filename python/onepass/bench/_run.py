@@ -1,0 +1,170 @@
+"""Measures rows: ours is checked, then timed in turn with its rivals and the limit of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from onepass.bench._check import failed
+from onepass.bench._peers import LIBRARIES, library_of
+from onepass.bench._row import Check, Context, Row, Workload
+from onepass.bench._timing import ROUNDS, Clock, Samples, interleaved, quantile
+
+OWN = ("onepass", "limit", "products")  # what is no rival; of "onepass …" neither
+
+
+@dataclasses.dataclass
+class Meter:
+    """Times functions on the processor; ``--device cuda`` has another one.
+
+    most_seconds  for one row
+    """
+
+    clock: Clock = time.perf_counter
+    rounds: int = ROUNDS
+    most_seconds: float = 6.0
+    device = "cpu"
+
+    def pinned(self, context: Context) -> contextlib.AbstractContextManager[None]:
+        """All thread pools have as many threads."""
+        return pinned(context)
+
+    def samples(self, workload: Workload, context: Context) -> tuple[Samples, dict[str, Any]]:
+        """Seconds of a call of each function, of the limit, of the products; more for the file."""
+        functions = dict(workload.functions)
+        if workload.products is not None:
+            functions["products"] = workload.products
+        if workload.streams is not None:
+            from onepass.bench._limits import limit
+
+            functions["limit"] = limit(workload.streams, workload.bytes, context.threads)
+        return interleaved(functions, self.rounds, self.clock, self.most_seconds), {}
+
+    def about(self) -> dict[str, Any]:
+        """What the file says of the machine."""
+        return {} if self.clock is time.perf_counter else {"clock": "processor time"}
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether the row does not fit this machine."""
+        return isinstance(error, MemoryError)
+
+
+@contextlib.contextmanager
+def pinned(context: Context) -> Iterator[None]:
+    """All pools that can be told so have as many threads: ours, PyTorch's, those of BLAS and
+    OpenMP. Other rivals do the same with theirs, or say that they cannot (`_peers`)."""
+    from onepass import config
+
+    before, threads = config.get_num_threads(), context.threads
+    config.set_num_threads(threads)
+    try:
+        with contextlib.ExitStack() as stack:
+            if context.wants("torch") and importlib.util.find_spec("torch"):
+                LIBRARIES["torch"].pin(threads)
+            if importlib.util.find_spec("threadpoolctl"):
+                from threadpoolctl import threadpool_limits
+
+                stack.enter_context(threadpool_limits(threads))
+            yield
+    finally:
+        config.set_num_threads(before)
+
+
+def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+    """One row at one number of threads, as the file has it."""
+    try:
+        with meter.pinned(context):
+            found = _found(row, context, meter)
+    except Exception as error:
+        if not meter.is_out_of_memory(error):
+            raise
+        return skipped(row, context, meter, "not enough memory")
+    finally:
+        meter.release()
+    return _about(row, context, meter) | found
+
+
+def _found(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+    """All arrays are gone when this returns."""
+    workload = _wanted(row.make(context), context)
+    check = _checked(workload)
+    samples, more = meter.samples(workload, context)
+    return _result(workload, check, samples) | more
+
+
+def skipped(row: Row, context: Context, meter: Meter, why: str) -> dict[str, Any]:
+    """A row that could not be measured."""
+    return _about(row, context, meter) | {"skipped": why}
+
+
+def _about(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+    return {
+        "row": row.name,
+        "group": row.group,
+        "device": meter.device,
+        "dtype": context.dtype,
+        "threads": context.threads,
+    }
+
+
+def _wanted(workload: Workload, context: Context) -> Workload:
+    """Without the rivals that were not asked for."""
+    functions = {
+        label: function
+        for label, function in workload.functions.items()
+        if label.startswith("onepass") or context.wants(library_of(label))
+    }
+    return dataclasses.replace(workload, functions=functions)
+
+
+def _checked(workload: Workload) -> Check | None:
+    """A kernel that raises is as wrong as one with another result."""
+    if workload.check is None:
+        return None
+    try:
+        return workload.check()
+    except MemoryError:
+        raise
+    except Exception as error:
+        return failed(error)
+
+
+def _result(workload: Workload, check: Check | None, samples: Samples) -> dict[str, Any]:
+    samples = {label: [float(f"{s:.4g}") for s in found] for label, found in samples.items()}
+    seconds = {label: statistics.median(found) for label, found in samples.items()}
+    streams = workload.streams
+    return {
+        "elements": workload.elements,
+        "bytes": workload.bytes,
+        "streams": None if streams is None else list(dataclasses.astuple(streams)),
+        "samples": samples,
+        "seconds": seconds,
+        "low": {label: quantile(found, 0.1) for label, found in samples.items()},
+        "high": {label: quantile(found, 0.9) for label, found in samples.items()},
+        "ratios": {
+            label: theirs / seconds["onepass"]
+            for label, theirs in seconds.items()
+            if label.split()[0] not in OWN
+        },
+        "error": None if check is None else check.error,
+        "ulps": None if check is None else check.ulps,
+        "checked": "" if check is None else check.note,
+        "wrong": check is not None and check.wrong,
+        "products": seconds.get("products"),
+        "missing": workload.missing,
+    }
+
+
+def absent(against: frozenset[str] | None) -> dict[str, str]:
+    """Rivals that are not there, and why: of those asked for, or of all."""
+    chosen = LIBRARIES if against is None else against
+    reasons = {name: LIBRARIES[name].absent() for name in chosen}
+    return {name: why for name, why in reasons.items() if why is not None}

@@ -1,0 +1,197 @@
+"""One run of ``onepass bench``: chooses rows, prints each result as it comes, keeps the files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from onepass import _bar, _console
+from onepass._suggest import suggestion
+from onepass.bench import _machine, _rows, _run, _table
+from onepass.bench._row import Context, Row, UsageError
+
+QUICK_SECONDS = 45.0  # for a quick run without its start
+QUICK_ROUNDS = 7
+
+# See `restart`.
+TUNED_MALLOC = (
+    "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"
+    "glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1"
+)
+
+
+def restart(arguments: list[str]) -> None:
+    """Start the command anew with malloc told to keep its memory, if it was not.
+
+    malloc maps large outputs anew at every call, which times the page faults of a rival and not the
+    rival: so results that are made at each call get the memory of the previous one back, as in a
+    tuned program. All in huge pages: NumPy asks for them, PyTorch does not; which arrays had them
+    was chance.
+    """
+    given = os.environ.get("GLIBC_TUNABLES", "")
+    ours = sys.argv[1:] in (arguments, ["bench", *arguments])  # not called by a Python program
+    if TUNED_MALLOC not in given and ours and platform.libc_ver()[0] == "glibc":
+        os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (given, TUNED_MALLOC)))
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+class Session:
+    """What is measured, what was found, where it is written."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.results: list[dict[str, Any]] = []
+        self.meter, rows = self._device()
+        found = list(rows(self._context(1)))
+        chosen = [row for row in found if self._is_chosen(row)]
+        if not chosen:
+            self._nothing_chosen([row.name for row in found])
+        contexts = [self._context(threads) for threads in self._threads()]
+        self.todo = [(row, context) for row in chosen for context in contexts]
+
+    def run(self) -> int:
+        """Measure, print, write; returns the exit status."""
+        if self.options.list:
+            for name in dict.fromkeys((row.group, row.name) for row, _ in self.todo):
+                _say(f"{name[0]:12} {name[1]}")
+            return 0
+        self._resume()
+        self.about = _machine.machine() | self.meter.about()
+        self._write()  # where that fails, nothing has been measured in vain
+        _say(_table.head(self.about))
+        status = self._measure()
+        absent = _run.absent(self.options.against)
+        for text in ("", _table.LEGEND, "", *_table.summary(self.results, absent)):
+            _say(text)
+        return status or int(any(result.get("wrong") for result in self.results))
+
+    def _measure(self) -> int:
+        began, left = time.perf_counter(), len(self.todo)
+        deadline = began + 60 * self.options.minutes
+        bar = _bar.of(left, 0, "onepass bench", sys.stderr, "row")
+        try:
+            for row, context in self.todo:
+                if time.perf_counter() > deadline:
+                    _say(f"out of time before {row.name}")
+                    break
+                if self.options.quick:  # what is left of the time is shared
+                    spent = time.perf_counter() - began
+                    self.meter.rounds = QUICK_ROUNDS
+                    self.meter.most_seconds = max(0.1, (QUICK_SECONDS - spent) / left)
+                left -= 1
+                self.results.append(self._one(row, context))
+                if bar is not None:
+                    bar.clear()
+                _say(_table.line(self.results[-1]))
+                if bar is not None:
+                    bar.update(1)
+                self._write()
+        except KeyboardInterrupt:
+            _console.write("\nonepass bench: interrupted\n", sys.stderr)
+            return 130
+        finally:
+            if bar is not None:
+                bar.close()
+        return 0
+
+    def _one(self, row: Row, context: Context) -> dict[str, Any]:
+        try:
+            return _run.measured(row, context, self.meter)
+        except (ValueError, TypeError) as error:
+            if self.options.shape is None and self.options.dtype is None:
+                raise
+            # A kernel may ask more of a shape: an even number of channels, say.
+            return _run.skipped(row, context, self.meter, " ".join(str(error).split()))
+
+    def _device(self) -> tuple[Any, Any]:
+        if self.options.device == "cpu":
+            clock = time.thread_time if self.options.processor_time else time.perf_counter
+            return _run.Meter(clock), _rows.rows
+        from onepass.bench import _cuda
+
+        reason = _cuda.unusable()
+        if reason is not None:
+            raise UsageError(f"--device cuda: {reason}")
+        return _cuda.Meter(), _cuda.rows
+
+    def _context(self, threads: int) -> Context:
+        given = self.options
+        return Context(given.device, given.dtype or "float32", given.shape, threads, given.against)
+
+    def _threads(self) -> list[int]:
+        processors = _machine.processors()
+        if self.options.threads:
+            return list(self.options.threads)
+        if self.options.device == "cuda":
+            return [1]
+        return [processors] if self.options.quick else sorted({1, processors})
+
+    def _is_chosen(self, row: Row) -> bool:
+        given = self.options
+        if (given.groups and row.group not in given.groups) or (given.quick and not row.quick):
+            return False
+        return given.only.search(row.name) is not None
+
+    def _nothing_chosen(self, names: list[str]) -> NoReturn:
+        given = self.options
+        if not names:
+            shape = "x".join(map(str, given.shape))
+            raise UsageError(f"--shape {shape}: no row takes arrays of {len(given.shape)} axes")
+        where = " of " + ", ".join(given.groups) if given.groups else ""
+        where += " in --quick" if given.quick else ""
+        if not given.only.pattern:
+            raise UsageError(f"there is no row{where}")
+        hint = suggestion(given.only.pattern, {name.split()[0] for name in names})
+        raise UsageError(f"--only {given.only.pattern!r} matches no row{where}, see --list{hint}")
+
+    def _resume(self) -> None:
+        """Take the rows along that the file has already."""
+        path = self.options.json
+        if not self.options.resume or not path.exists():
+            return
+        try:
+            self.results = list(json.loads(path.read_text(encoding="utf-8"))["results"])
+            known = {(r["row"], r["threads"], r["dtype"]) for r in self.results}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"--resume: {path} is no file of --json: {error!r}") from None
+        self.todo = [
+            (row, context)
+            for row, context in self.todo
+            if (row.name, context.threads, context.dtype) not in known
+        ]
+
+    def _write(self) -> None:
+        given = self.options
+        said = {name: _as_text(value) for name, value in vars(given).items() if value}
+        content = _table.content(self.about, said, self.results)
+        try:
+            if given.json is not None:
+                _table.write_json(given.json, content)
+            if given.csv is not None:
+                given.csv.write_text(_table.csv_text(self.results), encoding="utf-8")
+            if given.html is not None:
+                from onepass.bench._html import write
+
+                write(given.html, content)
+        except OSError as error:
+            raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _as_text(value: Any) -> Any:
+    """An option as the file has it."""
+    if isinstance(value, re.Pattern):
+        return value.pattern
+    if isinstance(value, tuple | frozenset):
+        return sorted(value) if isinstance(value, frozenset) else list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _say(text: str) -> None:
+    _console.write(text + "\n", sys.stdout)

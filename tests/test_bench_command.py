@@ -1,0 +1,355 @@
+"""`onepass bench` as people use it: what it prints and writes, wrong rows, wrong use, the wheel."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onepass
+import pytest
+from onepass import bench
+from onepass.bench import _check, _rows, _session, _timing, _workloads
+from onepass.bench._command import main
+from onepass.bench._records import cases
+from onepass.bench._row import GROUPS, Check, Context
+
+ROOT = Path(__file__).parents[1]
+RELU = ["--only", "^relu 65536", "--threads", "1", "--against", "none", "--plain-malloc"]
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    """Few samples, and no rest between them."""
+    monkeypatch.setattr(_timing, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(_timing, "SAMPLE_SECONDS", 1e-4)
+
+
+def run(capsys, *arguments):
+    """(exit status, standard output, standard error)"""
+    status = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_what_a_run_prints_and_writes(capsys, tmp_path):
+    files = {kind: tmp_path / f"a.{kind}" for kind in ("json", "csv")}
+    given = [part for kind, path in files.items() for part in (f"--{kind}", path)]
+    status, out, err = run(capsys, *RELU, "--against", "numpy", *given)
+    assert (status, err) == (0, "")
+    assert re.search(r"^relu 65536 +1 +[\d.]+ us \([\d.]+-[\d.]+\) .* exact +numpy out= [\d.]+x$",
+                     out, re.MULTILINE)  # fmt: skip
+    assert "1 of 1 rows" in out or "0 of 1 rows" in out
+    data = json.loads(files["json"].read_text())
+    assert data["format"] == 2
+    assert data["options"]["against"] == ["numpy"]
+    assert {"date", "cpu", "cpus", "caches", "numpy", "onepass"} <= data["machine"].keys()
+    (row,) = data["results"]
+    assert (row["row"], row["group"], row["device"], row["dtype"], row["threads"]) == (
+        "relu 65536", "activation", "cpu", "float32", 1,
+    )  # fmt: skip
+    assert (row["elements"], row["bytes"], row["streams"]) == (1 << 16, 8 << 16, [1, 1, 0])
+    assert list(row["samples"]) == ["onepass", "numpy out=", "limit"]
+    for label, samples in row["samples"].items():
+        assert min(samples) <= row["low"][label] <= row["seconds"][label] <= row["high"][label]
+    assert row["ratios"].keys() == {"numpy out="}
+    assert (row["error"], row["wrong"]) == (0.0, False)
+    lines = files["csv"].read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("relu 65536,activation,cpu,float32,1,65536,524288,onepass,")
+
+
+def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
+    """One element in 65,536 that is off by three roundings; and a kernel that raises."""
+    case = cases.BY_NAME["leaky_relu"]
+
+    def off(x, out=None, **options):
+        y = case.op(x, out=out, **options)
+        y[-1] *= np.float32(1 + 3 * 2**-23)
+        return y
+
+    def broken(x, out=None, **options):
+        raise ValueError("no")
+
+    for op, words in ((off, "times its bound"), (broken, "no result")):
+        monkeypatch.setattr(cases, "CASES", [dataclasses.replace(case, op=op)])
+        if op is broken:
+            monkeypatch.setattr(_rows, "single", lambda *_: lambda: None)
+            monkeypatch.setattr(_rows, "streams", lambda *_: None)
+        only = [*RELU, "--only", "leaky_relu 65536", "--json", tmp_path / "a.json"]
+        status, out, _ = run(capsys, *only)
+        assert status == 1
+        assert re.search(r"leaky_relu 65536 .* WRONG", out)
+        assert re.search(f"WRONG: leaky_relu 65536, 1 thread: .*{words}", out)
+        assert json.loads((tmp_path / "a.json").read_text())["results"][0]["wrong"] is True
+
+
+def test_shape_and_dtype(capsys):
+    status, out, err = run(
+        capsys,
+        *RELU,
+        "activation",
+        "--only",
+        "^(relu|glu) ",
+        "--shape",
+        "6x5",
+        "--dtype",
+        "float64",
+    )
+    assert (status, err) == (0, "")
+    assert re.search(r"^relu 6x5 .* exact$", out, re.MULTILINE)
+    assert re.search(r"^glu 6x5 +1 +skipped: .*even", out, re.MULTILINE)
+
+
+def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_path):
+    path = tmp_path / "a.json"
+    both = [*RELU, "--only", "^relu (65536|1048576)", "--json", path]
+    status, out, _ = run(capsys, *both, "--minutes", "1e-9")
+    assert status == 0
+    assert "out of time before relu 65536" in out
+    run(capsys, *RELU, "--json", path)
+    kept = json.loads(path.read_text())["results"]
+    _, out, _ = run(capsys, *both, "--resume")
+    assert re.findall(r"^relu (\d+) ", out, re.MULTILINE) == ["1048576"]
+    assert json.loads(path.read_text())["results"][:1] == kept
+    path.write_text("[]")
+    status, _, err = run(capsys, *both, "--resume")
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "a.json is no file of --json" in err
+
+
+def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):
+    def measured(row, context, meter):
+        if "1048576" in row.name:
+            raise KeyboardInterrupt
+        return known(row, context, meter)
+
+    known = _session._run.measured
+    monkeypatch.setattr(_session._run, "measured", measured)
+    path = tmp_path / "a.json"
+    status, out, err = run(capsys, *RELU, "--only", "^relu ", "--json", path)
+    assert status == 130
+    assert "interrupted" in err
+    assert len(json.loads(path.read_text())["results"]) == 1
+    assert "GB/s   on the fewest bytes" in out
+
+
+WRONG = {
+    "--threads 0": "--threads: '0', expected numbers of threads",
+    "--threads ²": "--threads: '²', expected numbers of threads",
+    "--only (": "--only: '\\(' is not a regular expression",
+    "--only relo": "--only 'relo' matches no row, see --list; did you mean 'relu'",
+    "--only adamw loss": "--only 'adamw' matches no row of loss",
+    "--against tf": "--against: 'tf', expected some of torch,",
+    "norms": "'norms', expected some of optim, norm, .*; did you mean 'norm'",
+    "--shape 3y4": "--shape: '3y4', expected sizes such as 4096x512",
+    "--dtype int8": "--dtype: invalid choice: 'int8'",
+    "--processor-time": "pass --threads 1",
+    "--resume": "expected --json FILE",
+    "--minutes nan": "--minutes: 'nan', expected a number > 0",
+    "--json no/such/a.json": "cannot write no/such/a.json.*: No such file",
+    "--device cuda --quick": "--quick is for the CPU",
+    "--colour": "unrecognized arguments: --colour",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_use_is_one_line(capsys, line):
+    status, out, err = run(capsys, *line.split(), "--plain-malloc")
+    assert (status, out) == (2, "")
+    assert err.startswith("onepass bench: ")
+    assert err.count("\n") == 1
+    assert re.search(WRONG[line], err), err
+
+
+def test_the_list(capsys):
+    status, out, _ = run(capsys, "--list", "norm")
+    names = out.splitlines()
+    assert status == 0
+    assert len(names) == len(set(names)) > 30
+    assert all(name.startswith("norm  ") for name in names)
+
+
+def test_quick_has_a_row_of_each_group():
+    rows = [row for row in _rows.rows(Context()) if row.quick]
+    assert {row.group for row in rows} == {*GROUPS}
+    assert 40 < len(rows) < 90
+    assert len({row.name for row in _rows.rows(Context())}) == len(list(_rows.rows(Context())))
+
+
+# --------------------------------------------------------------------------------------- timing
+
+
+def test_functions_take_turns_and_a_long_sample_ends(monkeypatch):
+    monkeypatch.setattr(_timing, "SAMPLE_SECONDS", 4e-3)
+    monkeypatch.setattr(_timing, "_preemptions", lambda: 0)
+    log, now = [], [0.0]
+
+    def call(name, *durations):
+        turns = iter(durations)
+
+        def function():
+            log.append(name)
+            now[0] += next(turns, durations[-1])
+
+        return function
+
+    # 16 calls make a sample; from the fourth call on each takes a second.
+    functions = {"a": call("a", 1e-3), "b": call("b", 250e-6, 250e-6, 250e-6, 1.0)}
+    samples = _timing.interleaved(functions, 5, lambda: now[0])
+    assert samples["a"] == pytest.approx([1e-3] * 5)
+    assert samples["b"] == pytest.approx([1.0] * 5)
+    # two to calibrate; then one to warm up and a sample, in turn
+    assert log == ["a"] * 2 + ["b"] * 2 + (["a"] * 5 + ["b"] * 3) * 5
+
+
+def test_preempted_samples_are_dropped_while_three_are_left(monkeypatch):
+    now = [0.0]
+
+    def function():
+        now[0] += 1.0
+
+    # Of eight samples every second one sees a change; then all of them.
+    steps = iter([0, 0, 0, 1] * 4)
+    monkeypatch.setattr(_timing, "_preemptions", lambda: next(steps))
+    assert len(_timing.interleaved({"f": function}, 8, lambda: now[0])["f"]) == 4
+    steps = itertools.count()
+    monkeypatch.setattr(_timing, "_preemptions", lambda: next(steps))
+    assert len(_timing.interleaved({"f": function}, 8, lambda: now[0])["f"]) == 8
+
+
+def test_buffers_rotate_until_the_cache_has_passed():
+    made = []
+
+    def make():
+        made.append(len(made))
+        return {"f": lambda own=made[-1]: own}
+
+    functions = _timing.in_rotation(make, 100.0, 60)  # four times 60 bytes: three copies
+    assert [functions["f"]() for _ in range(4)] == [0, 1, 2, 0]
+    assert _timing.in_rotation(lambda: {"f": make}, 100.0, 0)["f"] is make
+
+
+def test_quantiles():
+    assert [_timing.quantile([4, 1, 3, 2, 5], q) for q in (0, 0.5, 0.9, 1)] == [1, 3, 4.6, 5]
+
+
+def test_measure_for_own_functions():
+    x = np.ones(1000, np.float32)
+
+    def double():
+        return x + x
+
+    found = bench.measure(double, bytes=8000, against=[double, lambda: x * 2], rounds=3)
+    assert list(found.samples) == ["double", "double 2", "other", "limit"]
+    assert found.ratios.keys() == {"double 2", "other"}
+    assert found.gb_per_s == pytest.approx(8e-6 / found.seconds["double"])
+    assert re.search(r"^double .* GB/s, \d+% of the limit$", str(found), re.MULTILINE)
+    for fails, words in (
+        (lambda: bench.measure(3), "3 cannot be called"),
+        (lambda: bench.measure(double, bytes=0), "'bytes' is 0, expected"),
+        (lambda: bench.measure(double, rounds=0), "'rounds' is 0, expected"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=words):
+            fails()
+
+
+# --------------------------------------------------------------------------------------- checks
+
+
+def small(case):
+    options = case.bench_options or case.options[0]
+    shape = {1: (512,), 2: (64, 8)}.get(len(case.bench_shapes[0]), (16, 4, 6, 6))
+    return shape, options
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_a_part_has_the_verdict_of_the_whole(case, monkeypatch):
+    """The first rows, or fewer rows: the kernel is right either way. And the streams of a row add
+    up to its bytes."""
+    shape, options = small(case)
+    whole = _check.of_case(case, shape, "float32", options)
+    monkeypatch.setattr(_check, "MOST", np.prod(shape) // 4)
+    part = _check.of_case(case, shape, "float32", options)
+    assert not whole.wrong
+    assert not part.wrong
+    assert part.note
+    streams = _rows.streams(case, case.bench_shapes[-1], "float32")
+    arrays = streams.reads + streams.writes + 2 * streams.updates
+    assert case.bytes(4) / arrays in (1, 2, 4)  # bytes, halves, floats
+
+
+@pytest.mark.parametrize("name", ["gelu", "adamw", "softmax_backward", "batch_norm", "layer_norm"])
+def test_a_wrong_element_is_seen(name, monkeypatch):
+    case = cases.BY_NAME[name]
+    shape, options = small(case)
+    monkeypatch.setattr(_check, "MOST", np.prod(shape) // 4)
+
+    def off(*inputs, **keywords):
+        result = case.op(*inputs, **keywords)
+        changed = inputs[0][0] if case.written and result is None else result
+        changed[1] += np.float32(0.01)
+        return result
+
+    assert _check.of_case(dataclasses.replace(case, op=off), shape, "float32", options).wrong
+
+
+def test_errors_without_a_number_are_wrong():
+    assert Check(float("nan")).wrong
+    assert _check.within(np.float32([np.nan]), [1.0], 0.1).wrong
+    assert _check.within(np.zeros(2), np.ones(3), 0.1).wrong
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        row
+        for row in _workloads.rows()
+        if re.search(
+            "6 tensors|465 groups|states 64k|sparse|lbfgs|64x128|lenet.*8x8|pool 2x2", row.name
+        )
+    ],
+    ids=lambda row: row.name,
+)
+def test_workloads_are_checked(row):
+    """One of each kind."""
+    assert not row.make(Context(against=frozenset())).check().wrong
+
+
+# --------------------------------------------------------------------------------------- the wheel
+
+
+def test_the_installed_command(tmp_path):
+    """As CMake and pip lay the files: the records beside the package's, no source tree around."""
+    assert "install(DIRECTORY tests/cases/ DESTINATION onepass/bench/cases" in (
+        ROOT / "CMakeLists.txt"
+    ).read_text(encoding="utf-8")
+    package = Path(onepass.__file__).parent
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(package, site / "onepass", ignore=ignored)
+    if not (site / "onepass/bench/cases").exists():
+        shutil.copytree(ROOT / "tests/cases", site / "onepass/bench/cases", ignore=ignored)
+    for library in package.glob("*.so"):
+        (site / "onepass" / library.name).symlink_to(library)
+    empty.mkdir()
+    code = "from onepass.bench import _records; print(_records.cases.__file__)"
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment["PYTHONPATH"] = str(site)
+    options = {"cwd": empty, "env": environment, "capture_output": True, "text": True}
+    found = subprocess.run([sys.executable, "-c", code], check=True, **options)
+    assert found.stdout.strip() == str(site / "onepass/bench/cases/__init__.py")
+    # Not --plain-malloc: it starts itself anew.
+    command = [sys.executable, "-m", "onepass.bench", *RELU[:-1], "--json", "a.json"]
+    done = subprocess.run(command, check=False, **options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^relu 65536 .* exact$", done.stdout, re.MULTILINE)
+    assert [path.name for path in empty.iterdir()] == ["a.json"]

@@ -1,0 +1,272 @@
+"""`onepass bench compare`: how often its rule is right under noise, what it reads and refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from onepass import bench
+from onepass.bench import _command
+
+MACHINE = {"cpu": "a processor", "cpus": 2, "caches": {"L2": 1 << 20}, "torch": "2.13"}
+ROUNDS = 15
+# What samples of two shared cores look like (bench/README.md): the whole run is faster or slower,
+# and drifts; the clock has two states; preemption adds time to some samples, and others are lost.
+NOISE = {
+    "clock": 0,
+    "machine": 0.03,
+    "place": 0.006,
+    "drift": 0.03,
+    "slow": 0.25,
+    "spike": 0.08,
+    "white": 0.02,
+}
+
+
+def simulated(rng, factor, labels, noise):
+    """Samples of one row: of ours, times `factor`, and of what takes turns with it."""
+    turns = ROUNDS * labels
+    slow = np.empty(turns)
+    state = rng.random() < noise["slow"]
+    for turn in range(turns):
+        if rng.random() < 0.07:
+            state = rng.random() < noise["slow"]
+        slow[turn] = 0.12 * state
+    shared = rng.normal(noise["clock"], noise["machine"]) + slow
+    shared += rng.normal(0, noise["drift"]) * np.linspace(-0.5, 0.5, turns)
+    samples = {}
+    for i, label in enumerate(("onepass", "limit", "torch", "numpy")[:labels]):
+        logs = (
+            shared[i::labels]
+            + rng.normal(0, noise["place"])
+            + rng.normal(0, noise["white"], ROUNDS)
+        )
+        spikes = rng.random(ROUNDS) < noise["spike"]
+        logs += np.log1p(rng.exponential(0.4, ROUNDS)) * spikes
+        kept = np.exp(logs)[rng.random(ROUNDS) < 0.85]
+        samples[label] = (kept * (factor if i == 0 else 1)).tolist()
+    return samples
+
+
+def results(samples, **more):
+    rows = [
+        {"row": f"row {i}", "threads": 2, "device": "cpu", "dtype": "float32", "samples": each}
+        | more
+        for i, each in enumerate(samples)
+    ]
+    return {"format": 2, "machine": MACHINE, "results": rows}
+
+
+def run(seed, factor=1.0, labels=3, **noise):
+    rng = np.random.default_rng(seed)
+    return results([simulated(rng, factor, labels, NOISE | noise) for _ in range(160)])
+
+
+@pytest.mark.parametrize(
+    ("labels", "noise"),
+    [
+        (3, {}),
+        (2, {"slow": 0, "drift": 0.1}),  # no rival
+        (3, {"slow": 0, "spike": 0.25}),
+        (4, {"clock": 0.3}),
+    ],
+    ids=["two clocks", "drift", "preempted", "another clock"],
+)
+def test_the_rule_is_right_in_95_of_100(labels, noise):
+    before = run(1, 1.0, labels, **(noise | {"clock": 0}))
+    for factor, verdict in ((1.0, "SAME"), (1.1, "SLOWER"), (1 / 1.1, "FASTER")):
+        found = bench.compare(before, run(2, factor, labels, **noise)).changes
+        right = sum(change.verdict == verdict for change in found) / len(found)
+        assert right >= 0.95, (verdict, right)
+
+
+def rows_of(**seconds):
+    """One row, whose functions take so long, with samples as steady as can be."""
+    steady = {label: [s * (1 + 0.001 * i) for i in range(9)] for label, s in seconds.items()}
+    return results([steady])
+
+
+def verdict_of(old, new, **more):
+    (change,) = bench.compare(old, new, **more).changes
+    return change.verdict
+
+
+def test_a_change_counts_beside_what_was_timed_with_it():
+    old = rows_of(onepass=1.0, limit=0.5, torch=2.0)
+    # The whole machine takes a fifth longer.
+    assert verdict_of(old, rows_of(onepass=1.2, limit=0.6, torch=2.4)) == "SAME"
+    assert verdict_of(old, rows_of(onepass=1.2, limit=0.5, torch=2.0)) == "SLOWER"
+    # Ours is faster in seconds, and yet slower than it could be.
+    assert verdict_of(old, rows_of(onepass=0.95, limit=0.43, torch=1.72)) == "SLOWER"
+    assert verdict_of(old, rows_of(onepass=0.8, limit=0.5, torch=2.0)) == "FASTER"
+    assert verdict_of(old, rows_of(onepass=1.04, limit=0.5, torch=2.0)) == "SAME"
+
+
+def test_a_limit_that_went_wild_proves_nothing():
+    old = rows_of(onepass=1.0, limit=0.5)
+    assert verdict_of(old, rows_of(onepass=1.0, limit=1.5)) == "SAME"
+    assert verdict_of(old, rows_of(onepass=1.0, limit=0.1)) == "SAME"
+
+
+def test_a_rival_of_another_version_is_not_what_ours_is_compared_with():
+    old, new = rows_of(onepass=1.0, torch=2.0), rows_of(onepass=1.0, torch=1.7)
+    assert verdict_of(old, new) == "SLOWER"
+    new["machine"] = MACHINE | {"torch": "2.14"}
+    found = bench.compare(old, new)
+    assert found.changes[0].verdict == "SAME"
+    assert found.notes == ["torch 2.13 became 2.14: no row is compared beside it."]
+
+
+def test_a_busy_machine_proves_large_differences_only():
+    old, new = rows_of(onepass=1.0, limit=0.5), rows_of(onepass=1.2, limit=0.5)
+    assert verdict_of(old, new) == "SLOWER"
+    new["machine"] = MACHINE | {"load": 4.5}
+    found = bench.compare(old, new)
+    assert found.changes[0].verdict == "SAME"
+    assert "the load was 4 on 2 processors" in found.notes[0]
+    new["machine"]["load"] = 3.9
+    assert verdict_of(old, new) == "SLOWER"
+
+
+def test_a_wrong_result_is_not_fast():
+    new = results([rows_of(onepass=0.5, limit=0.5)["results"][0]["samples"]], wrong=True)
+    found = bench.compare(rows_of(onepass=1.0, limit=0.5), new)
+    assert found.changes[0].verdict == "WRONG"
+    assert found.slower == found.changes
+
+
+def test_the_same_files_give_the_same_answer():
+    one, two = run(3), run(4)
+    first = bench.compare(one, two)
+    assert first == bench.compare(copy.deepcopy(one), two)
+    assert {change.verdict for change in bench.compare(one, one).changes} == {"SAME"}
+
+
+FIRST = {
+    "machine": {"cpu": "a processor", "cpus": 2, "level": "v4"},
+    "results": [
+        {"row": "relu 64", "threads": 2, "seconds": {"onepass": 1.0, "torch": 2.0, "copy": 0.9},
+         "ratio": 2.0, "copy_share": 0.9}
+    ],
+}  # fmt: skip
+
+
+def first_format(seconds):
+    content = copy.deepcopy(FIRST)
+    content["results"][0]["seconds"]["onepass"] = seconds
+    return content
+
+
+def test_files_of_the_first_format():
+    """They have medians alone, which prove large differences only; a new file may be beside one."""
+    found = bench.compare(FIRST, first_format(1.1))
+    assert found.changes[0].verdict == "SAME"
+    assert "medians without samples" in found.notes[0]
+    assert verdict_of(FIRST, first_format(1.5)) == "SLOWER"
+    assert verdict_of(FIRST, first_format(0.6)) == "FASTER"
+    new = rows_of(onepass=1.6, torch=2.0)
+    new["results"][0]["row"] = "relu 64"
+    assert verdict_of(FIRST, new) == "SLOWER"
+
+
+def test_files_of_a_gpu_in_the_first_format():
+    def of(us):
+        row = {"name": "adamw 1 G", "us": {"onepass": us, "torch fused": 90.0}}
+        return {"machine": {"gpu": "H200"}, "results": [row]}
+
+    (change,) = bench.compare(of(50.0), of(80.0)).changes
+    assert (change.device, change.verdict) == ("cuda", "SLOWER")
+    assert change.old == pytest.approx(50e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cpu", "another"),
+        ("cpus", 64),
+        ("caches", {}),
+        ("clock", "processor time"),
+        ("gpu", "H200"),
+    ],
+)
+def test_other_machines_are_refused(name, value):
+    old, new = rows_of(onepass=1.0, limit=0.5), rows_of(onepass=4.0, limit=2.0)
+    new["machine"] = MACHINE | {name: value}
+    with pytest.raises(ValueError, match=rf"different machines: {name} is .*--across-machines"):
+        bench.compare(old, new)
+    assert verdict_of(old, new, across_machines=True) == "SAME"
+
+
+# ---- the command
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(*contents):
+        paths = []
+        for i, content in enumerate(contents):
+            path = tmp_path / f"{i}.json"
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
+            paths.append(str(path))
+        return paths
+
+    return write
+
+
+def compare(capsys, *arguments):
+    status = _command.main(["compare", *arguments])
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+def test_the_command(files, capsys):
+    old, new = rows_of(onepass=1e-5, limit=5e-6), rows_of(onepass=1.3e-5, limit=5e-6)
+    gone = rows_of(onepass=1.0)["results"][0] | {"row": "gone"}
+    new["results"].append({"row": "gone", "threads": 2, "skipped": "not enough memory"})
+    old["results"].append(gone)
+    new["results"].append(gone | {"row": "fresh", "threads": 1})
+    status, text, _ = compare(capsys, *files(old, new))
+    assert status == 1
+    lines = text.splitlines()
+    assert lines[0].split() == ["row", "threads", "old", "new", "change", "noise"]
+    assert lines[1].split()[:7] == ["row", "0", "2", "10", "us", "13.1", "us"]
+    assert "+30.0%" in lines[1]
+    assert lines[1].endswith("SLOWER")
+    assert lines[2:] == [
+        "only in the old file: gone (2 threads): not enough memory",
+        "only in the new file: fresh (1 thread)",
+        "1 SLOWER, 0 FASTER, 0 SAME",
+    ]
+    assert compare(capsys, *files(old, old))[0] == 0
+    assert compare(capsys, *files(new, old))[0] == 0  # FASTER is no failure
+
+
+@pytest.mark.parametrize(
+    ("contents", "more", "message"),
+    [
+        ((FIRST, "no json"), (), "1.json is no file of --json: Expecting value"),
+        ((FIRST, "[]"), (), "1.json is no file of --json"),
+        ((FIRST, {"machine": {}}), (), "1.json is no file of --json: KeyError('results')"),
+        ((FIRST, {"format": 3}), (), "has format 3, this version of onepass reads 1 and 2"),
+        ((FIRST, first_format(0.0)), (), "a time is not a number > 0"),
+        ((FIRST, rows_of(onepass=1.0)), (), "have no row in common"),
+        ((FIRST, FIRST), ("--only", "gelu"), "--only 'gelu' matches no row of"),
+        ((FIRST, FIRST), ("--only", "("), "'(' is not a regular expression"),
+        ((FIRST, FIRST), ("--against", "x"), "unrecognized arguments: --against x"),
+        (
+            (FIRST, FIRST | {"machine": {"cpu": "b"}}),
+            (),
+            "different machines: cpu is 'a processor'",
+        ),
+        ((FIRST,), (), "the following arguments are required: NEW"),
+        ((FIRST,), ("/nowhere.json",), "cannot read /nowhere.json: No such file"),
+    ],
+)
+def test_wrong_use_is_one_line(files, capsys, contents, more, message):
+    status, text, error = compare(capsys, *files(*contents), *more)
+    assert (status, text) == (2, "")
+    assert error.startswith("onepass bench compare: ")
+    assert message in error
+    assert error.count("\n") == 1

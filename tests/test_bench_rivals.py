@@ -1,0 +1,320 @@
+"""The benchmark's rivals do the work that ours does, where they are installed; one that is not, or
+raises, is a line of the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from onepass.bench import _end_to_end, _peers
+from onepass.bench._peers import LIBRARIES
+from onepass.bench._peers._library import Lacks, Library
+from onepass.bench._records import cases
+from onepass.bench._row import Context
+
+pytestmark = pytest.mark.filterwarnings("default")  # of libraries that are not ours
+
+# One row of each kind, and how many results of it, the first, are the same: Keras has another
+# moving variance.
+ROWS = {
+    "gelu": 1, "relu_backward": 1, "tanh": 1, "batch_norm": 2, "batch_norm_backward": 3,
+    "layer_norm": 1, "layer_norm_backward": 3, "rms_norm_backward": 2, "group_norm": 1,
+    "instance_norm_backward": 3, "cross_entropy": 2, "mse_loss": 2, "kl_div": 2, "softmax": 1,
+    "log_softmax": 1, "glu_backward": 1, "global_norm": 1,
+}  # fmt: skip
+# torch.compile takes seconds for each row, and half a minute for a step.
+COMPILED = ("gelu", "batch_norm_backward", "cross_entropy")
+WHOLE = os.environ.get("ONEPASS_TEST_WHOLE", "0") == "1"
+COMPILED = COMPILED if WHOLE else COMPILED[:1]
+PAIRS = [
+    (library, row)
+    for library in LIBRARIES
+    for row in (COMPILED if library == "torch-compile" else ROWS)
+    if row in LIBRARIES[library].kernels
+]
+SHAPES = {"norm": (6, 4, 3, 3), "row_norm": (6, 4, 3, 3), "loss": (6, 4), "rows": (6, 4)}
+SMALL = [
+    _end_to_end.Mlp("mlp", (20, 33, 17, 10), 19, 0.2),
+    _end_to_end.Blocks("blocks", (5, 8, 6, 7), 2, last=False),
+    _end_to_end.Blocks("blocks channels last", (5, 8, 6, 7), 2, last=True),
+]
+STEPS = {label: pair for label, pair in _end_to_end.LABELS.items() if "sklearn" not in label}
+
+
+def needs(*names):
+    for name in names:
+        why = LIBRARIES[name].absent()
+        if why is not None:
+            pytest.skip(f"{name}: {why}")
+
+
+def asked(*names):
+    return Context(threads=2, against=frozenset(names))
+
+
+def array(value):
+    if hasattr(value, "detach"):
+        value = value.detach()
+        value = (value.to_dense() if value.is_mkldnn else value).numpy()
+    return np.asarray(value, np.float64)
+
+
+def inputs_of(case):
+    options = case.bench_options or case.options[0]
+    shape = SHAPES.get(case.family, (40,))
+    return case.inputs(shape, "float32", options), options, cases.keywords_of(options)
+
+
+def of_library(found, name):
+    assert not found.missing, found.missing
+    return [f for label, f in found.functions.items() if _peers.library_of(label) == name]
+
+
+def close(got, want):
+    scale = max(1e-30, np.abs(want).max())
+    np.testing.assert_allclose(got.reshape(want.shape), want, rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize(("name", "row"), PAIRS, ids=lambda value: value)
+def test_a_rival_has_the_results_of_the_row(name, row):
+    needs(name)
+    case = cases.BY_NAME[row]
+    inputs, options, keywords = inputs_of(case)
+    if row == "batch_norm":
+        options = keywords = options | {"momentum": 1.0}  # its second call moves them no further
+    for function in of_library(_peers.kernel(asked(name), case, inputs, keywords), name):
+        got = function()
+        if got is None:
+            continue  # of a record, into memory of its own
+        got = got if isinstance(got, (tuple, list)) else [got]
+        want = [w for w in case.expect(inputs, options) if w is not None]
+        for g, w in zip(got[: ROWS[row]], want[: ROWS[row]], strict=True):
+            close(array(g), np.asarray(w))
+
+
+@pytest.mark.parametrize("name", [n for n, o in LIBRARIES.items() if o.both and "torch" not in n])
+@pytest.mark.parametrize("row", ["batch_norm_backward", "layer_norm_backward"])
+def test_forward_and_gradient_together(name, row):
+    needs(name)
+    case = cases.BY_NAME[row]
+    inputs, options, keywords = inputs_of(case)
+    (function,) = of_library(_peers.both(asked(name), case, inputs, keywords), name)
+    want = [w for w in case.expect(inputs, options) if w is not None]
+    for g, w in zip(function(), want, strict=True):
+        close(array(g), np.asarray(w))
+
+
+@pytest.mark.parametrize("name", ["jax"])
+def test_a_rival_drops_a_share_and_scales_the_rest(name):
+    needs(name)
+    case = cases.BY_NAME["dropout"]
+    x = np.ones(4096, np.float32)
+    (function,) = of_library(_peers.kernel(asked(name), case, (x,), {"p": 0.25, "seed": 1}), name)
+    first, second = array(function()), array(function())
+    assert set(np.unique(first)) == {0.0, np.float64(np.float32(1 / 0.75))}
+    assert 0.2 < (first == 0).mean() < 0.3
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        (n, v)
+        for n, library in LIBRARIES.items()
+        for v in library.optimizers
+        if n not in ("torch", "torch-compile")  # test_torch_optim.py
+    ],
+)
+def test_a_rival_takes_our_step(name, optimizer):
+    needs(name)
+    variant, library = cases.optimizers.BY_NAME[optimizer], LIBRARIES[name]
+    rng = np.random.default_rng(0)
+    params, grads = (
+        [rng.standard_normal(s).astype(np.float32) for s in ((64, 80), (7,))] for _ in range(2)
+    )
+    options = {"state_dtype": "int8"} if library.small_state else {}
+    (step,) = of_library(_peers.steps(asked(name), variant, params, grads, options), name)
+    got = step()  # the second: the first has been tried
+    run = variant.trajectory(params)
+    run.step(grads)
+    run.step([g * 0 for g in grads] if name == "thinc" else grads)  # it clears them
+    moved = max(float(np.abs(w - p).max()) for w, p in zip(run.params, params, strict=True))
+    off = [np.abs(array(g) - w) for g, w in zip(got, run.params, strict=True)]
+    if library.small_state:  # the values of a state are off by a hundredth of the largest
+        assert max(float(np.median(o)) for o in off) < 0.02 * moved
+    else:
+        # An epsilon stands elsewhere in some, which the smallest gradients feel.
+        assert max(float(o.max()) for o in off) < 0.01 * moved
+        assert max(float(np.median(o)) for o in off) < 1e-4 * moved + 2.0**-22
+
+
+# ----------------------------------------------------------------------------- what is not there
+
+
+def replaced(monkeypatch, **changes):
+    library = Library("numpy", module="numpy", install="numpy", kernels=["softmax"], **changes)
+    monkeypatch.setitem(_peers.LIBRARIES, "numpy", library)
+
+
+def softmax(*names):
+    case = cases.BY_NAME["softmax"]
+    inputs, _, keywords = inputs_of(case)
+    return _peers.kernel(asked(*names), case, inputs, keywords)
+
+
+def test_a_library_that_is_not_installed_is_a_line(monkeypatch):
+    known = _peers.LIBRARIES["numpy"]
+    gone = dataclasses.replace(known, module="no_such_library", install="no-such")
+    monkeypatch.setitem(_peers.LIBRARIES, "numpy", gone)
+    found = softmax("numpy")
+    assert found.functions == {}
+    assert found.missing == {"numpy": "not installed (pip install no-such)"}
+    assert gone.version() is None
+
+
+def test_a_library_that_cannot_be_imported_is_a_line(monkeypatch, tmp_path):
+    (tmp_path / "broken_library.py").write_text("raise OSError('libx.so: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    gone = dataclasses.replace(_peers.LIBRARIES["numpy"], module="broken_library")
+    monkeypatch.setitem(_peers.LIBRARIES, "numpy", gone)
+    assert softmax("numpy").missing == {
+        "numpy": "installed, but it cannot be imported: OSError: libx.so: cannot open"
+    }
+
+
+def test_a_rival_that_raises_is_a_line_and_the_others_go_on(monkeypatch):
+    def kernel(case, inputs, keywords):
+        def fails():
+            raise ZeroDivisionError("no\nmore of it")
+
+        return {"numpy bad": fails, "numpy good": lambda: 1}
+
+    replaced(monkeypatch, kernel=kernel)
+    found = softmax("numpy")
+    assert list(found.functions) == ["numpy good"]
+    assert found.missing == {"numpy bad": "ZeroDivisionError: no"}
+
+
+@pytest.mark.parametrize("error", [Lacks("no axis=3"), RuntimeError("no axis=3")])
+def test_an_option_that_a_library_lacks_is_a_line(monkeypatch, error):
+    def kernel(case, inputs, keywords):
+        raise error
+
+    replaced(monkeypatch, kernel=kernel)
+    (line,) = softmax("numpy").missing.values()
+    assert line.endswith("no axis=3")
+
+
+def test_a_dtype_that_a_library_lacks_is_a_line(monkeypatch):
+    case = cases.BY_NAME["softmax"]
+    inputs, _, keywords = inputs_of(case)
+    context = Context(dtype="float16", against=frozenset(["numpy"]))
+    assert _peers.kernel(context, case, inputs, keywords).missing == {"numpy": "not in float16"}
+
+
+def test_only_those_asked_for():
+    case = cases.BY_NAME["relu"]
+    inputs, _, keywords = inputs_of(case)
+    functions = _peers.kernel(asked("numpy"), case, inputs, keywords).functions
+    assert {_peers.library_of(label) for label in functions} == {"numpy"}
+    assert _peers.kernel(asked("thinc"), cases.BY_NAME["im2col"], inputs, {}) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("torch fused", "torch"),
+        ("torch compile", "torch-compile"),
+        ("jax jit", "jax"),
+        ("numpy", "numpy"),
+        ("bitsandbytes cpu-fork 8-bit", "bitsandbytes"),
+        ("mine", "mine"),
+    ],
+)
+def test_the_library_of_a_label(label, name):
+    assert _peers.library_of(label) == name
+
+
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=lambda library: library.name)
+def test_what_a_library_has_exists(library):
+    assert set(library.kernels) <= set(cases.BY_NAME)
+    assert set(library.optimizers) <= set(cases.optimizers.BY_NAME)
+    assert library.kernels or library.optimizers
+
+
+# --------------------------------------------------------------------------------- end to end
+
+
+@pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
+def test_our_step_is_that_of_float64(network):
+    assert _end_to_end.checked(network).error < 1
+
+
+@pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
+@pytest.mark.parametrize("label", [label for label in STEPS if "compile" not in label])
+def test_the_step_of_a_library_is_that_of_float64(network, label):
+    libraries, make = STEPS[label]
+    needs(*libraries)
+    assert _end_to_end.checked(network, make).error < 1
+
+
+@pytest.mark.skipif(not WHOLE, reason="ONEPASS_TEST_WHOLE=1 compiles steps")
+@pytest.mark.parametrize("label", [label for label in STEPS if "compile" in label])
+def test_the_compiled_step_is_that_of_float64(label):
+    libraries, make = STEPS[label]
+    needs(*libraries)
+    assert _end_to_end.checked(SMALL[0], make).error < 1
+
+
+def test_the_check_of_a_step_sees_a_mistake():
+    """One of a thousandth of the rate, in one element."""
+
+    def wrong(network, rate, dropout):
+        step = _end_to_end.ours(network, rate, dropout)
+
+        def read():
+            found = step.read()
+            found[4].flat[7] += 1e-3 * rate.lr
+            return found
+
+        return _end_to_end.Step(step.run, read)
+
+    assert _end_to_end.checked(SMALL[0], wrong).wrong
+
+
+def test_the_products_are_those_of_our_step(monkeypatch):
+    """Shapes, and which of the factors lie transposed."""
+    plain, calls = np.matmul, []
+
+    def recorded(a, b, out=None):
+        calls.append((a.shape, b.shape, a.flags.c_contiguous, b.flags.c_contiguous))
+        return plain(a, b, out=out)
+
+    network = SMALL[0]
+    step, products = _end_to_end.ours(network, _end_to_end.Rate(), True), network.products()
+    monkeypatch.setattr(np, "matmul", recorded)
+    products()
+    alone = calls.copy()
+    calls.clear()
+    step.run()
+    assert sorted(calls) == sorted(alone)
+    assert len(calls) == 3 * (len(network.sizes) - 1) - 1
+
+
+def test_steps_that_are_not_there_are_lines(monkeypatch):
+    gone = dataclasses.replace(LIBRARIES["jax"], module="no_such_library")
+    monkeypatch.setitem(_peers.LIBRARIES, "jax", gone)
+    functions, missing = _end_to_end.found(SMALL[0], asked("jax", "optax"))
+    assert list(functions) == ["onepass"]
+    assert missing == {"jax jit": "jax: not installed (pip install jax)"}
+    assert _end_to_end.found(SMALL[0], asked("jax"))[1] == {}  # not without optax
+
+
+def test_scikit_learn_has_one_of_the_networks():
+    needs("sklearn")
+    functions, missing = _end_to_end.found(SMALL[0], asked("sklearn"))
+    assert (list(functions), missing) == (["onepass", "sklearn plain MLP"], {})
+    _, missing = _end_to_end.found(SMALL[1], asked("sklearn"))
+    assert list(missing) == ["sklearn plain MLP"]
