@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import each_variant
+from onepass import optim
 
 ELEMENTS = 3_000_000
 PEAK = "VmHWM:"
@@ -37,3 +38,18 @@ def test_a_step_takes_no_memory_in_the_size_of_the_parameters(variant):
     more = peak() - before
     assert more * 1024 < sum(p.nbytes for p in params) / 20
     assert params[0][0] != 0.5
+
+
+def test_large_states_begin_at_different_places_of_a_page():
+    params = [np.ones(200_000, np.float32), np.ones(100_000, np.float32)]
+    opt = optim.AdamW(params, lr=1e-3, amsgrad=True)
+    opt.step([p * 0.5 for p in params])
+    states = [opt.state[p] for p in opt.param_groups[0]["params"]]
+    keys = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"]
+    assert len({states[0][key].ctypes.data % 4096 for key in keys}) == len(keys)
+    assert all(states[0][key].ctypes.data % 1024 == 0 for key in keys)
+    for key in keys:  # one stretch of memory, and each state on lines of its own
+        first, second = (state[key] for state in states)
+        assert second.ctypes.data - first.ctypes.data == first.nbytes
+        assert (first != 0).all()
+        assert (second != 0).all()

@@ -25,7 +25,7 @@ from onepass._array import (
 )
 from onepass.ops._ranges import code_of
 from onepass.ops._rule import State
-from onepass.optim._states import Owner, Storage, alike, together
+from onepass.optim._states import Owner, Storage, alike
 
 # End the keys of codes and scales in a state_dict. The key of the state itself is not there:
 # PyTorch would take codes for numbers.
@@ -88,7 +88,8 @@ class CodedStorage(Storage):
         for group in alike(new, dtype_of):
             sizes = [_C.coded_bytes(math.prod(new[i].shape)) for i in group]
             like = new[group[0]]
-            for i, part in zip(group, together(sizes, _LINE, dtype_of(like), like), strict=True):
+            parts = self._together(sizes, _LINE, dtype_of(like), like)
+            for i, part in zip(group, parts, strict=True):
                 states[first + i] = part
         for i in range(first, len(arrays)):
             if starts[i] != 0:
