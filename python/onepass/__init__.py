@@ -20,7 +20,8 @@ from onepass import _environment
 from onepass._C import __version__
 
 if TYPE_CHECKING:
-    from onepass import bench, config, data, lab, nn, ops, optim, runs, sklearn, train
+    from onepass import bench, config, data, lab, nn, ops, optim, runs, train
+    from onepass import sklearn as sklearn
     from onepass.runs import load_run
 
 __all__ = [
