@@ -81,19 +81,6 @@ def write() -> None:
     (DOCS / "performance.md").write_text(page(), encoding="utf-8")
 
 
-def _row2(entry: dict[str, Any]) -> Row | None:
-    if not entry["ratios"]:
-        return None
-    rival = min(entry["ratios"], key=lambda name: entry["ratios"][name])
-    seconds = entry["seconds"]
-    threads = "GPU" if entry["device"] == "cuda" else str(entry["threads"])
-    share = seconds.get("limit", 0.0) / seconds["onepass"]
-    return Row(
-        entry["row"], threads, seconds["onepass"] * 1e6, rival, seconds[rival] * 1e6,
-        entry["ratios"][rival], share,
-    )  # fmt: skip
-
-
 def page() -> str:
     """The whole page."""
     rows = [row for file in files() for row in file.rows]
