@@ -23,6 +23,16 @@ SLOW_TESTS = {
     "test_training_a_torch_network",
 }  # fmt: skip
 
+# Those of more than 15 seconds, the longest first. Processes that share the files begin with them
+# and fill up with the rest, so they end together.
+LONG_FILES = [
+    "test_cuda_backend.py", "test_cuda_arrays.py", "test_optim.py", "test_codebase.py",
+    "test_cli_kill.py", "test_cli_runs.py", "test_threads.py", "test_examples.py",
+    "test_reference.py", "test_kernels.py", "test_cli.py", "test_core.py", "test_layouts.py",
+    "test_site.py", "test_cli_predict.py", "test_cuda_build.py", "test_cli_training.py",
+    "test_lab.py", "test_lr_finder.py",
+]  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -39,13 +49,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-labs", action="store_true", help="also run the experiments that take seconds"
     )
+    parser.addoption(
+        "--all-cases",
+        action="store_true",
+        help="whole grids where a sample is run in which every pair of values occurs",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: left out by --quick")
+    if config.getoption("--all-cases"):
+        from helpers import Extent
+
+        Extent.whole = True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # of xdist
+        places = {name: place for place, name in enumerate(LONG_FILES)}
+        items.sort(key=lambda item: places.get(item.path.name, len(places)))
     if not config.getoption("--quick"):
         return
     kept = [item for item in items if not _is_slow(item)]

@@ -22,10 +22,29 @@ each_sweep = pytest.mark.parametrize(("variant", "sweep"), SWEEPS, ids=SWEEP_IDS
 each_form = pytest.mark.parametrize(("record", "form"), FORMS, ids=FORM_IDS)
 
 
-def sweep(case, shapes=None, options=None):
-    """(label, shape, options) of everything a row asks for."""
-    for shape, option in itertools.product(shapes or case.shapes, options or case.options):
-        yield f"{case.name}{shape} {option}", shape, option
+class Extent:
+    """How much of what rows ask for is run."""
+
+    whole = False  # with --all-cases
+
+
+def sweep(case, shapes=None, options=None, *, dtype=None):
+    """(label, shape, options) of everything a row asks for; with ``dtype`` the part of a test over
+    every dtype that belongs to this one: each two of shape, options and dtype meet in some part.
+    With --all-cases every part is everything."""
+    shapes, options = shapes or case.shapes, options or case.options
+    for (i, shape), (j, option) in itertools.product(enumerate(shapes), enumerate(options)):
+        if dtype is None or Extent.whole or _meet(i, j, len(shapes), len(options), dtype):
+            yield f"{case.name}{shape} {option}", shape, option
+
+
+def _meet(i, j, shapes, options, dtype):
+    count, turn = len(DTYPES), DTYPES.index(dtype)
+    return (
+        (i + j) % count == turn  # each shape with each option
+        or (options < count and j == (i + turn) % options)  # too few to meet this dtype above
+        or (shapes < count and i == (j + turn) % shapes)
+    )
 
 
 def flat(results):

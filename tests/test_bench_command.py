@@ -123,7 +123,7 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
     status, _, err = run(capsys, *both, "--resume")
     assert status == 2
     assert err.count("\n") == 1
-    assert "a.json is no file of --json" in err
+    assert "a.json is not a file of --json" in err
 
 
 def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):

@@ -30,6 +30,7 @@ from onepass.nn._pointwise_loss import PointwiseLoss
 from onepass.nn._row_norm import RowNorm
 from onepass.ops._ranges import SQUARES
 from onepass.optim import _optimizers, _riders
+from public_names import public_packages
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
@@ -246,14 +247,6 @@ def test_docstrings_say_what_a_user_needs(name: str) -> None:
         assert re.search(rf"^\s+\*{{0,2}}{parameter.name}: ", text, re.M), (
             f"{name}: {parameter.name} is undocumented"
         )
-
-
-def public_packages() -> list[ModuleType]:
-    """Every module whose name has no underscore; `ops` and `torch` have tests of their own."""
-    names = (info.name for info in pkgutil.walk_packages(onepass.__path__, "onepass."))
-    own = ("onepass.ops", "onepass.torch", "onepass.cli")
-    public = (n for n in names if "._" not in n and not n.startswith(own))
-    return [module for n in public if hasattr(module := import_module(n), "__all__")]
 
 
 PUBLIC = [

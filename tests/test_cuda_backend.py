@@ -5,7 +5,7 @@ CPU backend, everything in three thread orders, and every driver once under the 
 are those of the rows up to a size that a simulator gets through.
 
 The sanitizers take a few formulas of each family, because g++ needs minutes to compile all of them
-with checks; ONEPASS_TEST_WHOLE=1 gives them all.
+with checks; --all-cases gives them all, and every dtype every shape with all options.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import itertools
@@ -31,7 +32,7 @@ import pytest
 import staged
 from cases import BFLOAT16, CASES, DTYPES, computing
 from cases.optimizers import VARIANTS
-from helpers import assert_all_close, assert_all_same, assert_same, each_dtype, sweep
+from helpers import Extent, assert_all_close, assert_all_same, assert_same, each_dtype, sweep
 from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
 from onepass import _C, ops, optim
@@ -51,10 +52,10 @@ BACKEND_TEST = sorted((ROOT / "tests" / "cuda_sim").glob("backend_test*.cpp"))
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
 FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim"]
 SANITIZERS = {
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-    "thread": ["-fsanitize=thread"],
+    # Unoptimised, which compiles in half the time and runs a little longer; it counts lines too.
+    "address": ["-O0", "--coverage", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-O1", "-fsanitize=thread"],
 }
-WHOLE = os.environ.get("ONEPASS_TEST_WHOLE", "0") == "1"
 ORDERS = [("forward", 0, 4), ("reverse", 0, 1), ("random", 1, 3)]
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the simulator needs g++")
@@ -136,10 +137,10 @@ def simulable(shape, family="") -> bool:
     return math.prod(shape) <= 20_000 and not many
 
 
-def small_sweep(case):
+def small_sweep(case, dtype):
     shapes = [s for s in case.shapes if simulable(s, case.family)]
     assert shapes
-    return sweep(case, shapes=shapes)
+    return sweep(case, shapes=shapes, dtype=dtype)
 
 
 each_case = pytest.mark.parametrize("case", RUNNABLE, ids=[c.name for c in RUNNABLE])
@@ -149,7 +150,7 @@ each_elementwise = pytest.mark.parametrize("case", ELEMENTWISE, ids=[c.name for 
 @each_dtype
 @each_case
 def test_against_reference(simulator, case, dtype):
-    for label, shape, options in small_sweep(case):
+    for label, shape, options in small_sweep(case, dtype):
         inputs = case.inputs(shape, dtype, options)
         want = case.expect(inputs, options)
         with on(simulator):
@@ -164,7 +165,7 @@ LOSSES = [case for case in RUNNABLE if case.name in _C.pointwise_loss]
 @pytest.mark.parametrize("case", LOSSES, ids=[c.name for c in LOSSES])
 def test_losses_of_elements_have_the_bits_of_the_cpu(simulator, case, dtype):
     """Also the sums, in every order of threads, of views that lie anywhere."""
-    for _, shape, options in small_sweep(case):
+    for _, shape, options in small_sweep(case, dtype):
         for step in (1, 2):
             x, target, weight = case.inputs(shape, dtype, options)
             x = np.repeat(x, 2, -1)[..., ::2] if step == 2 and x.ndim else x
@@ -186,7 +187,7 @@ def test_what_is_no_probability_gets_nan_on_a_device(simulator):
 @each_dtype
 @each_elementwise
 def test_elementwise_kernels_give_the_bits_of_the_cpu(simulator, case, dtype):
-    for label, shape, options in small_sweep(case):
+    for label, shape, options in small_sweep(case, dtype):
         want = case.run(case.inputs(shape, dtype, options), options)
         inputs = case.inputs(shape, dtype, options)
         with on(simulator):
@@ -691,24 +692,74 @@ def has_runtime(sanitizer: str) -> bool:
     return Path(found.stdout.strip()).is_absolute()
 
 
-# ------------------------------------------------------------------------------------- coverage
+@pytest.fixture(scope="module")
+def programs():
+    """backend_test.cpp in every build that this g++ has the runtime for."""
+    cusim = scheduler()
+
+    def build(sanitizer: str) -> Path | None:
+        if not has_runtime(sanitizer):
+            return None
+        few = [] if Extent.whole else ["-DONEPASS_SIM_FEW"]
+        return compiled(
+            f"backend_test_{sanitizer}{'_few' * len(few)}",
+            *few,
+            *SANITIZERS[sanitizer],
+            *BACKEND_TEST,
+            *("-x", "c++", *UNITS, "-x", "none"),
+            cusim,
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(SANITIZERS, pool.map(build, SANITIZERS), strict=True))
 
 
-def test_every_line_of_the_kernels_runs(tmp_path):
+@pytest.fixture(scope="module")
+def outcomes(programs, tmp_path_factory):
+    """Runs a program once: (how it ended, the folder with its counts of lines)."""
+
+    @functools.cache
+    def run(sanitizer):
+        if programs[sanitizer] is None:
+            pytest.skip(f"g++ has no runtime for -fsanitize={sanitizer}")
+        environment = {k: v for k, v in os.environ.items() if not k.endswith("SAN_OPTIONS")}
+        folder = tmp_path_factory.mktemp(sanitizer)
+        environment |= {"GCOV_PREFIX": str(folder), "GCOV_PREFIX_STRIP": "99"}
+        environment["ASAN_OPTIONS"] = "detect_leaks=0"
+        if sanitizer == "thread":
+            environment["ONEPASS_TEST_BRIEF"] = "1"
+        done = subprocess.run(
+            [programs[sanitizer]],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        return done, folder
+
+    return run
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_every_entry_under_a_sanitizer(outcomes, sanitizer):
+    done, _ = outcomes(sanitizer)
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stdout[-4000:]
+
+
+def test_every_line_of_the_kernels_runs(outcomes):
     """Of csrc/cuda, what backend_test.cpp alone goes through: at least 95 of 100 lines."""
     gcov = shutil.which("gcov")
     if gcov is None:
         pytest.skip("gcov is not installed")
-    sources = [*BACKEND_TEST, *UNITS]
-    command = ["g++", *FLAGS, "-O0", "--coverage", "-x", "c++", *map(str, sources), "-x", "none"]
-    for step in ([*command, str(scheduler()), "-o", "covered"], ["./covered"]):
-        done = subprocess.run(step, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    _, folder = outcomes("address")
     counts: dict[str, dict[int, int]] = {}
-    for data in tmp_path.glob("*.gcda"):
+    for data in folder.glob("*.gcda"):
+        shutil.copy(build_folder() / f"{data.stem}.gcno", folder)
         report = subprocess.run(
             [gcov, "--json-format", "--stdout", data.name],
-            cwd=tmp_path,
+            cwd=folder,
             capture_output=True,
             text=True,
             check=True,
@@ -728,47 +779,3 @@ def test_every_line_of_the_kernels_runs(tmp_path):
     share = 1 - sum(map(len, missed.values())) / total
     assert total > 1000
     assert share >= 0.95, f"{100 * share:.1f} %; not run: {missed}"
-
-
-@pytest.fixture(scope="module")
-def programs():
-    """backend_test.cpp in every build that this g++ has the runtime for."""
-    cusim = scheduler()
-
-    def build(sanitizer: str) -> Path | None:
-        if not has_runtime(sanitizer):
-            return None
-        few = [] if WHOLE else ["-DONEPASS_SIM_FEW"]
-        return compiled(
-            f"backend_test_{sanitizer}{'_few' * len(few)}",
-            "-O1",
-            *few,
-            *SANITIZERS[sanitizer],
-            *BACKEND_TEST,
-            *("-x", "c++", *UNITS, "-x", "none"),
-            cusim,
-        )
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(SANITIZERS, pool.map(build, SANITIZERS), strict=True))
-
-
-@pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_every_entry_under_a_sanitizer(programs, sanitizer):
-    program = programs[sanitizer]
-    if program is None:
-        pytest.skip(f"g++ has no runtime for -fsanitize={sanitizer}")
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("SAN_OPTIONS")}
-    environment["ASAN_OPTIONS"] = "detect_leaks=0"
-    if sanitizer == "thread":
-        environment["ONEPASS_TEST_BRIEF"] = "1"
-    done = subprocess.run(
-        [program],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stdout[-4000:]

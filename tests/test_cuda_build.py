@@ -15,11 +15,13 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers import Extent
 
 ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
@@ -31,6 +33,7 @@ RESOURCES = re.compile(
     r" Function (?P<name>\S+):\s+REG:(?P<registers>\d+) STACK:(?P<stack>\d+) "
     r"SHARED:(?P<shared>\d+) LOCAL:(?P<local>\d+)"
 )
+SECTION = re.compile(r"\s*\.section\s+\.text\.(\w+)")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
 
 
@@ -54,7 +57,7 @@ def test_every_unit_is_compiled_and_those_that_flush_are_told_to():
 
 @pytest.fixture(scope="module")
 def cuobjdump():
-    """Runs cuobjdump on the module; yields its lines."""
+    """Runs cuobjdump on the module, or nvdisasm on a part of it; yields their lines."""
     built = importlib.util.find_spec("onepass._cuda")
     if built is None:
         pytest.skip("onepass is built without CUDA")
@@ -64,10 +67,10 @@ def cuobjdump():
     if dump is None or shutil.which("nvdisasm", path=path) is None:
         pytest.skip("needs cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
 
-    def lines(*options: str):
-        command = [dump, *options, built.origin]
-        environment = os.environ | {"PATH": path}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as run:
+    def lines(*options: str, tool: str = "", cwd: Path | None = None):
+        command = [tool, *options] if tool else [dump, *options, built.origin]
+        own = {"env": os.environ | {"PATH": path}, "cwd": cwd}
+        with subprocess.Popen(command, **own, stdout=subprocess.PIPE, text=True) as run:
             yield from run.stdout
         assert run.returncode == 0, command
 
@@ -96,9 +99,10 @@ def family(kernel: str) -> str:
 def entries(cuobjdump):
     """What each kernel takes, on each processor."""
     found = []
-    for part in "".join(cuobjdump("-res-usage")).split("Fatbin elf code:")[1:]:
-        arch = re.search(r"arch = (\w+)", part)[1]
-        found += [m.groupdict() | {"arch": arch} for m in RESOURCES.finditer(part)]
+    parts = "".join(cuobjdump("-res-usage")).split("Fatbin elf code:")[1:]
+    for number, part in enumerate(parts):
+        own = {"arch": re.search(r"arch = (\w+)", part)[1], "part": number}
+        found += [m.groupdict() | own for m in RESOURCES.finditer(part)]
     assert len(found) > 200
     for entry, name in zip(found, demangled([e["name"] for e in found]), strict=True):
         entry["kernel"] = name
@@ -133,32 +137,69 @@ def test_kernels_stay_within_their_budget(entries):
             assert amount <= budget[kernel][what], f"{kernel}: {amount} {what}"
 
 
+def symbols(cubin: bytes) -> dict[str, int]:
+    """The place of each function in the symbol table of a cubin, an ELF file of 64 bits."""
+    (start,) = struct.unpack_from("<Q", cubin, 40)
+    size, count = struct.unpack_from("<HH", cubin, 58)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", cubin, start + i * size) for i in range(count)]
+    found = {}
+    for _, kind, _, _, offset, length, names, *_ in sections:
+        if kind == 2:  # SHT_SYMTAB
+            for place in range(length // 24):
+                name, info = struct.unpack_from("<IB", cubin, offset + 24 * place)
+                if info & 15 == 2:  # STT_FUNC
+                    at = sections[names][4] + name
+                    found[cubin[at : cubin.index(b"\0", at)].decode()] = place
+    return found
+
+
+def sampled(entries) -> set[str]:
+    """Kernels with a stack, which alone can have local memory; MOVES; and two of each family and
+    source: one option of nvcc says for a whole source whether it flushes."""
+    wide = re.compile("|".join(wide_functor(functor) for functor, *_ in MOVES))
+    chosen = {
+        e["name"]
+        for e in entries
+        if int(e["stack"]) or int(e["local"]) or wide.search(short(e["kernel"]))
+    }
+    alike: dict[tuple[str, str], list[str]] = {}
+    for e in entries:
+        alike.setdefault((e["part"], family(e["kernel"])), []).append(e["name"])
+    return chosen | {name for names in alike.values() for name in (min(names), max(names))}
+
+
 @pytest.fixture(scope="module")
-def instructions(cuobjdump):
-    """(processor, kernel) -> how often it has each instruction."""
+def instructions(cuobjdump, entries, tmp_path_factory):
+    """(processor, kernel) -> how often it has each instruction; with --all-cases of all kernels."""
+    chosen = {e["name"] for e in entries} if Extent.whole else sampled(entries)
+    folder = tmp_path_factory.mktemp("cubins")
+    collections.deque(cuobjdump("-xelf", "all", cwd=folder), maxlen=0)
     counts: dict[tuple[str, str], collections.Counter] = {}
-    arch, of_kernel = "", collections.Counter()
-    for line in cuobjdump("-sass"):
-        if line.startswith("arch = "):
-            arch = line[7:].strip()
-        elif "Function : " in line:
-            of_kernel = counts.setdefault(
-                (arch, line.split(" : ")[1].strip()), collections.Counter()
-            )
-        elif found := INSTRUCTION.search(line):
-            of_kernel[found[1]] += 1
-    assert len(counts) > 200
+    for cubin in folder.iterdir():
+        arch = re.search(r"\.(sm_\w+)\.cubin", cubin.name)[1]
+        places = [str(i) for name, i in symbols(cubin.read_bytes()).items() if name in chosen]
+        if places:
+            for line in cuobjdump("-c", "-fun", ",".join(places), str(cubin), tool="nvdisasm"):
+                if found := SECTION.match(line):
+                    of_kernel = counts.setdefault((arch, found[1]), collections.Counter())
+                elif found := INSTRUCTION.search(line):
+                    of_kernel[found[1]] += 1
+    assert {name for _, name in counts} == chosen
     names = demangled([name for _, name in counts])
     return {(a, n): c for ((a, _), c), n in zip(counts.items(), names, strict=True)}
 
 
-@pytest.mark.parametrize(
-    ("functor", "loads", "stores"),
-    [(r"Variant<AdamW, 0\w*,.*?::Kernel<float>", 4, 3), ("ActivationForward<Relu<float>", 1, 1)],
-    ids=["AdamW", "Relu"],
-)
+# A kernel, and of how many arrays it loads and stores 16 bytes at a time at least.
+MOVES = [(r"Variant<AdamW, 0\w*,.*?::Kernel<float>", 4, 3), ("ActivationForward<Relu<float>", 1, 1)]
+
+
+def wide_functor(functor: str) -> str:
+    return rf"elementwise_kernel<{functor}"
+
+
+@pytest.mark.parametrize(("functor", "loads", "stores"), MOVES, ids=["AdamW", "Relu"])
 def test_dense_arrays_are_moved_16_bytes_at_a_time(instructions, functor, loads, stores):
-    wanted = re.compile(rf"elementwise_kernel<{functor}")
+    wanted = re.compile(wide_functor(functor))
     kernels = {key: c for key, c in instructions.items() if wanted.search(short(key[1]))}
     assert kernels
     for key, counts in kernels.items():

@@ -1,4 +1,5 @@
-"""Every row of cases.CASES against its float64 formula, every element, in every dtype.
+"""Every row of cases.CASES against its float64 formula, every element, in every dtype: each two of
+shape, options and dtype, or all three with --all-cases.
 
 The edges that a random input does not meet are in the files of the families:
 test_activation_edges.py, test_dropout_mask.py, test_batch_norm.py, test_cross_entropy.py,
@@ -25,7 +26,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=CASE_IDS)
 @each_dtype
 @each_case
 def test_against_reference(case, dtype):
-    for label, shape, options in sweep(case):
+    for label, shape, options in sweep(case, dtype=dtype):
         inputs = case.inputs(shape, dtype, options)
         want = case.expect(inputs, options)
         got = case.run(inputs, options)
@@ -58,7 +59,7 @@ def test_torch_tensors_give_the_same_bits(case, dtype):
             return [back(v) for v in value]
         return from_torch(value) if isinstance(value, torch.Tensor) else value
 
-    for label, shape, options in sweep(case, shapes=case.shapes[2:6]):
+    for label, shape, options in sweep(case, shapes=case.shapes[2:6], dtype=dtype):
         want = case.run(case.inputs(shape, dtype, options), options)
         got = case.run(mapped(to_torch, case.inputs(shape, dtype, options)), options)
         if case.family not in ("reduction", "mask"):

@@ -1,6 +1,6 @@
 """The experiments: each holds what it claims, and is a file that one reads.
 
-Those of more than QUICK_SECONDS run with --all-labs.
+Those of more than QUICK seconds run with --all-labs.
 """
 
 from __future__ import annotations
@@ -18,50 +18,64 @@ import onepass
 import pytest
 from onepass import lab
 from onepass.cli import main
-from onepass.lab import _run, _text
+from onepass.lab import _run, _sources, _text, second_order
 
 ROOT = Path(__file__).parents[1]
-ENTRIES = lab.labs()
+EXPERIMENTS = lab.experiments()
+QUICK = 1.5  # seconds
 MOST_LINES = 90  # with its docstring
 
 
 def test_every_experiment_has_a_code_of_its_own():
-    codes = [entry.code for entry in ENTRIES]
+    codes = [experiment.code for experiment in EXPERIMENTS]
     assert len(set(codes)) == len(codes)
     for page in ("README.md", "docs/index.md"):
-        assert f"{len(ENTRIES)} experiments" in (ROOT / page).read_text(encoding="utf-8"), page
-    assert all(entry.title and entry.title.endswith(".") for entry in ENTRIES)
-    assert all(len(entry.title) <= 90 for entry in ENTRIES)
-    assert all(len(entry.claim) > 80 and entry.sources for entry in ENTRIES)
+        assert f"{len(EXPERIMENTS)} experiments" in (ROOT / page).read_text(encoding="utf-8"), page
+    assert all(experiment.title and experiment.title.endswith(".") for experiment in EXPERIMENTS)
+    assert all(len(experiment.title) <= 90 for experiment in EXPERIMENTS)
+    assert all(len(experiment.claim) > 80 for experiment in EXPERIMENTS)
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_an_experiment_is_a_short_file_of_public_names(entry):
-    source = inspect.getsource(inspect.getmodule(entry.function))
+def test_every_experiment_names_a_paper_first_then_lectures():
+    papers, lectures = set(_sources.PAPERS.values()), set(_sources.LECTURES.values())
+    for experiment in EXPERIMENTS:
+        known = [source in papers for source in experiment.sources]
+        assert known == sorted(known, reverse=True), experiment.name
+        assert set(known) == {True, False}, experiment.name
+    cited = {source for experiment in EXPERIMENTS for source in experiment.sources}
+    assert cited == papers | lectures
+    assert all(re.search(r", (19|20)\d\d(, [a-z]+ [\d.]+)?$", paper) for paper in papers)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_an_experiment_is_a_short_file_of_public_names(experiment):
+    source = inspect.getsource(inspect.getmodule(experiment.function))
     assert source.count("\n") <= MOST_LINES
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             assert not any(part.startswith("_") for part in node.module.split("."))
-            assert not any(name.name.startswith("_") for name in node.names)
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            parts = [part for name in node.names for part in name.name.split(".")]
+            assert not any(part.startswith("_") for part in parts)
         if isinstance(node, ast.Attribute):
             assert not node.attr.startswith("_"), f"{node.attr} is private"
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_the_claim_holds(entry, request, tmp_path):
-    if not (entry.quick or request.config.getoption("--all-labs")):
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_the_claim_holds(experiment, request, tmp_path):
+    if not (experiment.seconds < QUICK or request.config.getoption("--all-labs")):
         pytest.skip("with --all-labs")
-    outcome = lab.run(entry.name, out=tmp_path)
+    outcome = lab.run(experiment.name, out=tmp_path)
     failed = [f"{c.claim}: {c.seen}" for c in outcome.checks if not c.holds]
     assert not failed
     assert outcome.checks
     assert outcome.verdict.endswith(".")
     assert outcome.tables
-    assert (tmp_path / f"{entry.name}.png").stat().st_size > 5000
+    assert (tmp_path / f"{experiment.name}.png").stat().st_size > 5000
     for axes in outcome.figure.axes:
         assert axes.get_xlabel() or axes.get_label() == "<colorbar>" or not axes.axison
     assert _text.shown(outcome)
-    kept = _run.saved(entry.name, 0, tmp_path)
+    kept = _run.saved(experiment.name, 0, tmp_path)
     assert [c.claim for c in kept.checks] == [c.claim for c in outcome.checks]
     assert kept.holds
 
@@ -69,8 +83,8 @@ def test_the_claim_holds(entry, request, tmp_path):
 def test_the_command_lists_them(capsys):
     assert main(["lab"]) == 0
     listed = capsys.readouterr().out
-    for entry in ENTRIES:
-        assert f"{entry.code}  {entry.name} " in listed
+    for experiment in EXPERIMENTS:
+        assert f"{experiment.code}  {experiment.name} " in listed
     assert all(len(line) <= 130 for line in listed.splitlines())
 
 
@@ -107,7 +121,7 @@ def test_a_seed_is_of_32_bits():
 @pytest.fixture
 def counted(monkeypatch):
     """Only one lab, in the place of momentum, and the seeds of its runs."""
-    ran, entry = [], lab.find("momentum")
+    ran, experiment = [], lab.find("momentum")
 
     def function(own):
         ran.append(own.seed)
@@ -116,9 +130,9 @@ def counted(monkeypatch):
         own.check("a seed is a number", True, own.seed)
         return "It is."
 
-    known = (dataclasses.replace(entry, function=function),)
-    monkeypatch.setattr("onepass.lab.labs", lambda: known)
-    monkeypatch.setattr("onepass.lab._catalogue.labs", lambda: known)
+    known = (dataclasses.replace(experiment, function=function),)
+    monkeypatch.setattr("onepass.lab.experiments", lambda: known)
+    monkeypatch.setattr("onepass.lab._catalogue.experiments", lambda: known)
     return ran
 
 
@@ -193,7 +207,7 @@ def test_ctrl_c_leaves_whole_files(tmp_path, capsys, monkeypatch, counted):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("onepass.train._files.os.fsync", interrupted)
+        patch.setattr("onepass._files.os.fsync", interrupted)
         assert main([*report, "--seed", "1"]) == 130
     with monkeypatch.context() as patch:  # with the picture written, and the numbers not
         patch.setattr("onepass.lab._run.json.dumps", interrupted)
@@ -235,15 +249,15 @@ class Page(html.parser.HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        while self.open.pop() != tag:
-            assert tag in {"html"}
+        assert self.open.pop() == tag
 
 
 def test_the_report_is_one_page_without_a_network(tmp_path, capsys, counted):
     assert main(["lab", "--report", "--out", str(tmp_path)]) == 0
-    assert "1 of 1 claims hold" in capsys.readouterr().out
+    assert "1 of 1 experiments hold what they claim" in capsys.readouterr().out
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
+    assert not page.open
     images = [attrs["src"] for tag, attrs in page.found if tag == "img"]
     assert len(images) == 1
     assert images[0].startswith("data:image/png;base64,")
@@ -265,3 +279,18 @@ def test_a_lab_refuses_a_second_figure_and_crooked_rows():
         own.figure()
     with pytest.raises(ValueError, match="a row has 1 cells, expected 2"):
         own.table(["a", "b"], [(1,)])
+
+
+@pytest.mark.parametrize(("share", "steps"), [(1e-4, 73), (0.5, 59)])
+def test_the_steps_of_a_line_search_are_those_of_one_by_hand(share, steps):
+    """The numbers in second_order's text: how much of the promised fall the search asks for."""
+    loss = second_order.Logistic(np.random.default_rng(0))
+    w, t, taken = loss.w, 0.5, 0
+    while np.abs(slope := loss()[1][0]).max() >= 1e-6:
+        before, t, taken = loss()[0], 2 * t, taken + 1
+        loss.w = w - t * slope
+        while loss()[0] > before - share * t * slope @ slope:
+            t /= 2
+            loss.w = w - t * slope
+        w = loss.w
+    assert taken == steps

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import _sample
+from cases import DTYPES
+from conftest import LONG_FILES, _sample
+from helpers import Extent, sweep
 
 
 def items_over(*sizes: int) -> list[SimpleNamespace]:
@@ -65,3 +68,28 @@ def test_the_order_stays():
     items = items_over(4, 3, 3)
     kept = _sample(items)
     assert [items.index(item) for item in kept] == sorted(items.index(item) for item in kept)
+
+
+@pytest.mark.parametrize("shapes", [1, 2, 3, 4, 5, 11])
+@pytest.mark.parametrize("options", [1, 2, 3, 4, 7])
+def test_each_two_of_shape_options_and_dtype_meet(shapes, options, monkeypatch):
+    case = SimpleNamespace(name="case", shapes=list(range(shapes)), options=list(range(options)))
+    whole = set(itertools.product(range(shapes), range(options)))
+
+    def part(dtype):
+        return {(shape, option) for _, shape, option in sweep(case, dtype=dtype)}
+
+    monkeypatch.setattr(Extent, "whole", False)
+    parts = [part(dtype) for dtype in DTYPES]
+    assert set().union(*parts) == whole
+    for each in parts:
+        assert {shape for shape, _ in each} == set(range(shapes))
+        assert {option for _, option in each} == set(range(options))
+    monkeypatch.setattr(Extent, "whole", True)
+    assert all(part(dtype) == whole for dtype in DTYPES)
+
+
+def test_files_that_take_long_exist():
+    here = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    assert set(LONG_FILES) <= here
+    assert len(set(LONG_FILES)) == len(LONG_FILES)

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import CASES
-from helpers import CASE_IDS, assert_all_same, each_dtype, sweep
+from cases import CASES, DTYPES
+from helpers import CASE_IDS, Extent, assert_all_same, each_dtype, sweep
 from onepass import config, ops
 
 LEVELS = ["v2", "v3", "v4"]
@@ -41,14 +41,24 @@ def available_levels():
     return levels
 
 
+def settings_of(place):
+    """(level, threads) to compare: one thread of the best level, several, another level; one of
+    each kind, by the place in the grid, or all with --all-cases."""
+    *others, best = available_levels()
+    more, levels = [(best, n) for n in (2, 3, 7)], [(level, 2) for level in others]
+    if Extent.whole:
+        return [(best, 1), *more, *levels]
+    return [(best, 1), *(some[place % len(some)] for some in (more, levels) if some)]
+
+
 @each_dtype
 @each_case
 def test_threads_and_levels_give_the_same_bits(case, dtype):
-    levels = available_levels()
     options = case.options if dtype == np.float32 else case.options[-2:]
-    for label, shape, option in sweep(case, several_chunks(case), options):
+    for place, (label, shape, option) in enumerate(sweep(case, several_chunks(case), options)):
         want = None
-        for level, threads in [(levels[-1], n) for n in (1, 2, 3, 7)] + [(v, 2) for v in levels]:
+        of_shape, of_option = divmod(place, len(options))
+        for level, threads in settings_of(of_shape + of_option + DTYPES.index(dtype)):
             config.set_cpu_level(level)
             config.set_num_threads(threads)
             assert config.get_num_threads() == threads

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onepass
 import pytest
+from onepass import _files
 from onepass.data import load, read_table
 from onepass.train import (
     Callback,
@@ -18,7 +20,6 @@ from onepass.train import (
     History,
     TensorBoard,
     Trainer,
-    _files,
     _store,
 )
 from small_training import everything, fit, make, network
@@ -298,3 +299,25 @@ def test_a_full_disk_leaves_the_table_of_before(tmp_path, monkeypatch):
 def test_a_probe_leaves_nothing(tmp_path):
     _files.ready_folder("X", "dir", tmp_path / "a" / "b")
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/b"]
+
+
+def test_writers_of_one_path_do_not_meet_and_the_last_has_it(tmp_path):
+    path = tmp_path / "t"
+    with _files.replacing(path, "table") as first:
+        first.write(b"first")
+        with _files.replacing(path, "table") as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["t"]
+
+
+def test_what_a_killed_writer_has_left_goes_with_the_next(tmp_path):
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                             capture_output=True, text=True, check=True)  # fmt: skip
+    others = {f".t.partial-{os.getppid()}-0", ".t.partial-x-0", ".u.partial-1-0", "notes"}
+    for name in (f".t.partial-{int(process.stdout)}-3", *others):
+        (tmp_path / name).touch()
+    with _files.replacing(tmp_path / "t", "table") as file:
+        file.write(b"whole")
+    assert {*os.listdir(tmp_path)} == {"t", *others}

@@ -62,7 +62,7 @@ struct Family {
 
 void check_aligned(const Family& writes) {
   for (const Array& a : writes.arrays)
-    if (reinterpret_cast<uintptr_t>(a.data) % 64 != 0)
+    if (a.size() > 0 && reinterpret_cast<uintptr_t>(a.data) % 64 != 0)
       value_error(kOp, a.label() +
                            " does not begin at a multiple of 64 bytes, which past_caches "
                            "expects");

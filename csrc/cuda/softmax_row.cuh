@@ -13,7 +13,7 @@ constexpr int64_t kWidestRow = 128 << 10;                  // bytes
 constexpr int64_t kWideBlocks = 264, kWidestBlocks = 132;  // two and one for each of an H200's
 
 // exp(x - m). A loss on a GPU need not have the CPU's bits, so the device's own instruction takes
-// the place of the polynomial of core/exp.h (docs/performance.md). kNarrow: what follows is rounded
+// the place of the polynomial of core/exp.h (docs/findings.md). kNarrow: what follows is rounded
 // to 16 bits, so the error of the product with log2(e) may stay; otherwise it is added again, for
 // an error of three units in the last place.
 template <bool kNarrow>

@@ -11,12 +11,11 @@ def sources(target: Path, run_labs: bool = False) -> None:
     Args:
         run_labs: run every lab, for its figure.
     """
-    from generate import figures, labs, performance, prose, reference
+    from generate import figures, labs, prose, reference
 
     prose.write(target)
     reference.write(target)
     figures.overviews(target / "figures")
-    (target / "speed.md").write_text(performance.page(), encoding="utf-8")
     if run_labs:
         labs.run(target / "lab")
     (target / "lab.md").write_text(labs.page(target / "lab"), encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Builds the site: python docs/generate [--labs] FOLDER. Sphinx's warnings are errors."""
+"""Builds the site: python docs/generate [--labs] FOLDER. Sphinx's warnings are errors.
+
+python docs/generate --performance writes docs/performance.md from bench/results.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,12 @@ def main(folder: str, run_labs: bool = False) -> int:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
+    if arguments == ["--performance"]:
+        from generate import performance
+
+        sys.exit(performance.write())
     run_labs = "--labs" in arguments
     folders = [argument for argument in arguments if argument != "--labs"]
     if len(folders) != 1:
-        sys.exit("usage: python docs/generate [--labs] FOLDER")
+        sys.exit("usage: python docs/generate [--labs] FOLDER, or --performance")
     sys.exit(main(folders[0], run_labs))

@@ -141,3 +141,8 @@ def default_of(parameter: inspect.Parameter) -> str:
     """The default as a reader would write it."""
     value = parameter.default
     return getattr(value, "__qualname__", None) or repr(value)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as Sphinx and GitHub make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

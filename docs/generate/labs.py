@@ -14,7 +14,7 @@ CHAPTERS = {chapter: chapter.capitalize() for chapter in lab.CHAPTERS}
 
 def labs() -> list[Any]:
     """All labs of the package, in their order."""
-    return list(lab.labs())
+    return list(lab.experiments())
 
 
 def run(folder: Path) -> None:

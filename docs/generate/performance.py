@@ -1,96 +1,84 @@
-"""What was measured, from bench/results/*.json: the rows that we lose first."""
+"""docs/performance.md and its figures, from what was measured.
+
+``python docs/generate --performance`` writes them, and nobody edits them: what the measurements led
+to stands in docs/findings.md.
+"""
 
 from __future__ import annotations
 
 import html
-import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
 
+from generate import charts
+from generate.docstrings import slug
+from generate.libraries import table
 from generate.names import Name
+from generate.results import File, Row, files
 
-ROOT = Path(__file__).resolve().parents[2]
+DOCS = Path(__file__).resolve().parents[1]
+# Group of rows → its title, in the order of the page.
+GROUPS = {
+    "optim": "Optimizers", "norm": "Norms", "activation": "Activations", "dropout": "Dropout",
+    "loss": "Losses", "conv": "Convolutions and pools", "front": "Modules of the PyTorch front",
+    "end-to-end": "Whole training steps",
+}  # fmt: skip
+# In docs/findings.md, below a heading: the rows that it explains, by a pattern of their names.
+MARK = re.compile(r"^<!-- behind (cpu|cuda): (.+?) -->$")
+HEAD = """# Performance
 
+<!-- Written by python docs/generate --performance from bench/results/*.json. -->
 
-class Row(NamedTuple):
-    """One measured row.
+Of {rows} measured rows that have a rival, the best rival is faster in {behind}. [They stand
+first](#rows-behind-a-rival).
 
-    Attributes:
-        ratio: the best rival's time over ours.
-        share: the time of a loop that only moves the bytes, over ours.
-    """
+How to read the tables:
 
-    name: str
-    threads: str
-    ours: float  # microseconds
-    rival: str
-    theirs: float
-    ratio: float
-    share: float
+- **ratio** is the best rival's median time over ours. All candidates run in turn in one process.
+  Below 1 the rival is faster. Between 0.95 and 1.05 the next run may say the opposite.
+- **time** is our median; in brackets, where the samples were kept, the range of all but the fastest
+  and the slowest tenth.
+- **of limit** is the time in which memory can move the fewest bytes that the operation needs, over
+  our time. Near 100 % nothing but fewer bytes would help. More than 100 % is possible: older runs
+  compare with a copy, which must fetch its target before it writes.
+- **threads** is the number of threads, or GPU.
+- **error** is the largest against float64, in units in the last place (ulp) or as a part of the
+  bound that was derived for that element. Older runs did not keep it.
+- *onepass* with more words and *float32 states* are other calls of ours, shown beside the rivals
+  and not counted among them.
+- Compare ratios, and never absolute times of different runs. Each machine has its newest run here;
+  older files lie in `bench/results`.
 
-
-class File(NamedTuple):
-    """One file of results: what it was measured on, and its rows."""
-
-    name: str
-    machine: dict[str, Any]
-    rows: list[Row]
-
-    @property
-    def title(self) -> str:
-        """Processor or device, and the day."""
-        chip = self.machine.get("gpu") or f"{self.machine['cpu']}, {self.machine['level']}"
-        return f"{chip}, {self.machine['date']}"
-
-    @property
-    def how(self) -> str:
-        """What a reader has to know of the run before any number."""
-        said = []
-        if "cpus" in self.machine:
-            said.append(
-                f"{self.machine['cpus']} processors, load average {self.machine['load']:.1f}"
-            )
-        said.append(f"PyTorch {self.machine['torch']}")
-        if "clock" in self.machine:
-            said.append(f"{self.machine['clock']} of one thread, not elapsed time")
-        if self.machine.get("load", 0) > 2 and "clock" not in self.machine:
-            said.append("other work ran on the machine: compare ratios only")
-        if "note" in self.machine:
-            said.append(self.machine["note"])
-        return "; ".join(said) + "."
+[How the measurements are made](../bench/README.md) tells how to repeat them on your machine,
+[findings](findings.md) what they taught us."""
 
 
-@cache
-def files() -> tuple[File, ...]:
-    """All of them, the newest first."""
-    found = []
-    for path in sorted((ROOT / "bench" / "results").glob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        rows = [_row(entry) for entry in data["results"]]
-        found.append(File(path.name, data["machine"], [row for row in rows if row is not None]))
-    return tuple(sorted(found, key=lambda f: (f.machine["date"], f.name), reverse=True))
+def slug_of_machine(file: File) -> str:
+    return f"performance-{file.key}.svg"
 
 
-def _row(entry: dict[str, Any]) -> Row | None:
-    if "ratios" in entry:  # since format 2, on any device
-        return _row2(entry)
-    if not entry.get("ratio") or not _rivals(entry):
-        return None  # nothing to compare with
-    if "us" in entry:  # of a GPU
-        times = dict(entry["us"])
-        ours, rivals = times.pop("onepass"), {k: v for k, v in times.items() if v}
-        rival = min(rivals, key=lambda name: rivals[name])
-        theirs, name, threads = rivals[rival], entry["name"], "GPU"
-        share = entry["share_of_copy"]
-    else:
-        ours, rival = entry["seconds"]["onepass"] * 1e6, entry["best_rival"]
-        theirs, name = entry["seconds"][rival] * 1e6, entry["row"]
-        threads, share = str(entry["threads"]), entry["copy_share"]
-    return Row(name, threads, ours, rival, theirs, entry["ratio"], share or 0.0)
+def figures() -> dict[str, str]:
+    """File of docs/ → its text: one figure for each machine, and that of the README."""
+    found = {slug_of_machine(file): charts.spread(_spread(file)) for file in files()}
+    newest = next((file for file in files() if not file.on_gpu), None)
+    if newest is not None:
+        found["speed.svg"] = charts.bars(_bars(newest), f"{newest.title}, {newest.date}")
+    return found
+
+
+def write() -> None:
+    """The page and its figures, and no figure of a machine that is gone."""
+    drawn = figures()
+    for old in DOCS.glob("performance-*.svg"):
+        if old.name not in drawn:
+            old.unlink()
+    for name, text in drawn.items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+    (DOCS / "performance.md").write_text(page(), encoding="utf-8")
 
 
 def _row2(entry: dict[str, Any]) -> Row | None:
@@ -108,107 +96,236 @@ def _row2(entry: dict[str, Any]) -> Row | None:
 
 def page() -> str:
     """The whole page."""
-    lost = [(file, row) for file in files() for row in file.rows if row.ratio < 1]
-    lost.sort(key=lambda pair: pair[1].ratio)
+    rows = [row for file in files() for row in file.rows]
+    behind = sum(len(file.behind) for file in files())
     parts = [
-        HEAD.format(lost=len(lost), rows=sum(len(file.rows) for file in files())),
+        HEAD.format(rows=sum(bool(row.rival) for row in rows), behind=behind),
         "## The runs",
-        _html_table(
-            ("rows", "a rival is faster", "median ratio", "run", "file"),
-            [
-                (
-                    *(len(file.rows), sum(row.ratio < 1 for row in file.rows)),
-                    f"{median(row.ratio for row in file.rows):.2f}",
-                    *(file.title, file.name.removesuffix(".json")),
-                )
-                for file in files()
-            ],
+        table(
+            ("machine", "day", "threads", "rows", "behind", "median ratio"),
+            [_run(file) for file in files()],
         ),
-        "## Where a rival is faster",
-        _html_table((*COLUMNS, "run"), [(*_cells(row), file.title) for file, row in lost]),
-        "## All rows",
-        "![Times faster than the best rival, in a dozen rows](speed.svg)",
-    ]  # fmt: skip
+    ]
+    parts.append("\n".join(f"- {file.title}, {file.date}: {_note(file)}." for file in files()))
+    wrong = [(file, row) for file in files() for row in file.rows if row.wrong]
+    if wrong:
+        lines = [f"- {row.name} ({file.title}): {_error(row)}" for file, row in wrong]
+        parts += ["## Rows with a wrong result", "\n".join(lines)]
+    parts.append("## Rows behind a rival")
+    parts.append(
+        "**why** leads to what was found about a row. A row without it is still to be explained."
+    )
     for file in files():
-        rows = sorted(file.rows, key=lambda row: row.ratio)
-        table = _html_table(COLUMNS, [_cells(row) for row in rows])
+        if file.behind:
+            lines = [_behind(file, row) for row in file.behind]
+            parts += [f"### {file.title}, {file.date}", table(BEHIND, lines)]
+    parts.append("## All rows")
+    for file in files():
+        words = f"Ratios and shares of the limit of all rows on {file.title}"
+        parts.append(f"### All rows of {file.title}, {file.date}")
+        parts.append(f"![{words}]({slug_of_machine(file)})")
         parts.append(
-            f"### {file.title}: {file.name.removesuffix('.json')}\n\n{file.how}\n\n"
-            "```{raw} html\n<details><summary>"
-            f"{len(rows)} rows</summary>\n```\n{table}\n```{{raw}} html\n</details>\n```"
+            "*A dot is a row. Left: how many times faster than the best rival, red where the rival "
+            "is faster. Right: the share of the limit.*"
         )
+        for group, rows_of in _grouped(file.rows):
+            parts.append(_details(group, rows_of))
     return "\n\n".join(parts) + "\n"
 
 
-HEAD = """# Performance
-
-Of {rows} measured rows a rival is faster in {lost}. They stand first.
-
-- **ratio**: the best rival's median over ours, all candidates in turn in one process. Below 1 the
-  rival is faster.
-- **limit**: the time to move the fewest bytes that the operation has to move, over our time: in as
-  many streams, or in files before December 2026 by a copy. Near 100 % memory is the limit.
-- **onepass plain** and **float32 states** as rivals are the same step of ours without the option
-  that the row is named after.
-- Figures of several machines and days stand beside each other because no one machine says it all.
-  A ratio between 0.95 and 1.05 may be the other way round in the next run. Absolute times of
-  different runs cannot be compared.
-
-`onepass bench` measures the same on your machine ([how](bench.md)); [what the measurements led
-to](performance.md) has the reasons."""
-
-
-def _rivals(entry: dict[str, Any]) -> list[str]:
-    """Who was measured beside us; not our own kernels, which some rows stand beside."""
-    times = entry.get("us") or entry["seconds"]
-    return [name for name in times if not name.startswith(("onepass", "copy"))]
-
-
-COLUMNS = ("ratio", "row", "threads", "onepass, µs", "best rival", "its µs", "limit")
-
-
-def _cells(row: Row) -> tuple[str, ...]:
+def _run(file: File) -> tuple[str, ...]:
+    ratios = [row.ratio for row in file.rows if row.rival]
+    threads = sorted({row.threads for row in file.rows})
     return (
-        f"{row.ratio:.2f}", row.name, row.threads, _number(row.ours), row.rival,
-        _number(row.theirs), f"{row.share:.0%}" if row.share else "",
-    )  # fmt: skip
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table as HTML: a thousand rows of Markdown would take most of the build's time."""
-
-    def cells(row: Sequence[object], tag: str) -> str:
-        return "".join(f"<{tag}{_class(cell)}>{html.escape(str(cell))}</{tag}>" for cell in row)
-
-    body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return (
-        '```{raw} html\n<div class="wide"><table class="docutils"><thead>'
-        f"<tr>{cells(head, 'th')}</tr></thead><tbody>\n{body}\n</tbody></table></div>\n```"
+        *(file.title, file.date, ", ".join(threads), str(len(file.rows)), str(len(file.behind))),
+        f"{median(ratios):.2f}" if ratios else "",
     )
 
 
-def _class(cell: object) -> str:
-    text = str(cell)
-    if re.fullmatch(r"[\d,.]+ ?%?", text):
-        return ' class="number"'
-    return ""
+# What a file of results knows of its machine → how the page has it.
+VERSIONS = {
+    "level": "x86-64-", "commit": "commit ", "onepass": "onepass ", "torch": "PyTorch ",
+    "jax": "JAX ", "optax": "optax ", "thinc": "thinc ", "numpy": "NumPy ", "cuda": "CUDA ",
+}  # fmt: skip
+
+
+def _note(file: File) -> str:
+    """What a reader has to know of the run before any number."""
+    said = [f"`{file.path.name}`"]
+    known = [f"{name}{file.machine[key]}" for key, name in VERSIONS.items()
+             if file.machine.get(key) and isinstance(file.machine[key], str)]  # fmt: skip
+    said += [", ".join(known)] if known else []
+    load = file.machine.get("load", 0)
+    if "clock" in file.machine:
+        said.append(f"{file.machine['clock']} of one thread, not elapsed time")
+    elif isinstance(load, float) and load > 2:
+        said.append(f"other work ran on the machine (load average {load:.1f})")
+    if "note" in file.machine:
+        said.append(str(file.machine["note"]).rstrip("."))
+    return "; ".join(said)
+
+
+BEHIND = ("ratio", "row", "dtype", "threads", "time", "best rival", "its time", "of limit", "why")
+
+
+def _behind(file: File, row: Row) -> tuple[str, ...]:
+    theirs = time(row.ratio * row.seconds)
+    anchor = reason(row.name, "cuda" if file.on_gpu else "cpu")
+    why = f"[{anchor[0]}](findings.md#{anchor[1]})" if anchor else ""
+    return (
+        *(f"{row.ratio:.2f}", row.name, row.dtype, row.threads, _timed(row), row.rival, theirs),
+        *(_percent(row.share), why),
+    )
+
+
+@cache
+def _marks() -> tuple[tuple[str, str, str, str], ...]:
+    """(device, pattern of rows, heading, anchor) of each mark of docs/findings.md."""
+    found, heading = [], ""
+    for line in (DOCS / "findings.md").read_text(encoding="utf-8").splitlines():
+        if title := re.match(r"#+ (.*)", line):
+            heading = title[1]
+        elif mark := MARK.match(line):
+            found.append((mark[1], mark[2], heading, slug(heading)))
+    return tuple(found)
+
+
+def reason(row: str, device: str) -> tuple[str, str] | None:
+    """The heading of docs/findings.md that explains a row, and its anchor."""
+    for of, pattern, heading, anchor in _marks():
+        if of == device and re.match(pattern, row):
+            return heading.partition(":")[0], anchor
+    return None
+
+
+def _grouped(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    known = [*GROUPS, *sorted({row.group for row in rows} - set(GROUPS))]
+    for group in known:
+        found = [row for row in rows if row.group == group]
+        if found:
+            yield GROUPS.get(group, group.capitalize()), found
+
+
+COLUMNS = ("row", "dtype", "threads", "time", "GB/s", "of limit", "ratio", "beside us", "error")
+
+
+def _details(group: str, rows: Sequence[Row]) -> str:
+    """A table that opens, as HTML: a thousand rows of Markdown take most of a build's time."""
+    head = COLUMNS if any(row.error is not None for row in rows) else COLUMNS[:-1]
+    lines = [f"<tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>"]
+    for row in rows:
+        beside = ", ".join(f"{name} {_times(ratio)}" for name, ratio in row.beside.items())
+        inside = f" ({row.products:.0%} in products)" if row.products else ""
+        cells = [
+            *(row.name, row.dtype, row.threads, _timed(row) + inside),
+            f"{row.bytes / row.seconds / 1e9:.3g}" if row.bytes else "",
+            *(_percent(row.share), _times(row.ratio) if row.rival else "", beside),
+            _error(row),
+        ]
+        texts = [html.escape(cell, False) for cell in cells[: len(head)]]
+        lines.append(f"<tr>{''.join(f'<td>{text}</td>' for text in texts)}</tr>")
+    with_rival = [row for row in rows if row.rival]
+    lost = sum(row.ratio < 1 for row in with_rival)
+    summary = f"{group}: {len(rows)} rows, {lost} of {len(with_rival)} behind a rival"
+    body = "\n".join(lines)
+    return (
+        f'<details><summary>{summary}</summary>\n<div class="wide"><table class="docutils">\n'
+        f"{body}\n</table></div>\n</details>"
+    )
+
+
+NARROW = "\u00a0"  # a number and its unit stay on one line
+
+
+def time(seconds: float) -> str:
+    """With a unit that leaves one to three digits before the point."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{_digits(seconds / size)}{NARROW}{unit}"
+    return f"{_digits(seconds * 1e9)}{NARROW}ns"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
+def _timed(row: Row) -> str:
+    if row.low is None or row.high is None:
+        return time(row.seconds)
+    return f"{time(row.seconds)} ({time(row.low)} to {time(row.high)})"
+
+
+def _error(row: Row) -> str:
+    if row.error is None:
+        return ""
+    if row.wrong:
+        return f"{row.error:.3g} times its bound" if row.error < 1e300 else "no result"
+    if row.ulps:
+        return f"{row.ulps:.2g} ulp"
+    return f"{row.error:.2g} of its bound" if row.error else "exact"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None or share < 0.005 else f"{share:.0%}"
+
+
+def _spread(file: File) -> list[tuple[str, list[float], list[float]]]:
+    """(title, ratios, shares of the limit) of each group."""
+    return [
+        (
+            title,
+            [row.ratio for row in rows if row.rival],
+            [row.share for row in rows if row.share is not None],
+        )
+        for title, rows in _grouped(file.rows)
+    ]
+
+
+# The rows of the README's figure, where the newest run has them, and how it names them.
+SHOWN = {
+    "adamw 6 tensors 26k": "AdamW step, 6 tensors, 26k",
+    "adamw 120 tensors 250k": "AdamW step, 120 tensors, 250k",
+    "param_groups adamw 465 groups 30k": "AdamW step, optim.param_groups, 465 groups",
+    "clip+adamw+zero 120 tensors 250k": "clip + AdamW + zero, 120 tensors",
+    "clip+adamw+zero 200 tensors 25M": "clip + AdamW + zero, 25M",
+    "bn fwd+bwd 256x1024": "batch norm, 256×1024, both ways",
+    "bn+relu+dropout 256x1024": "batch norm + ReLU + dropout, 256×1024",
+    "bn+relu+dropout 32x64x56x56": "batch norm + ReLU + dropout, 32×64×56×56",
+    "dropout 16777216": "dropout, 16M",
+    "tanh 16777216": "tanh, 16M",
+    "gelu 65536": "gelu, 64k",
+    "cross_entropy 256x1000": "cross entropy, 256×1000",
+    "demo training step": "one training step of the demo",
+    "resnet20 fwd+bwd 64x1x8x8": "ResNet of 20 layers, 8×8 images",
+    "resnet20 fwd+bwd 32x3x32x32": "ResNet of 20 layers, 32×32 images",
+}
+
+
+def _bars(file: File) -> list[tuple[str, float, str]]:
+    """(label, ratio, best rival) of the rows of the README's figure, with most threads."""
+    bars = []
+    for name, label in SHOWN.items():
+        found = [row for row in file.rows if row.name == name and row.rival]
+        if found:
+            row = max(found, key=lambda row: int(row.threads))
+            bars.append((label, row.ratio, row.rival))
+    return bars
 
 
 def lines_of(entries: Sequence[Name]) -> str:
     """The ratios of the functions and classes of one page, in the newest run that has them."""
     wanted = {name.short.rpartition(".")[2].lower().rstrip("_") for name in entries}
     for file in files():
-        if "gpu" in file.machine:
-            continue
-        found = [row for row in file.rows if row.name.partition(" ")[0] in wanted]
-        if found:
-            least, most = min(r.ratio for r in found), max(r.ratio for r in found)
-            return (
-                f"{least:.2f} to {most:.2f} times the speed of the best rival in {len(found)} "
-                f"rows ({file.title})"
+        found = [row for row in file.rows if row.name.partition(" ")[0] in wanted and row.rival]
+        if found and not file.on_gpu:
+            least, most = (pick(row.ratio for row in found) for pick in (min, max))
+            rows = f"{len(found)} rows" if len(found) > 1 else "one row"
+            span = (
+                _times(least) if math.isclose(least, most) else f"{_times(least)} to {_times(most)}"
             )
+            return f"{span} times the speed of the best rival in {rows} ({file.title}, {file.date})"
     return ""

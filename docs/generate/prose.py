@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from generate import labs, libraries, messages, names
+from generate import accuracy, docstrings, labs, libraries, messages_page, names, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -23,7 +23,9 @@ ELSEWHERE = {
 }
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 MARK = re.compile(r"^<!-- generated: (\w+) ?([^>]*?) ?-->$", re.M)
-NAMED = re.compile(r"`((?:onepass|optim|ops|nn|train|data|runs|config)\.[\w.]+)(?:\(\))?`")
+NAMED = re.compile(
+    r"`((?:onepass|optim|ops|nn|train|data|runs|config|lab|bench|sklearn)\.[\w.]+)(?:\(\))?`"
+)
 FENCE = re.compile(r"^(`{3,}).*?^\1\s*$", re.M | re.S)
 
 
@@ -43,18 +45,19 @@ def write(target: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = (ROOT / source).read_text(encoding="utf-8")
         path.write_text(_with_links(_filled(text), source, page), encoding="utf-8")
-    for image in (*DOCS.glob("*.svg"), *DOCS.glob("lab/*.png")):
-        path = target / image.relative_to(DOCS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(image.read_bytes())
+    for image in DOCS.glob("*.svg"):
+        (target / image.name).write_bytes(image.read_bytes())
 
 
 def _filled(text: str) -> str:
     """Marks ``<!-- generated: compat keras -->`` replaced by what they name."""
     makers: dict[str, Callable[[str], str]] = {
+        "accuracy": lambda _: accuracy.table(),
+        "links": lambda _: reference.links(),
+        "contents": lambda _: reference.contents(),
         "compat": libraries.of_library,
         "labs": labs.of_chapter,
-        "messages": lambda _: messages.section(cures(text)),
+        "messages": lambda _: messages_page.section(cures(text)),
         "svg": lambda name: f"```{{raw}} html\n{(DOCS / name).read_text(encoding='utf-8')}\n```",
     }
     return MARK.sub(lambda found: makers[found[1]](found[2]), text)
@@ -66,8 +69,9 @@ def cures(text: str) -> list[tuple[str, str]]:
     for part in re.split(r"^(?=## )", text, flags=re.M):
         title = re.match(r"## (.*)", part)
         for output in re.findall(r"```text\n(.*?)```", part, re.S) if title else ():
-            slug = re.sub(r"[^\w\- ]", "", title[1].lower()).replace(" ", "-") if title else ""
-            found += [(line, slug) for line in output.splitlines()]
+            found += (
+                [(line, docstrings.slug(title[1])) for line in output.splitlines()] if title else []
+            )
     return found
 
 

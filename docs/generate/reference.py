@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
+import pprint
 import re
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from onepass import nn, optim
 from onepass.ops._compat import libraries
 
-from generate import docstrings, figures, names, performance
+from generate import accuracy, counterparts, docstrings, figures, names, performance
 from generate import libraries as of_libraries
 from generate.names import KINDS, Name
 
@@ -31,8 +31,9 @@ def write(target: Path) -> None:
         path = target / f"{page}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_page(page, entries, target), encoding="utf-8")
-    for kind in KINDS:
-        if not (target / kind / "all.md").exists():
+    for kind in names.kinds():
+        if kind not in names.TOGETHER:
+            (target / kind).mkdir(exist_ok=True)
             (target / kind / "index.md").write_text(_index(kind), encoding="utf-8")
     (target / "names.md").write_text(_all_names(), encoding="utf-8")
 
@@ -44,12 +45,12 @@ def _page(page: str, entries: list[Name], target: Path) -> str:
     lead = docstrings.parse(inspect.getdoc(_formula_of(kind, entries).value) or "").lead
     if not page.endswith("/all"):
         parts.append(f":::{{container}} lead\n{docstrings.inline(lead, link)}\n:::")
-    parts += [_facts(kind, entries)]
+    parts += [_facts(entries)]
     figure = figures.of(kind, entries, target / "figures")
     if figure is not None:
         words = figure.words.replace("`", "")
         parts.append(f"![{words}](../figures/{figure.file})\n\n*{figure.words}*")
-    parts += [_differences(entries, link), *(_compat(name) for name in entries)]
+    parts += [_differences(kind, entries, link), *(_compat(name) for name in entries)]
     shown = set() if page.endswith("/all") else {lead}
     parts += [_entry(name, shown) for name in entries]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -73,15 +74,12 @@ def _linker(name: Name) -> docstrings.Link:
     return find
 
 
-def _facts(kind: str, entries: list[Name]) -> str:
+def _facts(entries: list[Name]) -> str:
     """Where it is to be had, what it costs, and where it was measured."""
     rows: list[tuple[str, str]] = []
     if len(entries) > 1 and not entries[0].page.endswith("/all"):
         links = " ".join(f"[`{name.short}`](#{name.label})" for name in entries)
         rows.append(("Names", links))
-    front = _torch_front(kind, entries)
-    if front:
-        rows.append(("In PyTorch", " ".join(f"`{name}`" for name in front)))
     moved = [f"`{name.short}` {_bytes(name)}" for name in entries if _record(name) is not None]
     if moved:
         rows.append(("Bytes read and written an element, float32", ", ".join(moved)))
@@ -90,48 +88,16 @@ def _facts(kind: str, entries: list[Name]) -> str:
         rows.append(("Memory that it keeps", docstrings.inline(kept, lambda _: None)))
     timed = performance.lines_of(entries)
     if timed:
-        rows.append(("[Measured](../speed.md)", timed))
+        rows.append(("[Measured](../performance.md)", timed))
     if not rows:
         return ""
     return "\n\n".join(f"{head}\n: {text}" for head, text in rows)
 
 
-def _torch_front(kind: str, entries: list[Name]) -> list[str]:
-    front = _torch_names()
-    found = []
-    for name in entries:
-        last = name.short.rpartition(".")[2]
-        if not inspect.isclass(name.value):
-            continue
-        if name.short.startswith("nn.") and last in front:
-            found.append(f"onepass.torch.nn.{last}")
-        elif kind == "optimizers" and name.short.count(".") == 1 and last not in NOT_IN_TORCH:
-            found.append(f"onepass.torch.optim.{last}")
-    return found
-
-
-NOT_IN_TORCH = ("Optimizer", "StepInfo", "SparseAdam")
-
-
-@cache
-def _torch_names() -> frozenset[str]:
-    """Of onepass.torch.nn, read without an import, which would need PyTorch."""
-    source = (ROOT / "python/onepass/torch/nn/__init__.py").read_text(encoding="utf-8")
-    imports = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
-    return frozenset(alias.name for node in imports for alias in node.names)
-
-
 @cache
 def _records() -> dict[str, Any]:
     """The records of the tests, which know the fewest bytes that each function can move."""
-    import sys
-
-    sys.path.insert(0, str(ROOT / "tests"))
-    try:
-        from cases import BY_NAME
-    finally:
-        sys.path.pop(0)
-    return dict(BY_NAME)
+    return {record.name: record for record in accuracy.records()}
 
 
 def _record(name: Name) -> Any:
@@ -153,8 +119,8 @@ def _kept(value: Any) -> str:
     return f"{found[0][0].upper()}{found[0][1:]}." if found else ""
 
 
-def _differences(entries: list[Name], link: docstrings.Link) -> str:
-    """What the docstrings say of PyTorch and of the paper, once."""
+def _differences(kind: str, entries: list[Name], link: docstrings.Link) -> str:
+    """What the docstrings say of PyTorch and of the paper, once, behind what signatures say."""
     found: list[str] = []
     for name in entries:
         parsed = docstrings.parse(inspect.getdoc(name.value) or "")
@@ -164,6 +130,9 @@ def _differences(entries: list[Name], link: docstrings.Link) -> str:
             for sentence in re.split(r"(?<=[.:])\s+(?=[A-Z`])", " ".join(paragraph.split())):
                 if COMPARES.search(sentence) and sentence not in found:
                     found.append(sentence)
+    beside = counterparts.said(kind, entries)
+    if beside and not (beside == counterparts.NONE and found):
+        found.insert(0, beside)
     if not found:
         return ""
     lines = "\n".join(f"- {docstrings.inline(sentence, link)}" for sentence in found)
@@ -185,20 +154,24 @@ def _compat(name: Name) -> str:
 
 
 def _entry(name: Name, shown: set[str]) -> str:
-    """One name: how it is called, and its docstring, without the formula if that is above."""
+    """One name: how it is called, and its docstring, without what the page has above."""
     link = _linker(name)
-    parsed = docstrings.parse(inspect.getdoc(name.value) or "")
     parts = [f"({name.label})=\n## `{name.short}`"]
     first = next(other for other in names.names() if other.value is name.value)
     if first is not name:
         return f"{parts[0]}\n\nThe same as [`{first.short}`](#{first.label})."
+    if not callable(name.value):
+        return f"{parts[0]}\n\n```python\n{pprint.pformat(name.value, width=88)}\n```"
+    if name.value.__module__.startswith("torch."):
+        return f"{parts[0]}\n\nPyTorch's own class."
+    parsed = docstrings.parse(inspect.getdoc(name.value) or "")
     call = docstrings.signature(name.short.rpartition(".")[2], name.value)
     if call:
         parts.append(f"```python\n{call}\n```")
     for paragraph in [parsed.lead, *parsed.prose]:
         if paragraph not in shown:
             parts.append(docstrings.markdown(paragraph, link))
-    shown.add(parsed.lead)
+    shown |= {parsed.lead, *(parsed.prose if name.full.startswith("onepass.optim.") else ())}
     for section, body in parsed.sections.items():
         parts.append(_section(section, body, name, link))
     if inspect.isclass(name.value):
@@ -206,19 +179,35 @@ def _entry(name: Name, shown: set[str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _options_of_counterpart(name: Name) -> tuple[Name | None, dict[str, str]]:
+    """What a name of the PyTorch front shares with its counterpart: option → description."""
+    plain = name.full.replace("onepass.torch.", "onepass.") if name.is_front else ""
+    other = next((other for other in names.names() if other.full == plain), None)
+    if other is None:
+        return None, {}
+    described = docstrings.arguments(inspect.getdoc(other.value) or "")
+    mine, theirs = _defaults(name.value), _defaults(other.value)
+    return other, {k: v for k, v in described.items() if mine.get(k) == theirs.get(k)}
+
+
 def _section(section: str, body: str, name: Name, link: docstrings.Link) -> str:
     if section == "Example":
         return f"**Example**\n\n{docstrings.markdown(body, link)}"
     if section in ARGUMENTS or (section == "Raises" and re.match(r"[\w, .]+: ", body)):
         defaults = _defaults(name.value) if section == "Args" else {}
+        other, same = _options_of_counterpart(name) if section == "Args" else (None, {})
         rows = []
         body = MORE_ERRORS.sub("\n", body)
         for heads, said in docstrings.entries(body):
+            if all(same.get(head.strip().lstrip("*")) == said for head in heads.split(",")):
+                continue
             terms = [f"`{head.strip()}`" + defaults.get(head.strip(), "")
                      for head in heads.split(",")]  # fmt: skip
             rows.append(f"{', '.join(terms)}\n: {docstrings.inline(said, link)}")
         title = {"Args": "Options", "Attributes": "Attributes", "Raises": "Errors"}[section]
-        return f"**{title}**\n\n" + "\n\n".join(rows)
+        if other is not None and same:
+            title += f" beside those of [`{other.short}`](#{other.label})"
+        return f"**{title}**\n\n" + "\n\n".join(rows) if rows else ""
     return f"**{section}** {docstrings.markdown(body, link)}"
 
 
@@ -236,14 +225,15 @@ def _methods(name: Name, link: docstrings.Link) -> list[str]:
     """The public methods that a class defines itself, or that only its private bases do."""
     parts = []
     for method, value in inspect.getmembers(name.value):
-        if method.startswith("_") or not inspect.isfunction(value):
+        if method.startswith("_") or not (inspect.isfunction(value) or inspect.ismethod(value)):
             continue
-        text = inspect.getdoc(value)
+        text = value.__doc__ if name.is_front else inspect.getdoc(value)  # not that of PyTorch
         if not text or not _is_own(name.value, method):
             continue
-        parsed = docstrings.parse(text)
+        parsed = docstrings.parse(inspect.cleandoc(text))
         parts.append(f"### `{method}`")
-        parts.append(f"```python\n{docstrings.signature(method, value)}\n```")
+        on = f"{name.value.__name__}." if inspect.ismethod(value) else ""  # of a class
+        parts.append(f"```python\n{docstrings.signature(f'{on}{method}', value)}\n```")
         parts += [docstrings.markdown(p, link) for p in [parsed.lead, *parsed.prose]]
         own = Name(f"{name.short}.{method}", name.full, value, name.page, name.label)
         parts += [_section(s, body, own, link) for s, body in parsed.sections.items()]
@@ -258,6 +248,8 @@ def _is_own(cls: type, method: str) -> bool:
     if issubclass(cls, nn.Module) and cls is not nn.Module:
         return method in vars(cls) and not hasattr(nn.Module, method)
     owner = next(base for base in cls.__mro__ if method in vars(base))
+    if owner.__module__.startswith("torch."):
+        return False
     return owner is cls or owner.__name__ not in BASES
 
 
@@ -278,9 +270,38 @@ def _index(kind: str) -> str:
     image = f"![{overview.words}](../figures/{overview.file})\n\n" if overview else ""
     return (
         f"# {title}\n\n{said[0].upper()}{said[1:]}.\n\n{image}"
-        + "\n\n".join(rows)
+        + "\n\n".join([*rows, *(_front() if kind == "torch" else ())])
         + f"\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
     )
+
+
+def links() -> str:
+    """Of the home page: what there is to look up."""
+    shown = [f"[{KINDS[kind][0]}]({names.index_of(kind)}.md)" for kind in names.kinds()]
+    return " · ".join([*shown, "[all names](names.md)"])
+
+
+def contents() -> str:
+    """The part of the navigation that has the reference."""
+    listed = "\n".join([*map(names.index_of, names.kinds()), "names"])
+    return f"```{{toctree}}\n:hidden:\n:caption: Reference\n\n{listed}\n```"
+
+
+def _front() -> list[str]:
+    """What the packages of the PyTorch front say of themselves, and links to their names."""
+    found = [package for package in names.packages() if package.__name__ in names.FRONT]
+    if not found:
+        return ["This site was built without PyTorch, so the names of `onepass.torch` are missing."]
+    parts = []
+    for package in found:
+        mine = [n for n in names.names() if n.full.rpartition(".")[0] == package.__name__]
+        parsed = docstrings.parse(inspect.getdoc(package) or "")
+        link = _linker(mine[0])
+        parts.append(f"## {package.__name__}")
+        parts += [docstrings.markdown(text, link) for text in [parsed.lead, *parsed.prose]]
+        mine.sort(key=lambda name: name.short.lower())
+        parts.append(" · ".join(f"[`{n.short.rpartition('.')[2]}`](#{n.label})" for n in mine))
+    return parts
 
 
 def _all_names() -> str:

@@ -5,8 +5,8 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch is installed,
-``torch``. ``load_run`` opens a run that ``onepass train`` has saved.
+``data``, ``train``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch or scikit-learn is
+installed, ``torch`` and ``sklearn``. ``load_run`` opens a run that ``onepass train`` has saved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onepass import _environment
 from onepass._C import __version__
 
 if TYPE_CHECKING:
-    from onepass import bench, config, data, lab, nn, ops, optim, runs, train
+    from onepass import bench, config, data, lab, nn, ops, optim, runs, sklearn, train
     from onepass.runs import load_run
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 
 _environment.check(os.environ)
 # Not in __all__: `from onepass import *` would import PyTorch, and take its name.
-_OPTIONAL = frozenset({"torch"})
+_OPTIONAL = frozenset({"torch", "sklearn"})
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})
 
 

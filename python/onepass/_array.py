@@ -113,7 +113,9 @@ def zeros_like(x: Array, dtype: DType) -> Array:
 
 def is_floating(x: Array) -> bool:
     """Whether ``x`` holds real floating-point numbers (bfloat16 counts), in any library."""
-    return "float" in getattr(x.dtype, "name", str(x.dtype))
+    dtype = x.dtype
+    kind = getattr(dtype, "kind", "V")  # those of PyTorch have none, and that of bfloat16 is "V"
+    return kind == "f" or (kind == "V" and "float" in str(getattr(dtype, "name", dtype)))
 
 
 def is_contiguous(x: Array) -> bool:

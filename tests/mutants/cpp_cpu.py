@@ -318,4 +318,18 @@ CPU = [
         "MaxoutPick<T> pick{x[1], 1};\n  pick.take(x[0], 0);",
         ("tests/test_row_edges.py::test_the_first_of_tied_maxima_gets_the_gradient",),
     ),
+    Mutant(
+        "streams: what goes past the caches leaves out the last line",
+        "csrc/cpu/streams.cpp",
+        "past_caches(streamed,",
+        "past_caches(streamed - kLine,",
+        ("tests/test_bench_limits.py::test_every_byte_is_moved[(1, 1, 0)]",),
+    ),
+    Mutant(
+        "streams: arrays changed in place are only read",
+        "csrc/cpu/streams.cpp",
+        "((at[i] ^= v), ...);",
+        "((at[i] ^= 0), ...);",
+        ("tests/test_bench_limits.py::test_every_byte_is_moved[(1, 0, 3)]",),
+    ),
 ]

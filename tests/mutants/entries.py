@@ -8,12 +8,13 @@ from cpp_cpu import CPU
 from cpp_cuda import CUDA
 from cpp_kernels import KERNELS
 from python_augment import AUGMENT
+from python_bench import BENCH
 from python_data import DATA
 from python_front import FRONT
 from python_nn import NN
 from python_optim import OPTIM
 from python_train import TRAIN
 
-PYTHON = [*AUGMENT, *DATA, *FRONT, *OPTIM, *NN, *TRAIN]
+PYTHON = [*AUGMENT, *BENCH, *DATA, *FRONT, *OPTIM, *NN, *TRAIN]
 CPP = KERNELS + BIND + CPU + CORE + CUDA
 MUTANTS = [*PYTHON, *CPP]

@@ -467,7 +467,7 @@ TRAIN = [
     ),
     Mutant(
         "history: a link is replaced by the table",
-        f"{FOLDER}/_files.py",
+        "python/onepass/_files.py",
         "    target = path.resolve()\n",
         "    target = path\n",
         (
@@ -476,7 +476,7 @@ TRAIN = [
     ),
     Mutant(
         "history: the table's permissions are lost",
-        f"{FOLDER}/_files.py",
+        "python/onepass/_files.py",
         "                partial.chmod(stat.S_IMODE(target.stat().st_mode))\n",
         "                pass\n",
         (

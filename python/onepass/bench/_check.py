@@ -1,5 +1,5 @@
-"""Whether a row's kernel is right: ours, run once on copies of the inputs, beside the records'
-float64 formulas, within their bounds.
+"""The check of a row: ours, run once on copies of the inputs, beside the records' float64
+formulas, within their bounds.
 
 The formula is evaluated for about MOST elements. Of a longer array ours runs on all of it, and the
 first rows are compared, where rows do not depend on one another; else both run on fewer rows. The
@@ -65,7 +65,8 @@ def of_steps(
     """Of two steps of an optimizer over a list: those tensors that make up MOST elements."""
     ours = [place(p) for p in params]
     optimizer = variant.make(ours, lr=1e-2)
-    chosen, total = [], 0
+    chosen: list[int] = []
+    total = 0
     for i, p in enumerate(params):
         if total + p.size <= MOST or i + 1 == len(params) > len(chosen) == 0:
             chosen, total = [*chosen, i], total + p.size
@@ -104,7 +105,7 @@ def compared(
         share = np.where(same, 0.0, error / limit)
         share = np.where(np.isnan(share), np.inf, share)
         ulps = None
-        # Where terms cancel, a digit of the result is no measure.
+        # Where terms cancel, the last digit of the result says little.
         exact = elementwise and getattr(tolerance, "peak", 1.0) == 0
         if exact and stored.name in records.SIGNIFICAND and got.size:
             ulps = float(np.max(np.where(same, 0.0, error / _ulp(plain, stored.name))))

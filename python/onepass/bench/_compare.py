@@ -15,7 +15,8 @@ A row is SLOWER if its change is more than LEAST and more than its noise: 1.3 st
 and 2.5 where those are so large that 10 % could not be told. Variances are those of x when the
 samples are drawn again with replacement, plus PLACE² for what differs between runs and not between
 samples, such as the addresses of arrays, and BUSY² where the machine did much other work; of
-functions beside ours that disagree, they are as large as that disagreement. tests/test_bench_compare.py counts how often the rule is right.
+functions beside ours that disagree, they are as large as that disagreement.
+tests/test_bench_compare.py counts how often the rule is right.
 """
 
 from __future__ import annotations

@@ -254,6 +254,7 @@ def main(arguments: Iterable[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="the numbers")
     try:
         options = parser.parse_args(list(arguments))
+        _check_files(options.json, None if options.png == "none" else options.png)
         found = roofline(options.threads)
         _console.write(f"{found}\n", sys.stdout)
         _write(found, options.json, options.png)
@@ -261,6 +262,25 @@ def main(arguments: Iterable[str]) -> int:
         _console.write(f"onepass bench roofline: {error}\n", sys.stderr)
         return 2
     return 0
+
+
+def _check_files(numbers: str | None, picture: str | None) -> None:
+    """Before a minute is spent on what cannot be written."""
+    for file in filter(None, (numbers, picture)):
+        folder = Path(file).resolve().parent
+        if not folder.is_dir():
+            raise UsageError(f"cannot write {file}: there is no folder {folder}")
+    if picture is None:
+        return
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise UsageError(
+            "the picture needs matplotlib: pip install matplotlib, or pass --png none"
+        ) from None
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if Path(picture).suffix.removeprefix(".").lower() not in known:
+        raise UsageError(f"--png {picture}: expected a name that ends with .png, .svg or .pdf")
 
 
 def _write(found: Roofline, numbers: str | None, picture: str) -> None:
@@ -271,14 +291,8 @@ def _write(found: Roofline, numbers: str | None, picture: str) -> None:
         if picture != "none":
             found.plot(picture)
             _console.write(f"wrote {picture}\n", sys.stdout)
-    except ImportError:
-        raise UsageError(
-            "the picture needs matplotlib: pip install matplotlib, or pass --png none"
-        ) from None
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
-    except ValueError as error:  # a format that matplotlib does not have
-        raise UsageError(f"cannot write {picture}: {error}") from None
 
 
 def _threads(text: str) -> list[int]:

@@ -15,7 +15,7 @@ from onepass.bench._peers import LIBRARIES, library_of
 from onepass.bench._row import Check, Context, Row, Workload
 from onepass.bench._timing import ROUNDS, Clock, Samples, interleaved, quantile
 
-OWN = ("onepass", "limit", "products")  # what is no rival; of "onepass …" neither
+OWN = ("onepass", "limit", "products")  # first words of labels that are not rivals
 
 
 @dataclasses.dataclass

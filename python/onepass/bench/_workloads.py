@@ -335,7 +335,7 @@ def _lbfgs(context: Context) -> Workload:
 
         functions["torch eager"] = lambda: theirs.step(closure)
 
-    def run(dtype: str) -> list[Any]:  # of few parameters, whose first step is no rounding error
+    def run(dtype: str) -> list[Any]:  # of few parameters, whose first step exceeds rounding
         p, slopes = start[:1000].astype(dtype), np.abs(scale[:1000]).astype(dtype) + 1
         optim.LBFGS([p], lr=0.5, **options).step(lambda: (1.0, [p * slopes]))
         return [p - start[:1000]]
@@ -482,8 +482,8 @@ def rows() -> Iterator[Row]:
         for order, last in networks.ORDERS.items():
             yield Row(f"{name}{order} fwd+bwd", "conv", _layer(name, last))
     for name in networks.NETWORKS:
-        for size, images in networks.SIZES.items():
-            yield Row(f"{name} fwd+bwd {size}", "end-to-end", _network(name, images))
+        for order, images in networks.SIZES.items():
+            yield Row(f"{name} fwd+bwd {order}", "end-to-end", _network(name, images))
 
 
 def named(shape: Sequence[int]) -> str:

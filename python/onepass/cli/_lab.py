@@ -14,9 +14,9 @@ FOLDER = Path("lab")
 
 def lab(options: Arguments) -> int:
     """Run the command; returns its exit status: 1 where a claim does not hold."""
-    from onepass.lab import find, labs
+    from onepass._files import ready_folder
+    from onepass.lab import experiments, find
     from onepass.lab._text import listed
-    from onepass.train._files import ready_folder
 
     given = vars(options)
     name: str | None = given.get("name")
@@ -26,11 +26,11 @@ def lab(options: Arguments) -> int:
     if name is None and not everything:
         if {"seed", "out"} & given.keys():
             raise UsageError("lab: --seed or --out without an experiment, expected NAME or --all")
-        say(listed(labs()), wrapped=False)
+        say(listed(experiments()), wrapped=False)
         say("\nonepass lab NAME runs one.")
         return 0
     try:
-        chosen = labs() if name is None else [find(name)]
+        chosen = experiments() if name is None else [find(name)]
     except ValueError as error:
         raise UsageError(str(error)) from None
     folder = Path(given.get("out", FOLDER))
@@ -47,9 +47,9 @@ def lab(options: Arguments) -> int:
             say(str(report(results, folder)), wrapped=False)
     except (ImportError, OSError) as error:
         return fail(error, 1)
-    failed = [entry.name for entry, outcome in results if not outcome.holds]
+    failed = [experiment.name for experiment, outcome in results if not outcome.holds]
     if everything:
-        say(f"{len(results) - len(failed)} of {len(results)} claims hold")
+        say(f"{len(results) - len(failed)} of {len(results)} experiments hold what they claim")
     if failed:
         return fail(f"lab: the claim does not hold: {', '.join(failed)}", 1)
     return 0
@@ -62,13 +62,13 @@ def _run(chosen: Sequence[Any], seed: int, folder: Path, again: bool) -> list[tu
     from onepass.lab._text import introduction, shown
 
     results = []
-    for entry in chosen:
-        known = None if again else saved(entry.name, seed, folder)
+    for experiment in chosen:
+        known = None if again else saved(experiment.name, seed, folder)
         if known is None:
-            say(introduction(entry), wrapped=False)
-            known = run(entry.name, seed)
+            say(introduction(experiment), wrapped=False)
+            known = run(experiment.name, seed)
             say(shown(known), wrapped=False)
             save(known, folder)
-            say(f"\n{folder / entry.name}.png\n", wrapped=False)
-        results.append((entry, known))
+            say(f"\n{folder / experiment.name}.png\n", wrapped=False)
+        results.append((experiment, known))
     return results

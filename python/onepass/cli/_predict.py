@@ -162,7 +162,7 @@ def _able(file: Any, columns: Columns) -> Any:
 
 
 def _write(path: Path, columns: Columns) -> None:
-    from onepass.train._files import replacing
+    from onepass._files import replacing
 
     with replacing(path, "table of predictions") as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")

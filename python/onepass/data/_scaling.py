@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass.data._fitted import Fitted, host, refuse_nonfinite, result_dtype
+from onepass.data._weights import checked_weights
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +37,9 @@ class _Scaling(Fitted):
 
     def fit(self, X: Any) -> Any:
         """Learn the statistics of ``X`` (N, …); returns self."""
+        return self._fit(X)
+
+    def _fit(self, X: Any, weight: Floats | None = None) -> Any:
         x = host(type(self).__name__, X)
         if x.ndim < 1 or x.shape[0] == 0:
             raise ValueError(
@@ -46,7 +50,7 @@ class _Scaling(Fitted):
             wide = x.astype(np.float64)
         refuse_nonfinite(type(self).__name__, wide)
         unit = _unit(np.abs(wide).max(axis=0))
-        self.shift, scale, constant = self._statistics(wide * unit)
+        self.shift, scale, constant = self._statistics(wide * unit, weight)
         self.scale = np.where(constant, unit, scale)
         self.unit = unit
         return self
@@ -67,7 +71,9 @@ class _Scaling(Fitted):
         """``fit(X).transform(X)``."""
         return self.fit(X).transform(X)
 
-    def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    def _statistics(
+        self, x: Floats, weight: Floats | None
+    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         raise NotImplementedError
 
     def _placed(self, x: Any) -> Any:
@@ -95,6 +101,9 @@ class _Scaling(Fitted):
 class Standardize(_Scaling):
     """Zero mean and unit variance: y = (x - mean) / std, std over N (not N - 1).
 
+    With weights w of samples mean = Σ w x / Σ w, std² = Σ w (x - mean)² / Σ w: whole numbers as
+    weights are so many copies.
+
     Attributes:
         mean, std: float64, the shape of one sample; std is 1 for a constant column.
 
@@ -115,13 +124,32 @@ class Standardize(_Scaling):
         """Standard deviation of each feature, 1 where it is constant; None before fit."""
         return None if self.shift is None else self.scale / self.unit
 
-    def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    def fit(self, X: Any, sample_weight: Any = None) -> Any:
+        """Learn the statistics of ``X`` (N, …); returns self.
+
+        Args:
+            sample_weight: (N,) numbers >= 0, not all 0; None: all samples count once.
+        """
+        if sample_weight is None:
+            return self._fit(X)
+        weight = checked_weights("Standardize", "sample_weight", sample_weight)
+        x = host("Standardize", X)
+        if weight.shape != x.shape[:1] or not weight.any():
+            raise ValueError(
+                f"Standardize: 'sample_weight' has shape {weight.shape} and the sum "
+                f"{weight.sum():g}, expected {x.shape[:1]}, one for each sample, not all 0"
+            )
+        return self._fit(x[weight > 0], weight[weight > 0])
+
+    def _statistics(
+        self, x: Floats, weight: Floats | None
+    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         constant = x.min(axis=0) == x.max(axis=0)
-        mean = column_mean(x)
+        mean = column_mean(x, weight)
         centred = x - mean
         # Divide by the largest before squaring, so that no square overflows.
         largest = np.where(constant, 1.0, np.abs(centred).max(axis=0))
-        std = largest * np.sqrt(np.mean((centred / largest) ** 2, axis=0))
+        std = largest * np.sqrt(_mean((centred / largest) ** 2, weight))
         error = len(x) * np.finfo(np.float64).eps
         constant |= std * np.sqrt(max(1 - error, 0.0)) <= error * np.abs(mean)
         return mean, std, constant
@@ -173,17 +201,24 @@ class MinMax(_Scaling):
     def __repr__(self) -> str:
         return f"MinMax(feature_range=({self.low}, {self.high}))"
 
-    def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    def _statistics(
+        self, x: Floats, weight: Floats | None
+    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         low, high = x.min(axis=0), x.max(axis=0)
         span = high - low
         largest = np.maximum(np.abs(low), np.abs(high))
         return low, span, span <= 10 * np.finfo(np.float64).eps * largest
 
 
-def column_mean(x: Floats) -> Floats:
+def column_mean(x: Floats, weight: Floats | None = None) -> Floats:
     """The mean of each column; exactly the value of a constant one."""
     low = x.min(axis=0)
-    mean: Floats = np.where(low == x.max(axis=0), low, low + np.mean(x - low, axis=0))
+    mean: Floats = np.where(low == x.max(axis=0), low, low + _mean(x - low, weight))
+    return mean
+
+
+def _mean(x: Floats, weight: Floats | None) -> Floats:
+    mean: Floats = np.mean(x, axis=0) if weight is None else np.average(x, axis=0, weights=weight)
     return mean
 
 

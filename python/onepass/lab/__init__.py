@@ -6,14 +6,14 @@ file of this package, written to be read: it uses the public interface only.
 
 Example:
     >>> from onepass import lab
-    >>> len(lab.labs()) > 10
+    >>> len(lab.experiments()) > 10
     True
     >>> outcome = lab.run("momentum", seed=1)
     >>> outcome.holds
     True
 """
 
-from onepass.lab._catalogue import CHAPTERS, Entry, find, labs
+from onepass.lab._catalogue import CHAPTERS, Experiment, experiments, find
 from onepass.lab._digits import digits, mislabelled
 from onepass.lab._lab import Check, Lab, Outcome, Table
 from onepass.lab._paths import path
@@ -22,13 +22,13 @@ from onepass.lab._run import run
 __all__ = [
     "CHAPTERS",
     "Check",
-    "Entry",
+    "Experiment",
     "Lab",
     "Outcome",
     "Table",
     "digits",
+    "experiments",
     "find",
-    "labs",
     "mislabelled",
     "path",
     "run",

@@ -11,29 +11,22 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from onepass._suggest import suggestion
 from onepass.lab._lab import Lab
+from onepass.lab._sources import cited
 
 CHAPTERS = (
     "optimisation", "step sizes", "initialisation", "normalisation", "regularisation", "dropout",
     "generalisation", "landscape", "data",
 )  # fmt: skip
-SOURCES = {
-    "minnesota-2025": "University of Minnesota, lectures on deep learning, 2025",
-    "minnesota-2020": "University of Minnesota, lectures on deep learning, 2020",
-    "optimization-3": "lecture “Optimization III”",
-    "initialisation": "lecture on initialisation, batch normalisation and the landscape",
-    "skoltech": "Skoltech, lectures on deep learning",
-}
-QUICK_SECONDS = 1.5  # an experiment that takes less runs in every run of the tests
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An experiment.
+class Experiment:
+    """What there is to run.
 
     Attributes:
         name: as in ``onepass lab NAME``.
@@ -41,14 +34,14 @@ class Entry:
         chapter: one of CHAPTERS.
         title: a line.
         claim: paragraphs, with an empty line between.
-        sources: lectures that it is taken from.
+        sources: papers, then the lectures that it is taken from.
         seconds: on one core, about.
         function: gets a `Lab` and returns the verdict.
 
     Example:
         >>> from onepass import lab
-        >>> entry = lab.find("momentum")
-        >>> entry.code, entry.chapter
+        >>> experiment = lab.find("momentum")
+        >>> experiment.code, experiment.chapter
         ('C05', 'optimisation')
     """
 
@@ -62,36 +55,45 @@ class Entry:
     function: Callable[[Lab], str]
 
     @property
-    def quick(self) -> bool:
-        return self.seconds < QUICK_SECONDS
+    def paragraphs(self) -> list[str]:
+        """The claim's paragraphs, a line each."""
+        return [" ".join(p.split()) for p in self.claim.split("\n\n") if p]
+
+
+def by_chapter(some: Iterable[Experiment]) -> dict[str, list[Experiment]]:
+    """The experiments of each chapter that has any, in their order."""
+    found: dict[str, list[Experiment]] = {}
+    for experiment in some:
+        found.setdefault(experiment.chapter, []).append(experiment)
+    return {chapter: found[chapter] for chapter in CHAPTERS if chapter in found}
 
 
 @functools.cache
-def labs() -> tuple[Entry, ...]:
+def experiments() -> tuple[Experiment, ...]:
     """All experiments, by chapter and code.
 
     Example:
         >>> from onepass import lab
-        >>> "momentum" in [entry.name for entry in lab.labs()]
+        >>> "momentum" in [experiment.name for experiment in lab.experiments()]
         True
     """
     import onepass.lab
 
     names = [m.name for m in pkgutil.iter_modules(onepass.lab.__path__) if m.name[0] != "_"]
-    found = [_entry(name) for name in names]
-    return tuple(sorted(found, key=lambda entry: (CHAPTERS.index(entry.chapter), entry.code)))
+    found = [_experiment(name) for name in names]
+    return tuple(sorted(found, key=lambda e: (CHAPTERS.index(e.chapter), e.code)))
 
 
-def _entry(name: str) -> Entry:
+def _experiment(name: str) -> Experiment:
     module = importlib.import_module(f"onepass.lab.{name}")
     title, _, claim = inspect.cleandoc(module.__doc__ or "").partition("\n")
-    return Entry(
+    return Experiment(
         name.replace("_", "-"), module.CODE, module.CHAPTER, title, claim.strip(),
-        tuple(SOURCES[source] for source in module.SOURCES), module.SECONDS, module.run,
+        cited(module.SOURCES), module.SECONDS, module.run,
     )  # fmt: skip
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> Experiment:
     """The experiment of this name or code.
 
     Args:
@@ -106,9 +108,9 @@ def find(name: str) -> Entry:
         'momentum'
     """
     wanted = name.lower().replace("_", "-")
-    known = {key: entry for entry in labs() for key in (entry.name, entry.code.lower())}
+    known = {key: e for e in experiments() for key in (e.name, e.code.lower())}
     if wanted not in known:
-        names = [entry.name for entry in labs()]
+        names = [experiment.name for experiment in experiments()]
         raise ValueError(
             f"lab: there is no experiment {name!r}, expected a name or code as `onepass lab` "
             f"lists them{suggestion(wanted, names)}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass.train._history import new_figure
+from onepass._figures import new_figure
 
 SEEDS = 2**32  # experiments take multiples of a seed, which then fit 64 bits
 PANEL = (4.8, 3.6)  # inches, of one pair of axes

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from onepass.lab._catalogue import CHAPTERS, Entry
+from onepass._files import replacing
+from onepass.lab._catalogue import Experiment, by_chapter
 from onepass.lab._lab import Outcome, Table
 from onepass.lab._text import cell
-from onepass.train._files import replacing
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #c0392b }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-nav ul { columns: 18rem; padding-left: 1.2rem } nav li { break-inside: avoid }
+nav h2 { font-size: 1rem; border: 0; margin: 1rem 0 0 }
+nav ul { columns: 18rem; column-gap: 2.5rem; margin: .2rem 0; padding-left: 1.2rem }
+nav li { break-inside: avoid }
 h2 { border-bottom: 1px solid var(--line); margin-top: 3rem }
 article { margin: 2rem 0 3rem }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px }
@@ -30,20 +32,21 @@ li.fails::marker { content: "✗ "; color: var(--bad) }
 """
 
 
-def report(results: Sequence[tuple[Entry, Outcome]], folder: Path) -> Path:
+def report(results: Sequence[tuple[Experiment, Outcome]], folder: Path) -> Path:
     """Write ``folder/report.html``; pictures are read from the folder. Returns its path."""
-    chapters = [(c, [r for r in results if r[0].chapter == c]) for c in CHAPTERS]
+    outcomes = dict(results)
     body = [
         "<h1>The lab</h1>",
-        f"<p>{sum(outcome.holds for _, outcome in results)} of {len(results)} claims hold.</p>",
-        "<nav><ul>",
-        *(f'<li><a href="#{e.name}">{html.escape(e.title)}</a></li>' for e, _ in results),
-        "</ul></nav>",
+        f"<p>{sum(o.holds for o in outcomes.values())} of {len(outcomes)} experiments hold what "
+        "they claim.</p>",
     ]
+    chapters = by_chapter(outcomes).items()
     for chapter, found in chapters:
-        if found:
-            body.append(f"<h2>{chapter.capitalize()}</h2>")
-            body += [_article(entry, outcome, folder) for entry, outcome in found]
+        links = [f'<li><a href="#{e.name}">{html.escape(e.title)}</a></li>' for e in found]
+        body.append(f"<nav><h2>{chapter.capitalize()}</h2><ul>{''.join(links)}</ul></nav>")
+    for chapter, found in chapters:
+        body.append(f"<h2>{chapter.capitalize()}</h2>")
+        body += [_article(experiment, outcomes[experiment], folder) for experiment in found]
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -55,28 +58,28 @@ def report(results: Sequence[tuple[Entry, Outcome]], folder: Path) -> Path:
     return path
 
 
-def _article(entry: Entry, outcome: Outcome, folder: Path) -> str:
-    paragraphs = "".join(f"<p>{html.escape(p)}</p>" for p in entry.claim.split("\n\n") if p)
+def _article(experiment: Experiment, outcome: Outcome, folder: Path) -> str:
+    paragraphs = "".join(f"<p>{html.escape(p)}</p>" for p in experiment.paragraphs)
     checks = "".join(
         f'<li class="{"holds" if check.holds else "fails"}">{html.escape(check.claim)} '
         f'<span class="seen">{html.escape(check.seen)}</span></li>'
         for check in outcome.checks
     )
     return (
-        f'<article id="{entry.name}"><h3>{html.escape(entry.title)}</h3>{paragraphs}'
-        f'<p class="source">{entry.code} · {html.escape("; ".join(entry.sources))} · '
-        f"seed {outcome.seed} · <code>onepass lab {entry.name}</code></p>"
-        f"{''.join(map(_table, outcome.tables))}{_picture(entry, folder)}<ul>{checks}</ul>"
+        f'<article id="{experiment.name}"><h3>{html.escape(experiment.title)}</h3>{paragraphs}'
+        f'<p class="source">{experiment.code} · {html.escape("; ".join(experiment.sources))} · '
+        f"seed {outcome.seed} · <code>onepass lab {experiment.name}</code></p>"
+        f"{''.join(map(_table, outcome.tables))}{_picture(experiment, folder)}<ul>{checks}</ul>"
         f'<p class="verdict">{html.escape(outcome.verdict)}</p></article>'
     )
 
 
-def _picture(entry: Entry, folder: Path) -> str:
-    path = folder / f"{entry.name}.png"
+def _picture(experiment: Experiment, folder: Path) -> str:
+    path = folder / f"{experiment.name}.png"
     if not path.is_file():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{html.escape(entry.title)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{html.escape(experiment.title)}" src="data:image/png;base64,{data}">'
 
 
 def _table(table: Table) -> str:

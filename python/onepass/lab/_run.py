@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 import onepass
+from onepass._figures import save_figure
+from onepass._files import path_of, ready_folder, replacing
 from onepass.lab._catalogue import find
 from onepass.lab._lab import Check, Lab, Outcome, Table
-from onepass.train._files import path_of, ready_folder, replacing
-from onepass.train._history import save_figure
 
 # Of Okabe & Ito: to be told apart by every kind of eye, and in grey.
 COLOURS = "cycler('color', ['0072B2', 'D55E00', '009E73', 'CC79A7', 'E69F00', '56B4E9', '000000'])"
@@ -51,13 +51,13 @@ def run(name: str, seed: int = 0, out: str | Path | None = None) -> Outcome:
         >>> outcome.holds, len(outcome.tables) > 0
         (True, True)
     """
-    entry = find(name)
-    lab = Lab(entry.name, seed)
+    experiment = find(name)
+    lab = Lab(experiment.name, seed)
     folder = None if out is None else path_of("lab", "out", out)
     if folder is not None:
         ready_folder("lab", "out", folder)
     with _style():
-        verdict = " ".join(entry.function(lab).split())
+        verdict = " ".join(experiment.function(lab).split())
     lab.outcome.verdict = verdict if lab.outcome.holds else f"Not shown: {verdict}"
     if folder is not None:
         save(lab.outcome, folder)
@@ -78,8 +78,7 @@ def save(outcome: Outcome, folder: Path) -> None:
     if outcome.figure is not None:
         picture = folder / f"{outcome.name}.png"
         with _style():
-            save_figure(outcome.figure, picture)
-        found = zlib.crc32(picture.read_bytes())
+            found = zlib.crc32(save_figure(outcome.figure, picture))
     fields = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
     del fields["figure"]
     fields |= {"version": onepass.__version__, "picture": found}

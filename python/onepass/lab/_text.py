@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from onepass.lab._catalogue import CHAPTERS, Entry
+from onepass.lab._catalogue import Experiment, by_chapter
 from onepass.lab._lab import Outcome, Table
 
 WIDTH = 88
@@ -21,23 +21,22 @@ def cell(value: Any) -> str:
     return f"{float(value):.4g}"
 
 
-def listed(entries: Sequence[Entry]) -> str:
+def listed(experiments: Sequence[Experiment]) -> str:
     """All experiments by chapter, a line each."""
-    wide = max(len(entry.name) for entry in entries)
+    wide = max(len(experiment.name) for experiment in experiments)
     lines = []
-    for chapter in CHAPTERS:
-        found = [entry for entry in entries if entry.chapter == chapter]
-        if found:
-            lines += ["", chapter.capitalize()]
-            lines += [f"  {e.code}  {e.name:<{wide}}  {e.title}" for e in found]
+    for chapter, found in by_chapter(experiments).items():
+        lines += ["", chapter.capitalize()]
+        lines += [f"  {e.code}  {e.name:<{wide}}  {e.title}" for e in found]
     return "\n".join(lines[1:])
 
 
-def introduction(entry: Entry) -> str:
+def introduction(experiment: Experiment) -> str:
     """What is claimed, and by whom."""
-    paragraphs = [entry.title, *entry.claim.split("\n\n"), "Source: " + "; ".join(entry.sources)]
-    filled = [textwrap.fill(" ".join(p.split()), WIDTH) for p in paragraphs if p]
-    return f"{entry.code} {entry.name} ({entry.chapter})\n\n" + "\n\n".join(filled) + "\n"
+    source = "Source: " + "; ".join(experiment.sources)
+    parts = [experiment.title, *experiment.paragraphs, source]
+    head = f"{experiment.code} {experiment.name} ({experiment.chapter})"
+    return "\n\n".join([head, *(textwrap.fill(part, WIDTH) for part in parts)]) + "\n"
 
 
 def shown(outcome: Outcome) -> str:

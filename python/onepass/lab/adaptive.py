@@ -13,7 +13,7 @@ from onepass import optim
 from onepass.lab import Lab, path
 
 CODE, CHAPTER, SECONDS = "C08", "step sizes", 0.3
-SOURCES = ("minnesota-2025", "optimization-3", "skoltech")
+SOURCES = ("duchi-2011", "kingma-2015", "minnesota-2025", "optimization-3", "skoltech")
 LR, STEPS = 0.1, 100
 RULES = {
     "SGD": lambda w: optim.SGD(w, lr=LR),

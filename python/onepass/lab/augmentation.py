@@ -15,7 +15,7 @@ from onepass.lab import Lab
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C35", "data", 3.0
-SOURCES = ("optimization-3", "minnesota-2025")
+SOURCES = ("simard-2003", "optimization-3", "minnesota-2025")
 
 SAMPLES, EPOCHS = 100, 200
 SHIFT = RandomCrop(8, padding=1)  # by -1, 0 or 1 pixels along each axis

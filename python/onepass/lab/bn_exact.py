@@ -14,7 +14,7 @@ from onepass import nn
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C26", "normalisation", 0.3
-SOURCES = ("optimization-3", "skoltech", "minnesota-2025")
+SOURCES = ("ioffe-2015", "ioffe-2017", "wu-2018", "optimization-3", "skoltech", "minnesota-2025")
 N, C, L = 5, 6, 8  # samples, channels, length
 NORMS: dict[str, tuple[Any, ...]] = {
     "batch norm": (nn.BatchNorm1d, [C], lambda n, c: c == 0),

@@ -15,7 +15,7 @@ from onepass.lab import Lab, digits
 from onepass.optim.lr_scheduler import LambdaLR
 
 CODE, CHAPTER, SECONDS = "C24", "normalisation", 0.6
-SOURCES = ("initialisation",)
+SOURCES = ("li-2020", "initialisation")
 RATE, DECAY, STEPS = 0.05, 0.01, 200
 SHRINK = 1 - RATE * DECAY
 

@@ -13,7 +13,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C25", "normalisation", 2.0
-SOURCES = ("initialisation",)
+SOURCES = ("santurkar-2018", "initialisation")
 EPOCHS = 10
 NAMES = {"plain": "no norm", "norm": "batch norm", "noise": "batch norm, then noise"}
 

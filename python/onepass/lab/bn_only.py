@@ -13,7 +13,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C23", "normalisation", 2.5
-SOURCES = ("initialisation",)
+SOURCES = ("frankle-2021", "initialisation")
 EPOCHS = 30
 
 

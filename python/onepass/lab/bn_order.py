@@ -13,7 +13,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C22", "normalisation", 6.0
-SOURCES = ("minnesota-2025", "optimization-3")
+SOURCES = ("ioffe-2015", "mishkin-2017", "minnesota-2025", "optimization-3")
 CASES = (("sigmoid", nn.Sigmoid, 0.1), ("ReLU", nn.ReLU, 0.1), ("ReLU", nn.ReLU, 0.02))
 ORDERS = ("none", "before", "after")
 EPOCHS, RUNS = 10, 3

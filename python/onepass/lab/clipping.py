@@ -14,7 +14,7 @@ from onepass import ops, optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C40", "optimisation", 0.2
-SOURCES = ("initialisation",)
+SOURCES = ("pascanu-2013", "initialisation")
 
 START, RATE, BOUND = 1.1, 0.1, 1.0
 

@@ -13,7 +13,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C49", "data", 0.4
-SOURCES = ("skoltech",)
+SOURCES = ("goodfellow-2014", "skoltech")
 DRAWS, LENGTH = 100_000, 12
 
 

@@ -12,7 +12,7 @@ from onepass import nn, ops, optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C01", "optimisation", 0.5
-SOURCES = ("minnesota-2025",)
+SOURCES = ("johnson-2017", "minnesota-2025")
 LR, STEPS = 1e-6, 2000
 Array = np.ndarray
 

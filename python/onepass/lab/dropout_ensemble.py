@@ -16,7 +16,7 @@ from onepass import nn, ops
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C32", "dropout", 0.5
-SOURCES = ("minnesota-2025", "optimization-3")
+SOURCES = ("baldi-2013", "srivastava-2014", "minnesota-2025", "optimization-3")
 
 MASKS = np.array(list(itertools.product([0.0, 1.0], repeat=8)))  # (256, 8)
 DRAWS = 20000

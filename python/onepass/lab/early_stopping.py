@@ -15,7 +15,7 @@ from onepass.lab import Lab, digits, mislabelled
 from onepass.train import Callback, EarlyStopping, History, Trainer
 
 CODE, CHAPTER, SECONDS = "C34", "regularisation", 6.0
-SOURCES = ("minnesota-2025", "optimization-3")
+SOURCES = ("prechelt-1998", "minnesota-2025", "optimization-3")
 
 EPOCHS, PATIENCE = 40, 5
 
@@ -66,9 +66,9 @@ def run(lab: Lab) -> str:
 
     stopping = EarlyStopping(patience=PATIENCE)
     model, _ = train(data, lab.seed, stopping)
-    stopped = f"best {stopping.best_epoch}, stopped {stopping.stopped_epoch}"
-    in_time = stopping.stopped_epoch == stopping.best_epoch + PATIENCE
-    lab.check("EarlyStopping stops 5 epochs after the best", in_time, stopped)
+    epochs = (stopping.best_epoch, stopping.stopped_epoch)
+    in_time = epochs == (best + 1, best + 1 + PATIENCE)
+    lab.check("EarlyStopping has that best epoch, and stops 5 later", in_time, epochs)
     then = keep.weights[stopping.best_epoch - 1]
     same = all(np.array_equal(v, then[k]) for k, v in model.state_dict().items())
     lab.check("it restores that epoch's weights bit for bit", same)
@@ -78,11 +78,11 @@ def run(lab: Lab) -> str:
     lab.check("they are better than the last by 0.03", restored > accuracy[-1] + 0.03, seen)
 
     left, right = lab.figure(1, 2)
-    epochs = range(1, EPOCHS + 1)
-    left.plot(epochs, history["loss"], "--", label="training")
-    left.plot(epochs, loss, label="validation")
+    every = range(1, EPOCHS + 1)
+    left.plot(every, history["loss"], "--", label="training")
+    left.plot(every, loss, label="validation")
     left.set(xlabel="epoch", ylabel="cross entropy", title="Loss, a fifth of the labels wrong")
-    right.plot(epochs, accuracy, label="test, true labels")
+    right.plot(every, accuracy, label="test, true labels")
     right.set(xlabel="epoch", ylabel="accuracy", title="Accuracy on digits with true labels")
     for axes in (left, right):
         axes.axvline(stopping.best_epoch, color="gray", ls=":", label="restored")

@@ -15,7 +15,7 @@ from onepass import nn
 from onepass.lab import Lab, digits
 
 CODE, CHAPTER, SECONDS = "C19", "initialisation", 0.5
-SOURCES = ("skoltech",)
+SOURCES = ("neyshabur-2015", "skoltech")
 
 
 def chain(w: tuple[float, ...]) -> tuple[float, np.ndarray]:

@@ -14,7 +14,7 @@ from onepass import optim
 from onepass.lab import Lab, path
 
 CODE, CHAPTER, SECONDS = "C03", "step sizes", 0.4
-SOURCES = ("optimization-3",)
+SOURCES = ("nesterov-2004", "optimization-3")
 STEPS = 2000
 
 

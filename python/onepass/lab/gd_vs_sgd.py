@@ -14,7 +14,7 @@ from onepass.data import DataLoader
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C02", "optimisation", 0.6
-SOURCES = ("minnesota-2025",)
+SOURCES = ("bottou-2008", "minnesota-2025")
 SAMPLES, FEATURES, BATCH, PASSES = 10_000, 500, 100, 5
 STEPS = SAMPLES // BATCH  # of SGD, a pass
 

@@ -12,7 +12,7 @@ from onepass import nn, ops
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C17", "initialisation", 0.7
-SOURCES = ("initialisation",)
+SOURCES = ("he-2015", "saxe-2014", "initialisation")
 LAYERS, WIDTH, BATCH = 30, 256, 64
 FACTORS = (0.5, 1.0, 2.0)
 

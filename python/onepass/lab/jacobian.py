@@ -17,7 +17,7 @@ from onepass.train import Trainer
 from onepass.train.regularizers import Jacobian
 
 CODE, CHAPTER, SECONDS = "C36", "regularisation", 3.0
-SOURCES = ("minnesota-2025",)
+SOURCES = ("hoffman-2019", "minnesota-2025")
 
 WEIGHTS = (0.0, 0.01, 0.1)
 NOISE = np.linspace(0.0, 2.0, 9)
@@ -30,7 +30,7 @@ def train(X: Any, y: Any, seed: int, weight: float) -> Trainer:
         model, nn.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=1e-3),
         metrics=["accuracy"], regularizers=[Jacobian(weight, eps=0.1)], seed=seed, progress=False,
     )  # fmt: skip
-    trainer.fit(X, y, max_epochs=40)
+    trainer.fit(X, y, max_epochs=40, batch_size=40)
     return trainer
 
 

@@ -14,7 +14,7 @@ from onepass import optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C30", "regularisation", 0.4
-SOURCES = ("minnesota-2025", "optimization-3")
+SOURCES = ("tibshirani-1996", "daubechies-2004", "minnesota-2025", "optimization-3")
 SUPPORT = [2, 7, 11]
 PENALTY = 0.15
 STEPS, SHOWN = 500, 60

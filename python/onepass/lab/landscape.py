@@ -12,7 +12,7 @@ from onepass import optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C39", "landscape", 1.2
-SOURCES = ("initialisation",)
+SOURCES = ("ge-2015", "ge-2016", "initialisation")
 
 
 def saddle(steps: int, noise: float, seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C28", "generalisation", 0.5
-SOURCES = ("optimization-3",)
+SOURCES = ("hastie-2009", "optimization-3")
 
 DRAWS = 400
 DIMENSIONS = (5, 20)

@@ -14,7 +14,7 @@ from onepass import optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C41", "landscape", 0.3
-SOURCES = ("skoltech",)
+SOURCES = ("attouch-2000", "skoltech")
 
 START, RATE, STEPS = -3.0, 0.05, 2000
 ENDS = {0.0: -1.157, 0.5: -1.157, 0.9: 1.736, 0.95: 4.665, 0.97: 7.585, 0.98: 1.736}

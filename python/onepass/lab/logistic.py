@@ -14,7 +14,7 @@ from onepass import ops, optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C42", "landscape", 0.4
-SOURCES = ("skoltech",)
+SOURCES = ("soudry-2018", "skoltech")
 
 STEPS, RATE = 10_000, 0.5
 DECADES = (100, 1000, 10_000)

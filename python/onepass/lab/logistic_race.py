@@ -13,7 +13,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Callback, Run, Trainer
 
 CODE, CHAPTER, SECONDS = "C09", "optimisation", 0.5
-SOURCES = ("skoltech",)
+SOURCES = ("kingma-2015", "skoltech")
 RULES: dict[str, Callable[..., optim.Optimizer]] = {
     "SGD": lambda w: optim.SGD(w, lr=0.01),
     "momentum": lambda w: optim.SGD(w, lr=0.01, momentum=0.9),

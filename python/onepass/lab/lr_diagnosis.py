@@ -15,7 +15,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer, find_lr
 
 CODE, CHAPTER, SECONDS = "C13", "step sizes", 1.6
-SOURCES = ("minnesota-2025",)
+SOURCES = ("smith-2017", "minnesota-2025")
 RATES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 3.0)
 EPOCHS = 15
 

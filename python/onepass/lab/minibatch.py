@@ -17,7 +17,7 @@ from onepass import nn, ops
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C11", "optimisation", 0.3
-SOURCES = ("optimization-3",)
+SOURCES = ("cochran-1977", "optimization-3")
 SAMPLES = 8
 
 

@@ -12,7 +12,7 @@ from onepass.lab import Lab
 from onepass.train.regularizers import SoftOrthogonality
 
 CODE, CHAPTER, SECONDS = "C37", "regularisation", 0.3
-SOURCES = ("minnesota-2025",)
+SOURCES = ("bansal-2018", "minnesota-2025")
 
 SIZE, STEPS, RATE = 64, 2000, 0.01
 

@@ -12,7 +12,7 @@ from onepass import optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C43", "optimisation", 0.2
-SOURCES = ("minnesota-2025",)
+SOURCES = ("rosenblatt-1958", "novikoff-1962", "minnesota-2025")
 
 MARGIN, SAMPLES = 0.2, 200
 

@@ -12,7 +12,7 @@ import numpy as np
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C27", "generalisation", 0.5
-SOURCES = ("optimization-3",)
+SOURCES = ("bishop-2006", "optimization-3")
 DEGREES = range(1, 21)
 END = 20.0
 

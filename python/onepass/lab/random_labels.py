@@ -13,7 +13,7 @@ from onepass.lab import Lab, digits
 from onepass.train import History, Trainer
 
 CODE, CHAPTER, SECONDS = "C38", "generalisation", 12.0
-SOURCES = ("initialisation",)
+SOURCES = ("zhang-2017", "initialisation")
 
 EPOCHS = 60
 

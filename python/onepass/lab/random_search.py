@@ -12,7 +12,7 @@ import numpy as np
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C48", "step sizes", 0.3
-SOURCES = ("minnesota-2025",)
+SOURCES = ("bergstra-2012", "minnesota-2025")
 TARGETS = 2000
 
 

@@ -16,7 +16,7 @@ from onepass import optim
 from onepass.lab import Lab, path
 
 CODE, CHAPTER, SECONDS = "C04", "optimisation", 0.3
-SOURCES = ("minnesota-2025", "skoltech")
+SOURCES = ("polyak-1964", "nesterov-1983", "minnesota-2025", "skoltech")
 CURVATURES = np.array([1.0, 100.0])  # κ = 100
 RULES = {
     "gradient descent": {"lr": 2 / 101},

@@ -17,7 +17,7 @@ from onepass.lab import Lab
 from onepass.lab.poly_degree import END, points
 
 CODE, CHAPTER, SECONDS = "C29", "regularisation", 0.5
-SOURCES = ("optimization-3",)
+SOURCES = ("hoerl-1970", "optimization-3")
 
 LAMBDAS = np.geomspace(1e-10, 1e4, 29)
 

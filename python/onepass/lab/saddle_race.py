@@ -15,7 +15,7 @@ from onepass import optim
 from onepass.lab import Lab, path
 
 CODE, CHAPTER, SECONDS = "C06", "landscape", 0.4
-SOURCES = ("skoltech", "minnesota-2025")
+SOURCES = ("dauphin-2014", "skoltech", "minnesota-2025")
 STARTS = (1e-3, 1e-6)
 COUNTS = {  # nothing is random, so they are known to a step
     "SGD": (349, 698), "momentum": (72, 140), "Nesterov": (67, 132), "Adagrad": (1263, 1263),

@@ -13,7 +13,7 @@ from onepass.data import Standardize, Whiten
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C21", "data", 0.6
-SOURCES = ("minnesota-2025",)
+SOURCES = ("lecun-1998", "minnesota-2025")
 MOST = 1000  # steps
 MINIMUM = np.array([1.0, 0.5])
 

@@ -18,7 +18,7 @@ from onepass.lab.sampling import ORDERS, SAMPLES, gaps
 from onepass.optim import lr_scheduler as lrs
 
 CODE, CHAPTER, SECONDS = "C12", "step sizes", 0.9
-SOURCES = ("minnesota-2025", "skoltech")
+SOURCES = ("robbins-1951", "minnesota-2025", "skoltech")
 LR, BETA, STEPS = 0.1, 0.1, 20_000
 STAIR = 20  # epochs
 

@@ -1,9 +1,10 @@
 """What curvature is worth: gradient descent takes 2,000 steps, Newton's method 7.
 
-Logistic regression with a small L2 penalty. Gradient descent keeps to the rate 1/L; a line search
-looks how far it may go; L-BFGS learns the curvature from past gradients; Newton's method is given
-it. On a quadratic of two curvatures its step is two of conjugate gradients. A warning: with the
-Hessian of a tenth of the samples, drawn anew each step, it does not arrive.
+Logistic regression with a small L2 penalty. Gradient descent keeps to the rate 1/L. A line search
+looks how far it may go; content with 1e-4 of the fall that the slope promises it takes 73 steps,
+asking for half of it 59. L-BFGS learns the curvature from past gradients; Newton's method is given
+it, and on a quadratic needs two products of conjugate gradients for two curvatures. A warning: with
+the Hessian of a tenth of the samples, drawn anew each step, it does not arrive.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from onepass.lab import Lab
 from onepass.optim.full_batch import GradientDescent, Newton
 
 CODE, CHAPTER, SECONDS = "C14", "optimisation", 0.5
-SOURCES = ("minnesota-2025", "skoltech")
+SOURCES = ("nocedal-2006", "byrd-2011", "minnesota-2025", "skoltech")
 L2 = 1e-2
 
 
@@ -81,7 +82,6 @@ def run(lab: Lab) -> str:
     lab.check("all end within 1e-4 of Newton's weights", apart < 1e-4, f"{apart:.1e}")
     lab.check("with the Hessian of a tenth it is not there in 200", tenth == 200, tenth)
     lab.check("x₁² + 4x₂²: two products arrive, one not", quadratic(2) < 1e-12 < quadratic(1))
-
     axes = lab.figure()
     for name, curve in found.items():
         axes.loglog(np.arange(1, len(curve) + 1), curve[:, 1], label=name)

@@ -13,7 +13,7 @@ from onepass import nn, ops, optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C46", "regularisation", 0.7
-SOURCES = ("skoltech", "minnesota-2025")
+SOURCES = ("szegedy-2016", "skoltech", "minnesota-2025")
 CLASSES, SMOOTHING, STEPS = 10, 0.2, 20_000
 
 

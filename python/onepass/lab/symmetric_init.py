@@ -15,7 +15,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C15", "initialisation", 0.8
-SOURCES = ("minnesota-2025", "optimization-3")
+SOURCES = ("rumelhart-1986", "minnesota-2025", "optimization-3")
 STARTS = ("zeros", "constant", "random")
 
 

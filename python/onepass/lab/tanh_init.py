@@ -12,7 +12,7 @@ from onepass import nn, ops
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C18", "initialisation", 0.3
-SOURCES = ("initialisation",)
+SOURCES = ("glorot-2010", "initialisation")
 LAYERS, WIDTH, BATCH = 10, 256, 256
 STARTS = {"xavier": "Xavier, ±√(3/n)", "default": "±1/√n, default of Linear"}
 

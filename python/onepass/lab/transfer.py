@@ -13,7 +13,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C47", "data", 3.0
-SOURCES = ("initialisation",)
+SOURCES = ("yosinski-2014", "initialisation")
 RUNS, LABELS = 3, 20
 WAYS = ("scratch", "frozen", "fine-tuned")
 TASKS = ("digits → odd or even", "0 to 4 → 5 to 9")

@@ -12,7 +12,7 @@ from onepass.lab import Lab
 from onepass.optim.lr_scheduler import MultiStepLR
 
 CODE, CHAPTER, SECONDS = "C45", "generalisation", 0.9
-SOURCES = ("skoltech",)
+SOURCES = ("cybenko-1989", "skoltech")
 
 STEPS = 2000
 INSIDE = np.linspace(-np.pi, np.pi, 201, dtype=np.float32)[:, None]

@@ -14,7 +14,7 @@ from onepass import optim
 from onepass.lab import Lab, path
 
 CODE, CHAPTER, SECONDS = "C07", "landscape", 0.5
-SOURCES = ("skoltech",)
+SOURCES = ("beale-1958", "skoltech")
 STEPS, NEAR, C = 4000, 1e-3, np.array([1.5, 2.25, 2.625])
 COUNTS = {"momentum": 538, "Nesterov": 539, "RMSprop": 376, "Adam": 2085}  # nothing is random
 RULES = {

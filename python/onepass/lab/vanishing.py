@@ -3,7 +3,9 @@
 Going back through a layer multiplies the gradient by the slope of the activation, which for the
 sigmoid is never more than ¼, and by the weights. With Xavier's weights the first of six hidden
 layers gets a gradient hundreds of times smaller than the last. Tanh with Xavier's weights, ReLU
-with Kaiming's and a batch norm before each sigmoid keep it within a factor of ten, up or down.
+with Kaiming's and a batch norm before each sigmoid keep it within a factor of ten, up or down. How
+many hundreds is a matter of the draw: over 200 draws of the weights the median is 911, and 98 % lie
+from 461 to 1,877.
 """
 
 from typing import Any
@@ -14,7 +16,7 @@ from onepass import nn
 from onepass.lab import Lab, digits
 
 CODE, CHAPTER, SECONDS = "C20", "initialisation", 0.5
-SOURCES = ("minnesota-2025", "initialisation")
+SOURCES = ("glorot-2010", "he-2015", "ioffe-2015", "minnesota-2025", "initialisation")
 LAYERS = 6
 CASES = {
     "sigmoid": (nn.Sigmoid, "xavier_normal", False),

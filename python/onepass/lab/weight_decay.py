@@ -14,7 +14,7 @@ from onepass import optim
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C31", "regularisation", 0.2
-SOURCES = ("optimization-3",)
+SOURCES = ("loshchilov-2019", "optimization-3")
 
 STEPS, DECAY = 100, 0.02
 START = np.array([2.0, -1.0, 0.5, -0.25])

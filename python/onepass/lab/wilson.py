@@ -15,7 +15,7 @@ from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C51", "generalisation", 10.0
-SOURCES = ("initialisation",)
+SOURCES = ("wilson-2017", "initialisation")
 EPOCHS, RUNS = 15, 5
 OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
     "SGD": lambda model: optim.SGD(model, lr=0.1),
@@ -51,8 +51,8 @@ def run(lab: Lab) -> str:
     ]
     lab.table(["optimizer", "training loss", "test accuracy", "± deviation"], rows, "Five seeds")
     for name in OPTIMIZERS:
-        mean = last[name].mean()
-        lab.check(f"{name}: above 0.97 on average", mean > 0.97, f"{mean:.3f}")
+        least = last[name].min()
+        lab.check(f"{name}: above 0.97 from every seed", least > 0.97, f"at least {least:.3f}")
     means = [float(row[2]) for row in rows]
     losses = [float(row[1]) for row in rows]
     apart = max(means) - min(means)

@@ -12,7 +12,7 @@ from onepass.data import DataLoader
 from onepass.lab import Lab
 
 CODE, CHAPTER, SECONDS = "C44", "generalisation", 0.4
-SOURCES = ("skoltech",)
+SOURCES = ("minsky-1969", "skoltech")
 
 CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], np.float32)
 XOR = np.array([0.0, 1.0, 1.0, 0.0])

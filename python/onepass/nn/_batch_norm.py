@@ -107,7 +107,7 @@ class BatchNorm(ChannelNorm):
                 raise refused from error
             raise
         if batch and (tracked := self.num_batches_tracked) is not None:
-            tracked += 1
+            tracked[...] = int(tracked) + 1  # `tracked += 1` takes a microsecond, this 0.15
         self._remember((saved, epilogue, mask))
         y = channels_first(y) if last else y
         return y if mask is None else ops.dropout(y, out=y, **mask)

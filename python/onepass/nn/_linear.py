@@ -66,32 +66,39 @@ class Linear(Affine):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         lib, dtype, shape = self._check(x)
-        rows, weight = x.reshape(-1, self.in_features), self.weight.data
-        wide = rows if dtype == weight.dtype else convert(rows, weight.dtype.name)
-        product = lib.matmul(wide, weight.T, out=self._room(wide))
+        weight, is_matrix = self.weight.data, len(shape) == 2
+        rows = x if is_matrix else x.reshape(-1, self.in_features)
+        narrow = dtype != weight.dtype
+        wide = convert(rows, weight.dtype.name) if narrow else rows
+        # dot, not matmul: the same products of matrices, in half of the time before they begin.
+        product = lib.dot(wide, weight.T, out=self._room(wide))
         options = epilogue.options()
         y, kept = self._add_bias(product, epilogue, options, -1)
-        if dtype != weight.dtype:
+        if narrow:
             y = y.astype(dtype)
         y_shape = (*shape[:-1], self.out_features)
         self._remember((rows, kept, options, shape, (lib, dtype, y_shape)))
-        return y.reshape(y_shape)
+        return y if is_matrix else y.reshape(y_shape)
 
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         rows, product, options, shape, y = self.recall()
         check_gradient("Linear.backward", dy, y)
         lib, dtype, _ = y
-        weight = self.weight.data
-        if dtype != weight.dtype:
+        parameter, is_matrix = self.weight, len(shape) == 2
+        weight = parameter.data
+        narrow = dtype != weight.dtype
+        if narrow:
             dy, rows = (convert(array, weight.dtype.name) for array in (dy, rows))
-        dz = self._bias_gradient(dy.reshape(-1, self.out_features), product, options, -1)
-        if self.weight.requires_grad:
-            self.weight.accumulate(lib.matmul(dz.T, rows, out=self.weight.room()))
+        dy = dy if is_matrix else dy.reshape(-1, self.out_features)
+        dz = self._bias_gradient(dy, product, options, -1)
+        if parameter.requires_grad:
+            parameter.accumulate(lib.dot(dz.T, rows, out=parameter.room()))
         if not need_input_grad:
             return None
-        dx = lib.matmul(dz, weight).reshape(shape)
-        return dx if dtype == weight.dtype else dx.astype(dtype)
+        dx = lib.dot(dz, weight)
+        dx = dx if is_matrix else dx.reshape(shape)
+        return dx.astype(dtype) if narrow else dx
 
     def _check(self, x: Array) -> Like:
         _, _, shape = kind = like("Linear", "x", x)

@@ -57,7 +57,7 @@ class ClassLoss:
     def _checked(self, y: Array, target: Array) -> Array:
         """The target as integers, or as it is."""
         target = check_arrays(self._owner, y, target)
-        if str(target.dtype) == "bool":
+        if getattr(target.dtype, "kind", None) == "b":  # those of PyTorch have none
             target = target.astype(np.uint8)
         if y.ndim < 2:
             raise ValueError(

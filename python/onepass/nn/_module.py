@@ -156,8 +156,8 @@ class Module(Saves, SuggestsKeywords):
 
     def _check_one(self, name: str, value: Any) -> None:
         """Refuse a container unless all modules and parameters in it are attributes too."""
-        if isinstance(value, (Module, Parameter)):
-            return
+        if type(value) in _PLAIN or isinstance(value, (Module, Parameter)):
+            return  # at once: most attributes are these, and every walk comes here
         inside = list(_entries(value, DEPTH))
         if not inside:
             return
@@ -351,14 +351,14 @@ _PLAIN = frozenset((int, float, bool, str, bytes, complex, type(None)))
 
 
 def _contents(value: Any) -> Iterable[Any]:
+    if isinstance(value, np.ndarray):
+        return value.flat if value.dtype.hasobject else ()
     if isinstance(value, Mapping):
         return (*value.keys(), *value.values())
     if isinstance(value, (list, tuple, set, frozenset, deque, UserList)):
         return value
     if isinstance(value, MappingView):
         return list(value)  # type: ignore[call-overload, no-any-return]
-    if isinstance(value, np.ndarray):
-        return value.flat if value.dtype.hasobject else ()
     if isinstance(value, SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
         return vars(value).values() if hasattr(value, "__dict__") else ()
     return ()

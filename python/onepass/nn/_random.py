@@ -107,7 +107,8 @@ def manual_seed(seed: int) -> None:
     _state.reset(value)
 
 
-def _streams(model: Module) -> dict[str, Stream]:
+def streams(model: Module) -> dict[str, Stream]:
+    """The streams of a model's dropout layers, by the name of the layer."""
     return {
         name: stream
         for name, module in model.named_modules()
@@ -139,7 +140,7 @@ def get_rng_state(model: Module | None = None) -> dict[str, Any]:
         "seed": _state.seed,
         "streams": _state.streams,
         "init": dict(_state.init.bit_generator.state),
-        "layers": {} if model is None else {k: list(s.peek()) for k, s in _streams(model).items()},
+        "layers": {} if model is None else {k: list(s.peek()) for k, s in streams(model).items()},
     }
 
 
@@ -161,30 +162,31 @@ def set_rng_state(state: dict[str, Any], model: Module | None = None) -> None:
         >>> bool((nn.Linear(3, 2).weight.data == first).all())
         True
     """
-    streams = {} if model is None else _streams(model)
+    found = {} if model is None else streams(model)
     layers = state["layers"]
-    if layers.keys() != streams.keys():
+    if layers.keys() != found.keys():
         raise ValueError(
             f"set_rng_state: the state has dropout layers {sorted(layers)}, the model has "
-            f"{sorted(streams)}; pass the model that the state was taken from"
+            f"{sorted(found)}; pass the model that the state was taken from"
         )
     generator = np.random.Generator(np.random.PCG64())
     generator.bit_generator.state = state["init"]
     _state.seed, _state.streams, _state.init = state["seed"], state["streams"], generator
-    for name, stream in streams.items():
+    for name, stream in found.items():
         stream.set(*layers[name])
 
 
 def kept_random(model: Module) -> Callable[[], None]:
     """A function that puts all randomness back as it is now, in place; ``model`` as it is now."""
-    state, streams = vars(_state).copy(), [(s, vars(s).copy()) for s in _streams(model).values()]
+    state = vars(_state).copy()
+    positions = [(stream, vars(stream).copy()) for stream in streams(model).values()]
     generator = _state.init.bit_generator
     inside = generator.state
 
     def put_back() -> None:
         vars(_state).update(state)
         generator.state = inside
-        for stream, values in streams:
+        for stream, values in positions:
             vars(stream).update(values)
 
     return put_back

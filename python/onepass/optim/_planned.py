@@ -434,4 +434,6 @@ class Planned:
     def _frozen(self) -> set[int]:
         """The ids of the parameters that `is_frozen` holds for, of those that may be."""
         frozen = {id(p) for p, _ in self._holders if not p.requires_grad}
-        return frozen | {id(p) for p in self._of_torch if not p.requires_grad}
+        if self._of_torch:
+            frozen |= {id(p) for p in self._of_torch if not p.requires_grad}
+        return frozen

@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from onepass._files import put_aside, ready_folder, replacing
 from onepass._paths import expanded
 from onepass.runs import _replacing
 from onepass.runs._names import CHECKPOINTS, FILES, HISTORY, MODEL, PICTURES, RECORD
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
-from onepass.train._files import put_aside, ready_folder, replacing
 from onepass.train._history import History, is_other_table
 
 Contradiction = Callable[[dict[str, Any]], str | None]

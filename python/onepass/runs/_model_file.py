@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass._files import replacing
 from onepass.runs._names import CHECKPOINTS, MODEL
-from onepass.train._files import replacing
 
 ABOUT = "about.json"
 FORMAT = 1

@@ -9,6 +9,8 @@ from onepass import nn
 from onepass.nn._activation import MODULES
 from onepass.nn._random import kept_random
 
+NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "rms": nn.RMSNorm}
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -21,19 +23,19 @@ class Architecture:
     activation: str
     dropout: float
 
-    def build(self) -> Any:
+    def build(self, dtype: str = "float32") -> Any:
         """The network, with new weights."""
         layers: list[Any] = []
         width = self.inputs
         for size in self.hidden:
-            layers.append(nn.Linear(width, size))
-            if self.norm == "batch":
-                layers.append(nn.BatchNorm1d(size))
+            layers.append(nn.Linear(width, size, dtype=dtype))
+            if self.norm != "none":
+                layers.append(NORMS[self.norm](size, dtype=dtype))
             layers.append(activations()[self.activation]())
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
             width = size
-        layers.append(nn.Linear(width, self.outputs))
+        layers.append(nn.Linear(width, self.outputs, dtype=dtype))
         return nn.Sequential(*layers)
 
     def filled(self, weights: dict[str, Any]) -> Any:

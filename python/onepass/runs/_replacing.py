@@ -12,9 +12,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from onepass._files import put_aside
 from onepass.runs._names import CHECKPOINTS, FILES, MODEL
 from onepass.train import _store
-from onepass.train._files import put_aside
 
 NEW = ".new"
 _WHOLE = ".whole"  # what was .new, and is done

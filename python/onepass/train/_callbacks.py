@@ -27,13 +27,13 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
+from onepass._files import claim, path_of, put_aside, ready_file
 from onepass._interruptions import to_the_end
 from onepass._keywords import suggest_keywords
 from onepass._paths import expanded
 from onepass._repr import as_call
 from onepass.nn._state_dict import frozen_arrays
 from onepass.train import _averages
-from onepass.train._files import claim, path_of, put_aside, ready_file
 from onepass.train._history import is_other_table
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from onepass import _numbers as numbers
+from onepass._files import claim, path_of, ready_folder
 from onepass._keywords import suggest_keywords
 from onepass._paths import expanded
 from onepass.train import _store
 from onepass.train._callbacks import Callback, watched
-from onepass.train._files import claim, path_of, ready_folder
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError

@@ -10,8 +10,8 @@ from typing import Any
 
 from onepass import _console, ops
 from onepass import _numbers as numbers
+from onepass._figures import new_figure, save_figure
 from onepass.train._callbacks import Callback
-from onepass.train._history import new_figure, save_figure
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
 from onepass.train._spoilt import SpoiltBatchError

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from onepass._figures import new_figure, save_figure
+from onepass._files import replacing
 from onepass._paths import expanded
-from onepass.train._files import replacing
 
 FEW = 10  # epochs, which are drawn with a marker each
 FILE = "history.csv"  # its name in a log_dir
@@ -127,21 +128,3 @@ def is_other_table(path: Path, history: History, owner: str, name: str) -> bool:
     at, values = header.index("loss"), history["loss"]  # hooks may log into the other columns later
     count = min(len(table), len(values))
     return [row[at] for row in table[:count]] != [str(value) for value in values[:count]]
-
-
-def new_figure(width: float) -> Any:
-    """A Matplotlib figure of its own, outside pyplot's global state."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot needs Matplotlib: pip install matplotlib") from error
-    return Figure(figsize=(width, 4), layout="constrained")
-
-
-def save_figure(figure: Any, path: str | Path) -> None:
-    """Write the figure, making the folder where it is missing."""
-    target = expanded(path)
-    image = io.BytesIO()
-    figure.savefig(image, format=target.suffix[1:] or None, dpi=120)
-    with replacing(target, "picture") as file:
-        file.write(image.getvalue())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onepass.train._history import new_figure, save_figure
+from onepass._figures import new_figure, save_figure
 
 MARGIN = 3.0  # between neighbouring candidates
 NEAR = 0.05  # of the way from the first loss to the best: as good as the best

@@ -12,13 +12,14 @@ from typing import Any, SupportsIndex, cast, overload
 
 from onepass import _numbers as numbers
 from onepass import nn
+from onepass._figures import new_figure, save_figure
+from onepass._files import path_of, ready_folder, replacing
 from onepass._keywords import suggest_keywords
 from onepass.train import _checks
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._ensemble import Ensemble
-from onepass.train._files import path_of, ready_folder, replacing
-from onepass.train._history import History, new_figure, save_figure
+from onepass.train._history import History
 from onepass.train._monitor import MODES, direction, name_of
 from onepass.train._trainer import NothingLeft, Trainer
 

@@ -11,8 +11,7 @@ from threading import get_ident
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass import nn
-from onepass.nn import _use
+from onepass.nn import _random, _use
 from onepass.ops import StepInfo
 from onepass.train import _averages, _saving, _store
 from onepass.train._evaluation import Evaluator
@@ -272,8 +271,7 @@ class Run(Evaluator):
         """Give dropout the masks of ``nn.manual_seed(seed)`` without seeding anything else.
 
         Seeding everything would make an ensemble trained in a loop start from the same weights each
-        time.
+        time. Nor is the state of the process read and set: another thread may draw meanwhile.
         """
-        state = nn.get_rng_state(self.model)
-        state["layers"] = {name: [self.seed, i << 40] for i, name in enumerate(state["layers"])}
-        nn.set_rng_state(state, self.model)
+        for number, stream in enumerate(_random.streams(self.model).values()):
+            stream.set(self.seed, number << 40)

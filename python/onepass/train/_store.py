@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass._files import alive, naming, writing
 from onepass._paths import expanded
-from onepass.train._files import naming, writing
 from onepass.train._tree import pack, unpack
 
 FORMAT = 1
@@ -103,7 +103,7 @@ def clean(root: str | Path) -> None:
     folder = expanded(root)
     for path in folder.iterdir() if folder.is_dir() else ():
         left = re.fullmatch(r"\.(tmp|trash)-.*-(\d+)", path.name)
-        if left and (int(left[2]) == os.getpid() or not _alive(int(left[2]))):
+        if left and (int(left[2]) == os.getpid() or not alive(int(left[2]))):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -111,16 +111,6 @@ def _order(path: Path) -> tuple[int, int]:
     match = _STEP.fullmatch(path.name)
     assert match is not None
     return int(match[1]), int(match[2] or 0)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 # Writing.

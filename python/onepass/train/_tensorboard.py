@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from onepass._files import path_of, ready_folder
 from onepass._keywords import suggest_keywords
 from onepass.train._callbacks import Callback
-from onepass.train._files import path_of, ready_folder
 from onepass.train._run import Run
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from onepass import _numbers as numbers
+from onepass._files import path_of
 from onepass._keywords import suggest_keywords
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
@@ -16,7 +17,6 @@ from onepass.train._blas import threads_for
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import newest, weights
 from onepass.train._evaluation import BATCH
-from onepass.train._files import path_of
 from onepass.train._history import FILE, History
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -112,11 +114,37 @@ def naming(path: Path, kept: str) -> Iterator[None]:
         raise _same_kind(error, f"cannot write {file}: {error.strerror}; {kept}") from error
 
 
+_numbers = itertools.count()
+
+
+def _partial(target: Path) -> Path:
+    """A name beside ``target`` that no other writer has; those that killed ones have left go."""
+    name = f".{target.name}.partial-"
+    for path in target.parent.glob(glob.escape(name) + "*-*"):
+        writer = path.name.removeprefix(name).split("-")[0]
+        if writer.isdecimal() and not alive(int(writer)):
+            with suppress(OSError):
+                path.unlink()
+    return target.with_name(f"{name}{os.getpid()}-{next(_numbers)}")
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextmanager
 def replacing(path: Path, what: str, *, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of ``path`` once it is whole.
 
-    A link stays one. A pipe or a device is written, not replaced.
+    A link stays one. A pipe or a device is written, not replaced. Of several that write to one
+    path at a time the last to end has it.
 
     Args:
         what: the file's contents in a word, for messages.
@@ -130,7 +158,7 @@ def replacing(path: Path, what: str, *, sync: bool = True) -> Iterator[BinaryIO]
         with naming(path, f"the {what} is lost"), open(target, "wb") as file:
             yield file
         return
-    partial = target.with_name(f".{target.name}.partial")
+    partial = _partial(target)
     kept = f"the {what} of before is whole" if target.is_file() else f"no {what} was there before"
     with naming(path, kept):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,167 @@
+"""What was measured: bench/results/*.json in one form, the newest file of each machine.
+
+A file is named MACHINE-DATE.json or MACHINE-DATE-WORDS.json. Those with ``"format": 2`` are of
+``onepass bench``; those without are older.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onepass import optim
+
+FOLDER = Path(__file__).resolve().parents[2] / "bench" / "results"
+NAMED = re.compile(r"(?P<machine>.+?)-(?P<date>\d{4}-\d\d-\d\d)(-.*)?\.json")
+# What stands in the place of a rival and is none: memory's rate, and other calls of ours.
+NO_RIVAL = re.compile(r"copy\b|limit\b|onepass\b|float32 states\b")
+# The groups of rows that have none, by how their names begin; the others are activations.
+BEGINS = (
+    ("front", r"front "),
+    ("end-to-end", r"demo|lenet|resnet"),
+    ("conv", r"(max|avg|global avg) pool|depthwise|(max|avg)_pool|im2col|col2im"),
+    ("optim", r"global_norm|clip\+|param_groups|sparse adam|" + "|".join(
+        name.lower() for name in optim.__all__ if name[0].isupper())),
+    ("norm", r"bn|(batch|layer|rms|group|instance|weight)_(re)?norm"),
+    ("loss", r"\w+_loss|cross_entropy|bce|kl_div|wasserstein"),
+    ("dropout", r"\w*dropout"),
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One measured row.
+
+    Attributes:
+        seconds: our median; `low` and `high` hold 80 % of the samples, where they were kept.
+        beside: what was measured in turn with us → its time over ours, the smallest first.
+        share: the time in which the fewest bytes can be moved, over ours.
+        error: the largest error over its bound; above 1 a result is wrong. `ulps` is the largest in
+            units of the last place, where that says something.
+        products: the part of our time that is inside matrix products.
+    """
+
+    name: str
+    group: str
+    dtype: str
+    threads: str
+    seconds: float
+    beside: dict[str, float]
+    bytes: float = 0.0
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
+    error: float | None = None
+    ulps: float | None = None
+    products: float | None = None
+    wrong: bool = False
+
+    @property
+    def rival(self) -> str:
+        """The fastest of another library; "" where none was measured."""
+        return next((name for name in self.beside if not NO_RIVAL.match(name)), "")
+
+    @property
+    def ratio(self) -> float:
+        """The best rival's time over ours; inf without one."""
+        return self.beside[self.rival] if self.rival else float("inf")
+
+
+class File(NamedTuple):
+    """One file of results: the machine, and its rows."""
+
+    path: Path
+    key: str
+    date: str
+    form: int
+    machine: dict[str, Any]
+    rows: list[Row]
+
+    @property
+    def on_gpu(self) -> bool:
+        return "gpu" in self.machine
+
+    @property
+    def title(self) -> str:
+        """Processor or device, as a heading has it; the file's name tells two processors apart."""
+        return str(self.machine.get("gpu") or f"{self.machine['cpu']} ({self.key})")
+
+    @property
+    def behind(self) -> list[Row]:
+        """The rows in which a rival is faster, the worst first."""
+        return sorted((row for row in self.rows if row.ratio < 1), key=lambda row: row.ratio)
+
+
+def read(path: Path) -> File:
+    """One file, of either format."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    named = NAMED.fullmatch(path.name)
+    if named is None:
+        raise SystemExit(f"{path}: expected a name of the form MACHINE-YYYY-MM-DD.json")
+    form = data.get("format", 1)
+    make = _second if form == 2 else _first
+    rows = [make(entry) for entry in data["results"] if "skipped" not in entry]
+    return File(path, named["machine"], named["date"], form, data["machine"], rows)
+
+
+@cache
+def files() -> tuple[File, ...]:
+    """The newest of each machine, the newest first.
+
+    Of one day that of the newer form counts, and of these that with the most rows.
+    """
+    found: dict[str, File] = {}
+    for path in sorted(FOLDER.glob("*.json")):
+        file = read(path)
+        known = found.get(file.key)
+        if known is None or _age(known) < _age(file):
+            found[file.key] = file
+    order = sorted(found.values(), key=lambda file: (file.on_gpu, file.key))
+    return tuple(sorted(order, key=lambda file: file.date, reverse=True))
+
+
+def _age(file: File) -> tuple[str, int, int]:
+    return file.date, file.form, len(file.rows)
+
+
+def _sorted(ratios: dict[str, float]) -> dict[str, float]:
+    return dict(sorted(ratios.items(), key=lambda pair: pair[1]))
+
+
+def _second(entry: dict[str, Any]) -> Row:
+    ours = entry["seconds"]["onepass"]
+    limit = entry["seconds"].get("limit")
+    device = entry.get("device", "cpu")
+    return Row(
+        name=entry["row"], group=entry["group"], dtype=entry.get("dtype") or "",
+        threads="GPU" if device.startswith("cuda") else str(entry["threads"]), seconds=ours,
+        beside=_sorted({k: v for k, v in entry["ratios"].items() if k != "limit" and v}),
+        bytes=entry.get("bytes") or 0.0, share=limit / ours if limit else None,
+        low=entry.get("low", {}).get("onepass"), high=entry.get("high", {}).get("onepass"),
+        error=entry.get("error"), ulps=entry.get("ulps"), wrong=bool(entry.get("wrong")),
+        products=entry["products"] / ours if entry.get("products") else None,
+    )  # fmt: skip
+
+
+def _first(entry: dict[str, Any]) -> Row:
+    if "us" in entry:  # of a GPU
+        times = {name: time * 1e-6 for name, time in entry["us"].items() if time}
+        name, threads, share = entry["name"], "GPU", entry["share_of_copy"]
+    else:
+        times = {name: time for name, time in entry["seconds"].items() if time}
+        name, threads, share = entry["row"], str(entry["threads"]), entry["copy_share"]
+    ours = times.pop("onepass")
+    times.pop("copy", None)
+    dtype = re.search(r" (float32|float16|bfloat16|float64)(?! states)$", name)
+    return Row(
+        name=name.removesuffix(dtype[0]) if dtype else name, group=_group(name),
+        dtype=dtype[1] if dtype else "float32", threads=threads, seconds=ours,
+        beside=_sorted({k: v / ours for k, v in times.items()}),
+        bytes=entry.get("bytes") or 0.0, share=share or None,
+    )  # fmt: skip
+
+
+def _group(name: str) -> str:
+    return next((group for group, begins in BEGINS if re.match(begins, name)), "activation")
