@@ -436,8 +436,7 @@ def _sklearn(network: Network, rate: Rate, dropout: bool) -> Step:
     return Step(run, lambda: [*model.coefs_, *model.intercepts_])
 
 
-# label -> (the library that is asked for and what it needs, make). sklearn's is no step of the
-# same network.
+# label -> (the library that is asked for and what it needs, make). sklearn's network is another.
 LABELS: dict[str, tuple[tuple[str, ...], Callable[[Network, Rate, bool], Step]]] = {
     "onepass torch": (("torch",), _front(False)),
     "onepass torch compile": (("torch-compile",), _front(True)),

@@ -28,6 +28,8 @@ class Lazily:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):  # inspection, which imports nothing
+            raise AttributeError(attribute)
         module = importlib.import_module(self._name)
         try:
             return getattr(module, attribute)
