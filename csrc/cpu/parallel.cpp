@@ -35,9 +35,6 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 constexpr int kSpins = 1000;  // about 20 us: longer than the gap between two kernels of one step
-// Between these an idle worker offers its core to other threads: those of a BLAS spin too, on the
-// same core, and the matrix product after a kernel would wait until the worker sleeps.
-constexpr int kSpinsAtOnce = 32;
 constexpr int64_t kMaxUnits = int64_t{1} << 31;
 
 struct Team {
@@ -139,7 +136,7 @@ uint32_t wait_for_job(Team& t, uint32_t seen) {
   for (int spin = 0; spin < kSpins; ++spin) {
     epoch = t.epoch.load(std::memory_order_acquire);
     if (epoch != seen) return epoch;
-    (spin + 1) % kSpinsAtOnce ? relax() : std::this_thread::yield();
+    relax();
   }
   t.sleepers.fetch_add(1, std::memory_order_seq_cst);
   while ((epoch = t.epoch.load(std::memory_order_seq_cst)) == seen) sleep_while(t, seen);
