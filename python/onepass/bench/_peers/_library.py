@@ -28,8 +28,8 @@ class Lazily:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("__"):  # inspection, which imports nothing
-            raise AttributeError(attribute)
+        if attribute in ("__wrapped__", "__file__", "__path__", "__spec__"):  # doctest, inspect
+            raise AttributeError(attribute)  # they look, and import nothing
         module = importlib.import_module(self._name)
         try:
             return getattr(module, attribute)
