@@ -197,6 +197,18 @@ _LOSSES: dict[str, Callable[[Any, Any], Any]] = {
 # ----------------------------------------------------------------------------------- the functions
 
 
+def _called(function: Callable[..., Any], inputs: Sequence[Any], draws: bool) -> Function:
+    """A compiled f(key, *inputs); where it draws bits, of another key at each call."""
+    if draws:
+        return _Keyed(function, inputs)
+    compiled, given = jax.jit(lambda *inputs: function(None, *inputs)), on_device(inputs)
+    return lambda: jax.block_until_ready(compiled(*given))
+
+
+def _draws(name: str, keywords: dict[str, Any]) -> bool:
+    return "dropout" in name or bool(keywords.get("dropout_p", 0.0))
+
+
 class _Keyed:
     """A compiled f(key, *inputs) of the inputs it is given, and a key for each call."""
 
@@ -221,11 +233,12 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
     if case.name in _LOSSES:
         return {_LABEL: _loss(case.name, inputs, keywords)}
     name = case.name.removesuffix("_backward")
-    forward = _FORWARD[name]
+    forward, draws = _FORWARD[name], _draws(name, keywords)
     if name == case.name or "dropout" in name:  # a dropout's gradient is the same by another name
-        return {_LABEL: _Keyed(lambda key, *inputs: forward(key, *inputs, **keywords), inputs)}
+        run = _called(lambda key, *inputs: forward(key, *inputs, **keywords), inputs, draws)
+        return {_LABEL: run}
     if name in _ACTIVATIONS or name == "glu":  # as ours, from x: only what the slope needs is left
-        return {_LABEL: _Keyed(_gradient(name, keywords), inputs)}
+        return {_LABEL: _called(_gradient(name, keywords), inputs, draws)}
     return {_LABEL: _pull(name, inputs, keywords)}
 
 
@@ -236,8 +249,8 @@ def both(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functi
         y, gradients = _with_gradient(name, keywords, key, *inputs)
         return gradients, y
 
-    keyed = _Keyed(function, inputs)
-    return {_LABEL: lambda: keyed()[0]}
+    run: Any = _called(function, inputs, _draws(name, keywords))
+    return {_LABEL: lambda: run()[0]}
 
 
 def _gradient(name: str, keywords: dict[str, Any]) -> Callable[..., Any]:
