@@ -211,7 +211,7 @@ def csv_text(results: Sequence[dict[str, Any]]) -> str:
             writer.writerow([
                 *(r[name] for name in COLUMNS[:6]), f"{r['bytes']:.0f}", label,
                 f"{seconds:.4g}", f"{r['low'][label]:.4g}", f"{r['high'][label]:.4g}",
-                _cell((r["ratios"] | r["own"]).get(label)), _cell(rate(r, label)),
+                _cell((r["ratios"] | r.get("own", {})).get(label)), _cell(rate(r, label)),
                 _cell(limit / seconds if limit else None),
                 *((_cell(r["error"]), _cell(r["ulps"]), r["wrong"]) if ours else ("", "", "")),
             ])  # fmt: skip
