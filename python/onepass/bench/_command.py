@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from onepass import _console
 from onepass._suggest import suggestion
+from onepass.bench._options import Parser, threads
 from onepass.bench._row import DTYPES, GROUPS, UsageError
 
 DESCRIPTION = """\
@@ -48,13 +49,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="onepass bench", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
         usage="onepass bench [GROUP ...] [options]",
     )  # fmt: skip
@@ -65,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="a selection of small rows, in less than a minute")
     add("--shape", type=_shape, metavar="NxM", help="of arrays, for rows of one kernel")
     add("--dtype", choices=DTYPES, help="of arrays, for rows of one kernel (default: float32)")
-    add("--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1, all processors)")
+    add("--threads", type=threads, metavar="LIST", help="e.g. 1,2 (default: 1, all processors)")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--against", type=_rivals, metavar="LIST", help="libraries, e.g. torch,numpy; none: no one")
     add("--json", type=Path, metavar="FILE", help="all samples, for `compare` and --resume")
@@ -109,13 +105,6 @@ def _shape(text: str) -> tuple[int, ...]:
     if min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected sizes such as 4096x512")
     return sizes
-
-
-def _threads(text: str) -> list[int]:
-    numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")
-    return sorted(set(numbers))
 
 
 def _minutes(text: str) -> float:

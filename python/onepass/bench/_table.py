@@ -42,7 +42,7 @@ def line(result: dict[str, Any]) -> str:
         rate, share = "", f"{result['products'] / seconds:.0%} products"
     ratios = sorted(result["ratios"].items(), key=lambda item: float(item[1]))
     rivals = "  ".join(f"{label} {ratio:.2f}x" for label, ratio in ratios)
-    own = f"{name} {_time(seconds):>10} {spread:<13} {rate:>7} {share:>6}"
+    own = f"{name} {time_text(seconds):>10} {spread:<13} {rate:>7} {share:>6}"
     return f"{own}  {error(result):<10} {rivals}".rstrip()
 
 
@@ -64,7 +64,8 @@ def _unit(seconds: float) -> tuple[str, float]:
     return next((unit for unit in UNITS if seconds >= unit[1]), UNITS[-1])
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """With a unit: "4.64 us"."""
     unit, scale = _unit(seconds)
     return f"{seconds / scale:.3g} {unit}"
 
