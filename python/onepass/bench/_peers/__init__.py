@@ -124,6 +124,13 @@ def library_of(label: str) -> str:
     return max(known, key=len, default=label.split()[0])
 
 
+def libraries_of(label: str) -> frozenset[str]:
+    """Names in LIBRARIES of all libraries that the function of a label runs in: its own, those
+    that it needs, and those that the label names, as JAX in "keras jax"."""
+    named = {library_of(label), *label.split()} & LIBRARIES.keys()
+    return frozenset(named.union(*(LIBRARIES[name].needs for name in named)))
+
+
 def tried(functions: Functions) -> Found:
     """Calls each function once: those that raise become lines."""
     good: Functions = {}

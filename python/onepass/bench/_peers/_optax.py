@@ -111,5 +111,11 @@ def steps(
 
 
 LIBRARY = Library(
-    "optax", module="optax", install="optax", optimizers=list(_MADE), steps=steps, pin=_jax.pin
+    "optax",
+    module="optax",
+    install="optax",
+    needs=("jax",),
+    optimizers=list(_MADE),
+    steps=steps,
+    pin=_jax.pin,
 )
