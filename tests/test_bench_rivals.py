@@ -3,16 +3,18 @@ raises, is a line of the table."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import os
+import time
 
 import numpy as np
 import pytest
-from onepass.bench import _end_to_end, _peers
+from onepass.bench import _end_to_end, _peers, _run
 from onepass.bench._peers import LIBRARIES
 from onepass.bench._peers._library import CLASSES_ALONE, Lacks, Library, Step
 from onepass.bench._records import cases
-from onepass.bench._row import Context
+from onepass.bench._row import Context, Row, Workload
 
 pytestmark = pytest.mark.filterwarnings("default")  # of libraries that are not ours
 
@@ -306,6 +308,44 @@ def test_jax_splits_a_key_only_where_bits_are_drawn(row, changes, draws, monkeyp
     found = _peers.kernel(asked("jax"), case, inputs_of(case)[0], changes)
     assert list(found.functions) == ["jax jit"], found.missing
     assert (split.calls > 0) == draws
+
+
+def test_what_other_threads_compute_is_not_counted():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        x = np.ones(1 << 16, np.float32)
+
+        def here():
+            return np.exp(x)
+
+        functions = {"onepass": here, "jax here": here,
+                     "jax elsewhere": lambda: pool.submit(here).result()}  # fmt: skip
+        found = _peers.counted(functions)
+    assert list(found.functions) == ["onepass", "jax here"]
+    assert found.missing == {"jax elsewhere": _peers.ELSEWHERE}
+
+
+@pytest.mark.parametrize("name", ["jax", "optax", "keras"])
+def test_one_thread_of_a_rival_is_the_one_that_calls(name):
+    """So that a clock of that thread's processor time is right about it."""
+    needs(name)
+    context = dataclasses.replace(asked(name), threads=1)
+    params, grads = ([np.ones(1 << 18, np.float32)] for _ in range(2))
+    found = _peers.steps(context, cases.optimizers.BY_NAME["adam"], params, grads)
+    if name == "jax":
+        case = cases.BY_NAME["gelu"]
+        found = _peers.kernel(context, case, (np.ones(1 << 18, np.float32),), {})
+    assert _peers.counted(found.functions).functions
+
+
+def test_processor_time_leaves_out_what_it_cannot_count(monkeypatch):
+    workload = Workload({"onepass": lambda: 1, "jax jit": lambda: 2}, 1, 1.0, missing={"a": "b"})
+    monkeypatch.setattr(_peers, "_computes_here", lambda function: False)
+    row = Row("row", "optim", lambda context: workload)
+    for clock, left in ((time.thread_time, []), (time.perf_counter, ["jax jit"])):
+        entry = _run.measured(row, asked("jax"), _run.Meter(clock, 3))
+        assert list(entry["ratios"]) == left
+        assert entry["missing"].get("jax jit") == (None if left else _peers.ELSEWHERE)
+        assert entry["missing"]["a"] == "b"
 
 
 # ----------------------------------------------------------------------------- what is not there

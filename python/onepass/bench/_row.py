@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 Function = Callable[[], object]
 
@@ -13,6 +13,25 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 class UsageError(Exception):
     """Wrong use of the command, in one line."""
+
+
+def own_form(label: str, labels: Collection[str]) -> str:
+    """The form of ours that a rival's time is set against.
+
+    "onepass" makes a new result at each call. Where a rival writes into memory that is there, which
+    its label says, "onepass out=" does as well.
+
+    Args:
+        label: the rival's, or "limit" or "products".
+        labels: all that the row has.
+    """
+    into = "onepass out="
+    return into if "out=" in label and into in labels else "onepass"
+
+
+def named(shape: tuple[int, ...]) -> str:
+    """A shape as rows have it: "4096x512"."""
+    return "x".join(map(str, shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +68,8 @@ class Workload:
     products   the matrix products of the step alone
     missing    rival -> one line that says why it is not there
     graph      on a GPU, captured calls are replayed
+    dtype      of the arrays, None: the one that the user asked for
+    rotates    the functions take turns between copies of their arrays, so the limit does as well
     """
 
     functions: dict[str, Function]
@@ -59,6 +80,8 @@ class Workload:
     products: Function | None = None
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     graph: bool = False
+    dtype: str | None = None
+    rotates: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ in LIBRARIES.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from onepass.bench._peers._library import (
     line_of,
 )
 from onepass.bench._records import cases
-from onepass.bench._row import Context
+from onepass.bench._row import Context, Function
 
 LIBRARIES: dict[str, Library] = {
     module.LIBRARY.name: module.LIBRARY
@@ -137,6 +138,13 @@ def library_of(label: str) -> str:
     return max(known, key=len, default=label.split()[0])
 
 
+def libraries_of(label: str) -> frozenset[str]:
+    """Names in LIBRARIES of all libraries that the function of a label runs in: its own, those
+    that it needs, and those that the label names, as JAX in "keras jax"."""
+    named = {library_of(label), *label.split()} & LIBRARIES.keys()
+    return frozenset(named.union(*(LIBRARIES[name].needs for name in named)))
+
+
 def tried(functions: Functions) -> Found:
     """Calls each function once: those that raise become lines."""
     good: Functions = {}
@@ -149,6 +157,34 @@ def tried(functions: Functions) -> Found:
         else:
             good[label] = function
     return Found(good, missing)
+
+
+ELSEWHERE = "it computes in other threads, whose processor time is not counted"
+
+
+def counted(functions: Functions) -> Found:
+    """Those of the functions that compute in the thread that calls them: for a clock of that
+    thread's processor time, others would cost nothing."""
+    good = {
+        label: function
+        for label, function in functions.items()
+        if label.startswith("onepass") or _computes_here(function)
+    }
+    return Found(good, {label: ELSEWHERE for label in functions if label not in good})
+
+
+def _computes_here(function: Function) -> bool:
+    """Whether hardly any processor time of the process is another thread's. Threads that other
+    libraries left behind may spin on for a while, so one measurement of a few is enough."""
+    return any(_share_of_others(function) < 0.1 for _ in range(5))
+
+
+def _share_of_others(function: Function) -> float:
+    start, here = time.process_time(), time.thread_time()
+    while time.thread_time() - here < 1e-3 and time.process_time() - start < 1e-2:
+        function()
+    here, process = time.thread_time() - here, time.process_time() - start
+    return (process - here) / process
 
 
 def _found(

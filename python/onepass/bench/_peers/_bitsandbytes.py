@@ -64,6 +64,7 @@ LIBRARY = Library(
     "bitsandbytes",
     module="bitsandbytes",
     install="bitsandbytes",
+    needs=("torch",),
     optimizers=list(_CLASSES),
     steps=steps,
     pin=_torch.pin,

@@ -70,6 +70,8 @@ class Library:
     name        as in ``--against``; labels of its functions start with its first word
     module      what is imported
     install     what to give to pip
+    needs       other libraries, as named here, that do its work: of another version, they make it
+                another library too. One that a label names, as "keras jax", needs no mention
     kernels     the rows of tests/cases that it has
     optimizers  the optimizers that it has, named as their variants
     kernel      kernel(case, inputs, keywords) -> {label: function} on the same inputs; a function
@@ -89,6 +91,7 @@ class Library:
     name: str
     module: str
     install: str
+    needs: Collection[str] = ()
     kernels: Collection[str] = ()
     optimizers: Collection[str] = ()
     kernel: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] = nothing

@@ -113,6 +113,7 @@ LIBRARY = Library(
     "optax",
     module="optax",
     install="optax",
+    needs=("jax",),
     optimizers=list(_MADE),
     steps=steps,
     functional=steps,

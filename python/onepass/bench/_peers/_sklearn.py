@@ -48,6 +48,7 @@ LIBRARY = Library(
     "sklearn",
     module="sklearn",
     install="scikit-learn",
+    needs=("numpy",),
     kernels=["softmax"],
     optimizers=["adam", "sgd", "sgd_momentum"],
     kernel=kernel,

@@ -68,6 +68,7 @@ LIBRARY = Library(
     "thinc",
     module="thinc",
     install="thinc",
+    needs=("numpy",),
     kernels=list(_KERNELS),
     optimizers=["sgd", "adam", "adamw"],
     kernel=kernel,

@@ -138,6 +138,7 @@ LIBRARY = Library(
     "torch-compile",
     module="torch",
     install="torch",
+    needs=("torch",),
     kernels=[*_FORWARD, *_GRADIENTS, *_LOSSES],
     optimizers=_torch.LIBRARY.optimizers,
     kernel=kernel,

@@ -1,0 +1,23 @@
+"""What the commands of the benchmark share: a parser of one-line errors, a list of threads."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from onepass.bench._row import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong use is a `UsageError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def threads(text: str) -> list[int]:
+    """The type of ``--threads``: "1,2"."""
+    numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")
+    return sorted(set(numbers))
