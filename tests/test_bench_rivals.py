@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from onepass.bench import _end_to_end, _peers, _run
+from onepass.bench import _end_to_end, _peers, _run, _training
 from onepass.bench._peers import LIBRARIES
 from onepass.bench._peers._library import CLASSES_ALONE, Lacks, Library, Step
 from onepass.bench._records import cases
@@ -45,11 +45,17 @@ SHAPES = {
     "rows": (6, 4),
 }
 SMALL = [
-    _end_to_end.Mlp("mlp", (20, 33, 17, 10), 19, 0.2),
-    _end_to_end.Blocks("blocks", (5, 8, 6, 7), 2, last=False),
-    _end_to_end.Blocks("blocks channels last", (5, 8, 6, 7), 2, last=True),
+    _training.Mlp("mlp", (20, 33, 17, 10), 19, 0.2),
+    _training.Blocks("blocks", (5, 8, 6, 7), 2, last=False),
+    _training.Blocks("blocks channels last", (5, 8, 6, 7), 2, last=True),
 ]
-STEPS = {label: pair for label, pair in _end_to_end.LABELS.items() if "sklearn" not in label}
+# label -> (library, make); sklearn's network is another.
+STEPS = {
+    label: (library.name, make)
+    for library in LIBRARIES.values()
+    for label, make in library.networks.items()
+    if library.name != "sklearn"
+}
 
 
 def needs(*names):
@@ -446,6 +452,10 @@ def test_what_a_library_has_exists(library):
 # --------------------------------------------------------------------------------- end to end
 
 
+def networks(network, *names):
+    return _peers.networks(asked(*names), network, _training.Rate())
+
+
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
 def test_our_step_is_that_of_float64(network):
     assert _end_to_end.checked(network).error < 1
@@ -454,20 +464,20 @@ def test_our_step_is_that_of_float64(network):
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
 @pytest.mark.parametrize("label", [label for label in STEPS if "compile" not in label])
 def test_the_step_of_a_library_is_that_of_float64(network, label):
-    libraries, make = STEPS[label]
-    needs(*libraries)
+    library, make = STEPS[label]
+    needs(library, *LIBRARIES[library].needs)
     assert _end_to_end.checked(network, make).error < 1
 
 
 @pytest.mark.skipif(not WHOLE, reason="ONEPASS_TEST_WHOLE=1 compiles steps")
 @pytest.mark.parametrize("label", [label for label in STEPS if "compile" in label])
 def test_the_compiled_step_is_that_of_float64(label):
-    libraries, make = STEPS[label]
-    needs(*libraries)
+    library, make = STEPS[label]
+    needs(library)
     assert _end_to_end.checked(SMALL[0], make).error < 1
 
 
-@pytest.mark.parametrize("mistake", [1e-3 * _end_to_end.SMOOTH.lr, np.nan], ids=["small", "NaN"])
+@pytest.mark.parametrize("mistake", [1e-3 * _training.SMOOTH.lr, np.nan], ids=["small", "NaN"])
 @pytest.mark.parametrize("place", [0, 4])
 def test_the_check_of_a_step_sees_a_mistake(place, mistake):
     """One of a thousandth of the rate, in one element."""
@@ -507,7 +517,7 @@ def test_the_products_are_those_of_our_step(monkeypatch):
         return recorded
 
     network = SMALL[0]
-    step, products = _end_to_end.ours(network, _end_to_end.Rate(), True), network.products()
+    step, products = _end_to_end.ours(network, _training.Rate(), True), network.products()
     for name in ("dot", "matmul"):
         monkeypatch.setattr(np, name, recording(name))
     products()
@@ -519,17 +529,36 @@ def test_the_products_are_those_of_our_step(monkeypatch):
 
 
 def test_steps_that_are_not_there_are_lines(monkeypatch):
-    gone = dataclasses.replace(LIBRARIES["jax"], module="no_such_library")
+    gone = dataclasses.replace(LIBRARIES["jax"], module="no_such_library", install="no-such")
     monkeypatch.setitem(_peers.LIBRARIES, "jax", gone)
-    functions, missing = _end_to_end.found(SMALL[0], asked("jax"))
-    assert list(functions) == ["onepass"]
-    assert missing == {"jax jit": "jax: not installed (pip install jax)"}
-    assert _end_to_end.found(SMALL[0], asked("optax"))[1] == {}
+    found = networks(SMALL[0], "jax")
+    assert found == ({}, {"jax": "not installed (pip install no-such)"})
+    assert networks(SMALL[0], "optax") == ({}, {})
+
+
+def test_a_step_that_needs_another_library_says_which(monkeypatch):
+    needs("jax")
+    monkeypatch.setattr(type(LIBRARIES["optax"]), "absent", lambda library: "gone"
+                        if library.name == "optax" else None)  # fmt: skip
+    assert networks(SMALL[0], "jax").missing == {"jax jit": "optax: gone"}
+
+
+def test_a_step_that_cannot_be_made_leaves_the_others(monkeypatch):
+    needs("torch")
+
+    def fails(network, rate, dropout):
+        raise RuntimeError("no such norm")
+
+    known = LIBRARIES["torch"]
+    changed = dataclasses.replace(known, networks={**known.networks, "onepass torch": fails})
+    monkeypatch.setitem(_peers.LIBRARIES, "torch", changed)
+    found = networks(SMALL[0], "torch")
+    assert list(found.functions) == ["torch eager"]
+    assert found.missing == {"onepass torch": "RuntimeError: no such norm"}
 
 
 def test_scikit_learn_has_one_of_the_networks():
     needs("sklearn")
-    functions, missing = _end_to_end.found(SMALL[0], asked("sklearn"))
-    assert (list(functions), missing) == (["onepass", "sklearn plain MLP"], {})
-    _, missing = _end_to_end.found(SMALL[1], asked("sklearn"))
-    assert list(missing) == ["sklearn plain MLP"]
+    functions, missing = networks(SMALL[0], "sklearn")
+    assert (list(functions), missing) == (["sklearn plain MLP"], {})
+    assert list(networks(SMALL[1], "sklearn").missing) == ["sklearn plain MLP"]

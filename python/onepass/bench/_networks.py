@@ -12,6 +12,7 @@ import numpy as np
 
 from onepass.bench._check import within, worst
 from onepass.bench._row import Check, Function
+from onepass.bench._training import lying, residual_of
 
 Functions = dict[str, Function]
 SIZES = {"64x1x8x8": (64, 1, 8, 8), "32x3x32x32": (32, 3, 32, 32)}
@@ -62,23 +63,6 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
     return n.Sequential(*layers, n.AdaptiveAvgPool2d(1), n.Flatten(), n.Linear(64, 10))
 
 
-def residual_of(n: Any) -> Any:
-    """Residual of onepass.nn, or one like it made of torch.nn."""
-    if hasattr(n, "Residual"):
-        return n.Residual
-    from torch import nn
-
-    class Residual(nn.Module):
-        def __init__(self, *body: Any, shortcut: Any = None) -> None:
-            super().__init__()
-            self.body, self.shortcut = nn.Sequential(*body), shortcut
-
-        def forward(self, x: Any) -> Any:
-            return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
-
-    return Residual
-
-
 NETWORKS = {"lenet": lenet, "resnet20": resnet20}
 # One layer between others: its forward, and all gradients. In C order and with the channels last.
 LAYERS = {
@@ -124,11 +108,6 @@ def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bo
         leaves = [image, *theirs.parameters()]
         found["torch eager"] = lambda: torch.autograd.grad(theirs(image), leaves, gradient)
     return found
-
-
-def lying(x: np.ndarray, last: bool) -> np.ndarray:
-    """The same array, with the channels last in memory."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
 
 
 def step_functions(network: Callable[..., Any], shape: tuple[int, ...]) -> Functions:
