@@ -63,8 +63,9 @@ def _mlp(
     found = []
     for i in range(len(network.sizes) - 2):
         w, b, gain, shift = params[4 * i : 4 * i + 4]
+        mean, var = stats[i]
         x, *new = _jax.batch_norm(
-            None, x @ w + b, gain, shift, *stats[i], None, training=True, activation="relu"
+            None, x @ w + b, gain, shift, mean, var, None, training=True, activation="relu"
         )
         found.append(tuple(new))
         if dropout:
@@ -80,9 +81,9 @@ def _blocks(
     found = []
 
     def norm(x: Any, i: int, residual: Any) -> Any:
-        gain, shift = params[2 * i : 2 * i + 2]
+        (gain, shift), (mean, var) = params[2 * i : 2 * i + 2], stats[i]
         y, *new = _jax.batch_norm(
-            None, x, gain, shift, *stats[i], residual,
+            None, x, gain, shift, mean, var, residual,
             training=True, channels_last=network.last, activation="relu",
         )  # fmt: skip
         found.append(tuple(new))
