@@ -16,9 +16,9 @@ import numpy as np
 from onepass.bench import _check as check
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
-from onepass.bench._row import Check, Context, Function, Row, Workload
-from onepass.bench._rows import single
-from onepass.bench._workloads import both_bytes, named, optimizer_step, step_bytes
+from onepass.bench._row import DTYPES, Check, Context, Function, Row, Workload, named
+from onepass.bench._rows import forms
+from onepass.bench._workloads import both_bytes, optimizer_step, step_bytes
 
 DEVICE = "cuda"
 LARGE = 1 << 30
@@ -95,7 +95,7 @@ def _step(
         rng = np.random.default_rng(0)
         few = ((4096,), (64, 65))
         p, g = ([rng.standard_normal(s).astype(np.float32) for s in few] for _ in range(2))
-        found = check.of_steps(variant, p, g, _placed, _back)
+        found = check.of_steps(variant, p, g, _placed, _back, clip=clips)
         return Check(found.error, found.ulps, "few elements of float32")
 
     return Workload(functions, elements, elements * each, check=compare, graph=graph)
@@ -132,7 +132,7 @@ def _single(
 ) -> Workload:
     case, first = cases.BY_NAME[name], inputs[0][0] if isinstance(inputs[0], list) else inputs[0]
     rivals = case.rivals(inputs, keywords)
-    functions = {"onepass": single(case, inputs, keywords, rivals), **rivals}
+    functions = forms(case, inputs, keywords, rivals) | rivals
     count = elements * case.bytes(first.element_size())
     dtype = str(first.dtype).removeprefix("torch.")
     compare = _checked(name, tuple(_shaped(inputs, keywords)), dtype, keywords)
@@ -187,14 +187,14 @@ def _batch_norm(
     return _single("batch_norm", (x, *vectors, None), keywords, x.numel(), graph)
 
 
-def _renorm(shape: Shape) -> Workload:
+def _renorm(shape: Shape, dtype: str) -> Workload:
     """Batch renormalisation beside our batch norm."""
     import torch
 
     from onepass import ops
 
     n, c, *image = shape
-    x = _random((n, *image, c), "bfloat16")
+    x = _random((n, *image, c), dtype)
     out = torch.empty_like(x)
     vectors: Any = [torch.rand(c, device=DEVICE) + 0.5 for _ in range(4)]
     keywords: dict[str, Any] = {"training": True, "activation": "relu", "channels_last": True}
@@ -204,7 +204,7 @@ def _renorm(shape: Shape) -> Workload:
         "onepass": lambda: renorm(x, *vectors, **limits, **keywords, out=out),
         "onepass batch_norm": lambda: ops.batch_norm(x, *vectors, **keywords, out=out),
     }
-    compare = _checked("batch_renorm", shape, "bfloat16", keywords | limits)
+    compare = _checked("batch_renorm", shape, dtype, keywords | limits)
     return Workload(functions, x.numel(), 2.0 * x.numel() * x.element_size(), check=compare)
 
 
@@ -266,10 +266,14 @@ def _windows(name: str, dtype: str) -> Workload:
 
 
 def _row(name: str, group: str, make: Callable[..., Workload], *given: Any, **more: Any) -> Row:
+    """A row whose dtype is among the arguments of `make`."""
+
     def made(context: Context) -> Workload:
         return make(*given, **more)
 
-    return Row(name, group, functools.wraps(make)(made))
+    dtypes = [value for value in given if value in DTYPES]
+    dtype = more.get("dtype", dtypes[0] if dtypes else "float32")
+    return Row(name, group, functools.wraps(make)(made), dtype=dtype)
 
 
 def _optimizer_rows() -> Iterator[Row]:
@@ -373,5 +377,5 @@ def rows() -> Iterator[Row]:
             dtype, False, False, graph=True, dropout_p=0.1, seed=1,
         )  # fmt: skip
     for shape in (DECISIVE[0], DECISIVE[-1]):
-        yield _row(f"batch_renorm fwd {named(shape)} NHWC bfloat16", "norm", _renorm, shape)
+        yield _row(f"batch_renorm fwd {named(shape)} NHWC bfloat16", "norm", _renorm, shape, "bfloat16")
     yield from _norm_rows(RESNET50[len(DECISIVE) :])

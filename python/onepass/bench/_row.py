@@ -62,13 +62,13 @@ class Workload:
 
     functions  "onepass" first; then rivals, whose label starts with the library: "torch fused"
     elements   in all
-    bytes      fewest bytes in all: each input read once, each output written once
+    bytes      fewest bytes in all: each input read once, each output written once. Without
+               `streams` they may be some of them alone, of which there is no rate
     streams    None: memory sets no limit (a whole training step)
     check      runs ours once on fresh copies, and compares with float64
     products   the matrix products of the step alone
     missing    rival -> one line that says why it is not there
     graph      on a GPU, captured calls are replayed
-    dtype      of the arrays, None: the one that the user asked for
     rotates    the functions take turns between copies of their arrays, so the limit does as well
     """
 
@@ -80,7 +80,6 @@ class Workload:
     products: Function | None = None
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     graph: bool = False
-    dtype: str | None = None
     rotates: bool = False
 
 
@@ -110,9 +109,11 @@ class Row:
     """A line of the table.
 
     quick  part of ``--quick``
+    dtype  of its arrays; None: the one that the user asked for
     """
 
     name: str
     group: str
     make: Callable[[Context], Workload]
     quick: bool = False
+    dtype: str | None = None

@@ -42,7 +42,9 @@ class Meter:
         if workload.streams is not None:
             from onepass.bench._limits import limit
 
-            functions["limit"] = limit(workload.streams, workload.bytes, context.threads)
+            functions["limit"] = limit(
+                workload.streams, workload.bytes, context.threads, workload.rotates
+            )
         return interleaved(functions, self.rounds, self.clock, self.most_seconds), {}
 
     def about(self) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _about(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
         "row": row.name,
         "group": row.group,
         "device": meter.device,
-        "dtype": context.dtype,
+        "dtype": row.dtype or context.dtype,
         "threads": context.threads,
     }
 
