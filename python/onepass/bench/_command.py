@@ -83,7 +83,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.processor_time and (options.threads != [1] or options.device != "cpu"):
         raise UsageError("--processor-time is that of one thread; pass --threads 1, without cuda")
     if options.device == "cuda":
-        for name in ("shape", "dtype", "threads", "quick"):
+        for name in ("shape", "threads", "quick"):
             if getattr(options, name):
                 raise UsageError(f"--{name} is for the CPU; with --device cuda pass --only")
     if options.resume and options.json is None:

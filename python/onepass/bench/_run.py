@@ -42,9 +42,7 @@ class Meter:
         if workload.streams is not None:
             from onepass.bench._limits import limit
 
-            functions["limit"] = limit(
-                workload.streams, workload.bytes, context.threads, workload.rotates
-            )
+            functions["limit"] = limit(workload.streams, workload.bytes, context.threads)
         return interleaved(functions, self.rounds, self.clock, self.most_seconds), {}
 
     def about(self) -> dict[str, Any]:
@@ -112,7 +110,7 @@ def _about(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
         "row": row.name,
         "group": row.group,
         "device": meter.device,
-        "dtype": row.dtype or context.dtype,
+        "dtype": context.dtype,
         "threads": context.threads,
     }
 

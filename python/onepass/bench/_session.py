@@ -166,7 +166,7 @@ class Session:
         self.todo = [
             (row, context)
             for row, context in self.todo
-            if (row.name, context.threads, row.dtype or context.dtype) not in known
+            if (row.name, context.threads, context.dtype) not in known
         ]
 
     def _write(self) -> None:
