@@ -16,8 +16,9 @@ from onepass import optim
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench" / "results"
 NAMED = re.compile(r"(?P<machine>.+?)-(?P<date>\d{4}-\d\d-\d\d)(-.*)?\.json")
-# What stands in the place of a rival and is none: memory's rate, and other calls of ours.
-NO_RIVAL = re.compile(r"copy\b|limit\b|onepass\b|float32 states\b")
+# What stands in the place of a rival and is none: memory's rate, other calls of ours, and a network
+# that computes less.
+NO_RIVAL = re.compile(r"copy\b|limit\b|onepass\b|float32 states\b|sklearn plain\b")
 # The groups of rows that have none, by how their names begin; the others are activations.
 BEGINS = (
     ("front", r"front "),
@@ -137,8 +138,8 @@ def _second(entry: dict[str, Any]) -> Row:
     return Row(
         name=entry["row"], group=entry["group"], dtype=entry.get("dtype") or "",
         threads="GPU" if device.startswith("cuda") else str(entry["threads"]), seconds=ours,
-        beside=_sorted({k: v for k, v in entry["ratios"].items() if k != "limit" and v}),
-        bytes=entry.get("bytes") or 0.0, share=limit / ours if limit else None,
+        beside=_sorted(entry["ratios"] | entry.get("own", {})),
+        bytes=entry.get("bytes") or 0.0 if limit else 0.0, share=limit / ours if limit else None,
         low=entry.get("low", {}).get("onepass"), high=entry.get("high", {}).get("onepass"),
         error=entry.get("error"), ulps=entry.get("ulps"), wrong=bool(entry.get("wrong")),
         products=entry["products"] / ours if entry.get("products") else None,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from onepass import _console
 from onepass._suggest import suggestion
+from onepass.bench._options import Parser, thread_counts
 from onepass.bench._row import DTYPES, GROUPS, UsageError
 
 DESCRIPTION = """\
 Time the kernels of onepass on this machine, each in turn with the libraries that people use today
 and with the limit of memory, after a check of its results against float64. Exit status 1: a result
-is wrong. `onepass bench compare OLD NEW` compares two files of --json; `onepass bench roofline`
-measures the limits of memory."""
+is wrong, or a row failed. `onepass bench compare OLD NEW` compares two files of --json; `onepass
+bench roofline` measures the limits of memory."""
 EPILOG = """\
 Without --plain-malloc the command starts itself anew with GLIBC_TUNABLES set, so that malloc keeps
 its memory: else page faults of fresh results would take most of the time of a rival that cannot
@@ -28,8 +29,6 @@ COMMANDS = {"compare": "_compare", "roofline": "_roofline"}
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run the command with these arguments; returns its exit status."""
-    import importlib
-
     arguments = list(sys.argv[1:] if given is None else given)
     if arguments and arguments[0] in COMMANDS:
         module = importlib.import_module(f"onepass.bench.{COMMANDS[arguments[0]]}")
@@ -48,13 +47,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="onepass bench", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
         usage="onepass bench [GROUP ...] [options]",
     )  # fmt: skip
@@ -65,7 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="a selection of small rows, in less than a minute")
     add("--shape", type=_shape, metavar="NxM", help="of arrays, for rows of one kernel")
     add("--dtype", choices=DTYPES, help="of arrays, for rows of one kernel (default: float32)")
-    add("--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1, all processors)")
+    add(
+        "--threads",
+        type=thread_counts,
+        metavar="LIST",
+        help="e.g. 1,2 (default: 1, all processors)",
+    )
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--against", type=_rivals, metavar="LIST", help="libraries, e.g. torch,numpy; none: no one")
     add("--json", type=Path, metavar="FILE", help="all samples, for `compare` and --resume")
@@ -83,9 +82,11 @@ def _check(options: argparse.Namespace) -> None:
     if options.processor_time and (options.threads != [1] or options.device != "cpu"):
         raise UsageError("--processor-time is that of one thread; pass --threads 1, without cuda")
     if options.device == "cuda":
-        for name in ("shape", "threads", "quick"):
+        for name in ("shape", "dtype", "threads", "quick"):
             if getattr(options, name):
                 raise UsageError(f"--{name} is for the CPU; with --device cuda pass --only")
+    if options.dtype == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
+        raise UsageError("--dtype bfloat16: NumPy has it with ml_dtypes; pip install ml_dtypes")
     if options.resume and options.json is None:
         raise UsageError("--resume: expected --json FILE, whose rows are not measured again")
 
@@ -109,13 +110,6 @@ def _shape(text: str) -> tuple[int, ...]:
     if min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected sizes such as 4096x512")
     return sizes
-
-
-def _threads(text: str) -> list[int]:
-    numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")
-    return sorted(set(numbers))
 
 
 def _minutes(text: str) -> float:

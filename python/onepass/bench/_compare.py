@@ -22,7 +22,6 @@ tests/test_bench_compare.py counts how often the rule is right.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import os
@@ -30,12 +29,13 @@ import re
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _console
+from onepass.bench._options import Parser
 from onepass.bench._results import Entry, Key, Results, check_same_machine, read
 from onepass.bench._row import UsageError
 
@@ -324,14 +324,9 @@ def _time(seconds: float) -> str:
 # ---- the command
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def main(arguments: Iterable[str]) -> int:
     """``onepass bench compare``; returns its exit status."""
-    parser = _Parser(
+    parser = Parser(
         prog="onepass bench compare", allow_abbrev=False,
         description="Say which rows became FASTER or SLOWER from one file of --json to another, "
         "with the noise of both taken into account. Exit status 1: a row is SLOWER, or wrong.",

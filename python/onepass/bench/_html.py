@@ -7,23 +7,25 @@ sorted); what one reads is rounded.
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from onepass.bench._row import GROUPS
+from onepass.bench._table import best_rival, json_text, plain
 
 COLUMNS = {
     "row": "what is measured, and the elements",
     "threads": "of every library",
     "time": "median of a call; below it 10 to 90 % of the samples",
-    "GB/s": "on the fewest bytes: each input read once, each output written once",
+    "GB/s": "on the fewest bytes: each input read once, each output written once; "
+    "none where something else than memory sets the limit",
     "limit": "time of a loop that moves the same bytes and computes nothing, over ours",
     "ratio": "time of the best rival over ours: above 1 onepass is faster",
-    "rivals": "time of each over ours",
-    "error": "largest error over its bound, against float64: above 1 is WRONG",
+    "rivals": "time of each over ours; last, in grey, other forms of ours",
+    "error": "largest error over its bound, against float64: above 1 is WRONG; FAILED: something "
+    "raised an error",
 }
 
 
@@ -34,6 +36,7 @@ def write(file: Path, content: Mapping[str, Any]) -> None:
 
 def page(content: Mapping[str, Any]) -> str:
     """The page."""
+    content = plain(content)
     results = content["results"]
     named = [r.get("group", "") for r in results]
     groups = [g for g in GROUPS if g in named] + sorted({g for g in named if g not in GROUPS})
@@ -49,7 +52,7 @@ def page(content: Mapping[str, Any]) -> str:
         tables=tables or "<p>No row has been measured.</p>",
         script=_SCRIPT,
         # "</script>" in a name would end the element
-        data=json.dumps(content).replace("<", "\\u003c"),
+        data=json_text(content).replace("<", "\\u003c"),
     )
 
 
@@ -89,23 +92,29 @@ def _table(group: str, results: list[dict[str, Any]]) -> str:
     )
 
 
-def _cells(result: Mapping[str, Any]) -> Iterator[str]:
+def _cells(result: dict[str, Any]) -> Iterator[str]:
     dtype = result.get("dtype", "float32")
     name = result["row"] + (f" {dtype}" if dtype != "float32" else "")
     yield f'<th scope="row" data-value="{_text(name)}">{_text(name)}</th>'
     yield _cell(result["threads"], str(result["threads"]))
     if "skipped" in result:
-        yield f'<td colspan="{len(COLUMNS) - 2}" class=note>{_text(result["skipped"])}</td>'
+        kind, word = ("wrong", "FAILED: ") if result.get("wrong") else ("note", "")
+        text = _text(word + result["skipped"])
+        yield f'<td colspan="{len(COLUMNS) - 2}" class={kind}>{text}</td>'
         return
     seconds = result["seconds"]
     ours = seconds["onepass"]
     low, high = result["low"]["onepass"], result["high"]["onepass"]
     yield _cell(ours, f"{_time(ours)}<small>{_time(low)} to {_time(high)}</small>")
-    yield _cell(result["bytes"] / ours, f"{result['bytes'] / ours / 1e9:.3g}")
+    moved = result["bytes"] / ours if "limit" in seconds else None
+    yield _ABSENT if moved is None else _cell(moved, f"{moved / 1e9:.3g}")
     yield _limit(seconds["limit"] / ours if "limit" in seconds else None)
-    ratios = sorted(result.get("ratios", {}).items(), key=lambda item: item[1])
-    yield _ratio(ratios[0][1] if ratios else None)
+    ratios = sorted(result["ratios"].items(), key=lambda item: item[1])
+    best = best_rival(result)
+    yield _ratio(None if best is None else best[1])
     each = [f"<span><b>{ratio:.2f}×</b> {_text(label)}</span>" for label, ratio in ratios]
+    own = sorted(result.get("own", {}).items(), key=lambda item: item[1])
+    each += [f"<span class=note>{ratio:.2f}× {_text(label)}</span>" for label, ratio in own]
     each += [
         f'<span class=note title="{_text(why)}">no {_text(label)}</span>'
         for label, why in result.get("missing", {}).items()

@@ -40,6 +40,19 @@ def last_cache() -> int:
     return max(caches().values(), default=32 << 20)
 
 
+# See `_session.restart`.
+TUNED_MALLOC = (
+    "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"
+    "glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1"
+)
+
+
+def has_tuned_malloc() -> bool:
+    """Whether this process began with malloc told to keep its memory."""
+    given = os.environ.get("GLIBC_TUNABLES", "")
+    return platform.libc_ver()[0] == "glibc" and TUNED_MALLOC in given
+
+
 def machine() -> dict[str, Any]:
     """For the head of a file of results."""
     import onepass
@@ -53,6 +66,7 @@ def machine() -> dict[str, Any]:
         "caches": caches(),
         "level": config.cpu_level(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        "malloc": "tuned" if has_tuned_malloc() else "plain",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "onepass": onepass.__version__,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
-import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from onepass import _console, config
 from onepass._numbers import integer
 from onepass.bench import _machine
 from onepass.bench._limits import ITEM, arrays_moved, fastest, nearest, ways
+from onepass.bench._options import Parser, thread_counts
 from onepass.bench._row import Streams, UsageError
-from onepass.bench._timing import interleaved
+from onepass.bench._timing import interleaved, quantile
 
 SHAPES = {
     "read": Streams(1, 0, 0),
@@ -190,13 +189,9 @@ def _measured(place: Place, threads: int, rounds: int) -> Iterator[Rate]:
             size = max(1, place.bytes(threads) // (ITEM * sum(shape)))
             moved = ITEM * size * arrays_moved(shape)
             function = fastest(ways(shape, size, threads), threads)
-            samples = sorted(interleaved({name: function}, rounds)[name])
-            last = len(samples) - 1
-            low, high = samples[round(0.9 * last)], samples[round(0.1 * last)]
-            yield Rate(
-                name, place.name, threads,
-                moved / statistics.median(samples), moved / low, moved / high,
-            )  # fmt: skip
+            samples = interleaved({name: function}, rounds)[name]
+            middle, low, high = (moved / quantile(samples, share) for share in (0.5, 0.9, 0.1))
+            yield Rate(name, place.name, threads, middle, low, high)
     finally:
         config.set_num_threads(before)
 
@@ -232,21 +227,16 @@ def _size(count: int) -> str:
 # ---- the command
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def main(arguments: Iterable[str]) -> int:
     """``onepass bench roofline``; returns its exit status."""
-    parser = _Parser(
+    parser = Parser(
         prog="onepass bench roofline", allow_abbrev=False,
         description="Measure how many bytes a second this machine reads, writes, copies, changes "
         "in place, and moves in the way of an optimizer: in the caches and in memory, by threads. "
         "Prints a table and draws a picture.",
     )  # fmt: skip
     parser.add_argument(
-        "--threads", type=_threads, metavar="LIST", help="e.g. 1,2 (default: 1 to all)"
+        "--threads", type=thread_counts, metavar="LIST", help="e.g. 1,2 (default: 1 to all)"
     )
     parser.add_argument(
         "--png", default="roofline.png", metavar="FILE",
@@ -294,10 +284,3 @@ def _write(found: Roofline, numbers: str | None, picture: str) -> None:
             _console.write(f"wrote {picture}\n", sys.stdout)
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
-
-
-def _threads(text: str) -> list[int]:
-    numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")
-    return sorted(set(numbers))

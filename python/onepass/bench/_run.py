@@ -6,14 +6,15 @@ import contextlib
 import dataclasses
 import importlib.util
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from onepass.bench._check import failed
 from onepass.bench._peers import LIBRARIES, library_of
-from onepass.bench._row import Check, Context, Row, Workload
-from onepass.bench._timing import ROUNDS, Clock, Samples, interleaved, quantile
+from onepass.bench._peers._library import line_of
+from onepass.bench._row import Check, Context, Row, Workload, own_form
+from onepass.bench._timing import MOST_SECONDS, ROUNDS, Clock, Samples, interleaved, quantile
 
 OWN = ("onepass", "limit", "products")  # first words of labels that are not rivals
 
@@ -27,7 +28,7 @@ class Meter:
 
     clock: Clock = time.perf_counter
     rounds: int = ROUNDS
-    most_seconds: float = 6.0
+    most_seconds: float = MOST_SECONDS
     device = "cpu"
 
     def pinned(self, context: Context) -> contextlib.AbstractContextManager[None]:
@@ -47,7 +48,10 @@ class Meter:
 
     def about(self) -> dict[str, Any]:
         """What the file says of the machine."""
-        return {} if self.clock is time.perf_counter else {"clock": "processor time"}
+        about = {} if self.clock is time.perf_counter else {"clock": "processor time"}
+        if not sets_blas_threads():
+            about["blas"] = "its threads are not set (pip install threadpoolctl)"
+        return about
 
     def release(self) -> None:
         """Nothing is held."""
@@ -59,17 +63,19 @@ class Meter:
 
 @contextlib.contextmanager
 def pinned(context: Context) -> Iterator[None]:
-    """All pools that can be told so have as many threads: ours, PyTorch's, those of BLAS and
-    OpenMP. Other rivals do the same with theirs, or say that they cannot (`_peers`)."""
+    """All pools of loaded libraries have as many threads, as far as they can be told so: ours,
+    PyTorch's, those of BLAS and OpenMP. Other rivals do the same with theirs, or say that they
+    cannot (`_peers`)."""
     from onepass import config
 
     before, threads = config.get_num_threads(), context.threads
     config.set_num_threads(threads)
     try:
         with contextlib.ExitStack() as stack:
-            if context.wants("torch") and importlib.util.find_spec("torch"):
-                LIBRARIES["torch"].pin(threads)
-            if importlib.util.find_spec("threadpoolctl"):
+            torch = LIBRARIES["torch"]
+            if ("torch" in sys.modules or context.wants("torch")) and torch.absent() is None:
+                torch.pin(threads)
+            if sets_blas_threads():
                 from threadpoolctl import threadpool_limits
 
                 stack.enter_context(threadpool_limits(threads))
@@ -78,30 +84,49 @@ def pinned(context: Context) -> Iterator[None]:
         config.set_num_threads(before)
 
 
+def sets_blas_threads() -> bool:
+    """Whether NumPy's BLAS gets as many threads as the others."""
+    return importlib.util.find_spec("threadpoolctl") is not None
+
+
 def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
-    """One row at one number of threads, as the file has it."""
+    """One row at one number of threads, as the file has it: a run goes on, whatever a row does."""
     try:
         with meter.pinned(context):
             found = _found(row, context, meter)
+    except _UnfitError as error:
+        return skipped(row, context, meter, str(error))
     except Exception as error:
-        if not meter.is_out_of_memory(error):
-            raise
-        return skipped(row, context, meter, "not enough memory")
+        if meter.is_out_of_memory(error):
+            return skipped(row, context, meter, "not enough memory")
+        return skipped(row, context, meter, line_of(error)) | {"wrong": True}
     finally:
         meter.release()
     return _about(row, context, meter) | found
 
 
+class _UnfitError(Exception):
+    """A row does not take the shape or dtype that the user asks for."""
+
+
 def _found(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
     """All arrays are gone when this returns."""
-    workload = _wanted(row.make(context), context)
-    check = _checked(workload)
-    samples, more = meter.samples(workload, context)
-    return _result(workload, check, samples) | more
+    try:
+        workload = _wanted(row.make(context), context)
+    except (ValueError, TypeError) as error:
+        if context.shape is None and context.dtype == Context.dtype:
+            raise
+        # A kernel may ask more of a shape: an even number of channels, say.
+        raise _UnfitError(" ".join(str(error).split())) from None
+    with meter.pinned(context):  # libraries that the row has loaded, too
+        check = None if workload.check is None else workload.check()
+        samples, more = meter.samples(workload, context)
+    dtype = {} if workload.dtype is None else {"dtype": workload.dtype}
+    return dtype | _result(workload, check, samples) | more
 
 
 def skipped(row: Row, context: Context, meter: Meter, why: str) -> dict[str, Any]:
-    """A row that could not be measured."""
+    """A row that could not be measured; with "wrong" where it ought to have been."""
     return _about(row, context, meter) | {"skipped": why}
 
 
@@ -125,18 +150,6 @@ def _wanted(workload: Workload, context: Context) -> Workload:
     return dataclasses.replace(workload, functions=functions)
 
 
-def _checked(workload: Workload) -> Check | None:
-    """A kernel that raises is as wrong as one with another result."""
-    if workload.check is None:
-        return None
-    try:
-        return workload.check()
-    except MemoryError:
-        raise
-    except Exception as error:
-        return failed(error)
-
-
 def _result(workload: Workload, check: Check | None, samples: Samples) -> dict[str, Any]:
     samples = {label: [float(f"{s:.4g}") for s in found] for label, found in samples.items()}
     seconds = {label: statistics.median(found) for label, found in samples.items()}
@@ -150,9 +163,14 @@ def _result(workload: Workload, check: Check | None, samples: Samples) -> dict[s
         "low": {label: quantile(found, 0.1) for label, found in samples.items()},
         "high": {label: quantile(found, 0.9) for label, found in samples.items()},
         "ratios": {
-            label: theirs / seconds["onepass"]
+            label: theirs / seconds[own_form(label, seconds)]
             for label, theirs in seconds.items()
             if label.split()[0] not in OWN
+        },
+        "own": {
+            label: others / seconds["onepass"]
+            for label, others in seconds.items()
+            if label.startswith("onepass ")
         },
         "error": None if check is None else check.error,
         "ulps": None if check is None else check.ulps,

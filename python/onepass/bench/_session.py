@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -14,18 +15,14 @@ from typing import Any, NoReturn
 
 from onepass import _bar, _console
 from onepass._suggest import suggestion
-from onepass.bench import _machine, _rows, _run, _table
-from onepass.bench._row import Context, Row, UsageError
+from onepass.bench import _machine, _results, _rows, _run, _table
+from onepass.bench._row import Context, Row, UsageError, named
 
 QUICK_SECONDS = 45.0  # for a quick run without its start
 QUICK_END = 50.0  # on a busy machine rows are left out
 QUICK_ROUNDS = 7
-
-# See `restart`.
-TUNED_MALLOC = (
-    "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"
-    "glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1"
-)
+# What two parts of one run may have different in a file's head.
+VARYING = ("date", "load", "copy_bytes_per_second")
 
 
 def restart(arguments: list[str]) -> None:
@@ -36,11 +33,14 @@ def restart(arguments: list[str]) -> None:
     tuned program. All in huge pages: NumPy asks for them, PyTorch does not; which arrays had them
     was chance.
     """
-    given = os.environ.get("GLIBC_TUNABLES", "")
     ours = sys.argv[1:] in (arguments, ["bench", *arguments])  # not called by a Python program
-    if TUNED_MALLOC not in given and ours and platform.libc_ver()[0] == "glibc":
-        os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (given, TUNED_MALLOC)))
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    if not ours or _machine.has_tuned_malloc() or platform.libc_ver()[0] != "glibc":
+        return
+    given = os.environ.get("GLIBC_TUNABLES", "")
+    tuned = ":".join(filter(None, (given, _machine.TUNED_MALLOC)))
+    with contextlib.suppress(OSError):  # then malloc is as it is, which the file says
+        environment = os.environ | {"GLIBC_TUNABLES": tuned}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 class Session:
@@ -63,8 +63,8 @@ class Session:
             for name in dict.fromkeys((row.group, row.name) for row, _ in self.todo):
                 _say(f"{name[0]:12} {name[1]}")
             return 0
-        self._resume()
         self.about = _machine.machine() | self.meter.about()
+        self._resume()
         self._write()  # where that fails, nothing has been measured in vain
         _say(_table.head(self.about))
         status = self._measure()
@@ -74,27 +74,30 @@ class Session:
         return status or int(any(result.get("wrong") for result in self.results))
 
     def _measure(self) -> int:
+        given = self.options
         began, left = time.perf_counter(), len(self.todo)
-        seconds = 60 * self.options.minutes
-        deadline = began + (min(seconds, QUICK_END) if self.options.quick else seconds)
+        seconds = 60 * given.minutes
+        deadline = began + (min(seconds, QUICK_END) if given.quick else seconds)
         bar = _bar.of(left, 0, "onepass bench", sys.stderr, "row")
         try:
             for row, context in self.todo:
                 if time.perf_counter() > deadline:
                     _say(f"out of time before {row.name}, {left} rows are left out")
                     break
-                if self.options.quick:  # what is left of the time is shared
+                if given.quick:  # what is left of the time is shared
                     spent = time.perf_counter() - began
                     self.meter.rounds = QUICK_ROUNDS
                     self.meter.most_seconds = max(0.1, (QUICK_SECONDS - spent) / left)
                 left -= 1
-                self.results.append(self._one(row, context))
+                self.results.append(_run.measured(row, context, self.meter))
                 if bar is not None:
                     bar.clear()
-                _say(_table.line(self.results[-1]))
+                read = _say(_table.line(self.results[-1]))
                 if bar is not None:
                     bar.update(1)
                 self._write()
+                if not (read or given.json or given.csv or given.html):
+                    return 1  # `onepass bench | head`: nobody is there to see the rest
         except KeyboardInterrupt:
             _console.write("\nonepass bench: interrupted\n", sys.stderr)
             return 130
@@ -102,15 +105,6 @@ class Session:
             if bar is not None:
                 bar.close()
         return 0
-
-    def _one(self, row: Row, context: Context) -> dict[str, Any]:
-        try:
-            return _run.measured(row, context, self.meter)
-        except (ValueError, TypeError) as error:
-            if self.options.shape is None and self.options.dtype is None:
-                raise
-            # A kernel may ask more of a shape: an even number of channels, say.
-            return _run.skipped(row, context, self.meter, " ".join(str(error).split()))
 
     def _device(self) -> tuple[Any, Any]:
         if self.options.device == "cpu":
@@ -144,8 +138,9 @@ class Session:
     def _nothing_chosen(self, names: list[str]) -> NoReturn:
         given = self.options
         if not names:
-            shape = "x".join(map(str, given.shape))
-            raise UsageError(f"--shape {shape}: no row takes arrays of {len(given.shape)} axes")
+            raise UsageError(
+                f"--shape {named(given.shape)}: no row takes arrays of {len(given.shape)} axes"
+            )
         where = " of " + ", ".join(given.groups) if given.groups else ""
         where += " in --quick" if given.quick else ""
         if not given.only.pattern:
@@ -154,24 +149,50 @@ class Session:
         raise UsageError(f"--only {given.only.pattern!r} matches no row{where}, see --list{hint}")
 
     def _resume(self) -> None:
-        """Take the rows along that the file has already."""
+        """Take the rows along that the file has already, if they are of such a run as this."""
         path = self.options.json
         if not self.options.resume or not path.exists():
             return
-        try:
-            self.results = list(json.loads(path.read_text(encoding="utf-8"))["results"])
-            known = {(r["row"], r["threads"], r["dtype"]) for r in self.results}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--resume: {path} is not a file of --json: {error!r}") from None
+        _results.read(path)  # UsageError where it is none
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("format") != _table.FORMAT:
+            raise UsageError(f"--resume: {path} is of an earlier version; pass another --json FILE")
+        self._check_same_run(content)
+        self.results = [result for result in content["results"] if "skipped" not in result]
+        known = {self._key(r["row"], r["threads"], r["dtype"]) for r in self.results}
         self.todo = [
             (row, context)
             for row, context in self.todo
-            if (row.name, context.threads, context.dtype) not in known
+            if self._key(row.name, context.threads, context.dtype) not in known
         ]
+
+    def _key(self, row: str, threads: int, dtype: str) -> tuple[str, int, str]:
+        """What is measured once. On a GPU the row's name says its dtype."""
+        return row, threads, "" if self.options.device == "cuda" else dtype
+
+    def _check_same_run(self, content: dict[str, Any]) -> None:
+        """One file has one head."""
+        pairs = [
+            (name, content["machine"].get(name), self.about.get(name))
+            for name in dict.fromkeys([*content["machine"], *self.about])
+            if name not in VARYING
+        ]
+        quick = bool(content.get("options", {}).get("quick"))
+        pairs.append(("--quick", quick, bool(self.options.quick)))
+        for name, there, here in pairs:
+            if there != here:
+                raise UsageError(
+                    f"--resume: {self.options.json} is of another run: {name} was {there!r} and is "
+                    f"{here!r}; pass another --json FILE, and compare the two"
+                )
 
     def _write(self) -> None:
         given = self.options
-        said = {name: _as_text(value) for name, value in vars(given).items() if value}
+        said = {
+            name: _as_text(value)
+            for name, value in vars(given).items()
+            if value or (name == "against" and value is not None)  # none of them
+        }
         content = _table.content(self.about, said, self.results)
         try:
             if given.json is not None:
@@ -195,5 +216,6 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _say(text: str) -> None:
-    _console.write(text + "\n", sys.stdout)
+def _say(text: str) -> bool:
+    """False where nobody reads it."""
+    return _console.write(text + "\n", sys.stdout)

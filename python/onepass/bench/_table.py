@@ -5,45 +5,67 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2
+from onepass.bench._results import FORMAT
+from onepass.bench._row import own_form
+
+EVEN = 1.05  # times by which another run of the same code may differ
+LESS = ("sklearn plain",)  # how labels of rivals begin that compute less than ours
+
 _NAME = 38
 _HEAD = f"{'row':{_NAME}} thr       time (10-90 %)          GB/s  limit  error      theirs / ours"
 LEGEND = """\
 time   median of one call, and where four in five samples lie
-GB/s   on the fewest bytes that the row must move
+GB/s   on the fewest bytes that the row must move, where memory sets a limit
 limit  the time of a loop that only moves those bytes, in as many streams, over ours
 error  against float64: in units in the last place, or as a share of the bound derived for the
-       row; beyond the bound the row is WRONG
-ratios the rival's median over ours: above 1 onepass is faster"""
+       row; beyond the bound the row is WRONG; FAILED: something raised an error
+ratios the rival's median over ours: above 1 onepass is faster; a rival whose label has "out=" is
+       compared with "onepass out=". Last come other forms of ours"""
 
 
 def head(machine: dict[str, Any]) -> str:
     """The machine, and the names of the columns."""
     about = f"{machine['cpu']}, {machine['cpus']} processors, {machine['level']}"
-    return f"onepass {machine['onepass']} on {about}\n\n{_HEAD}"
+    note = f"\nBLAS: {machine['blas']}" if "blas" in machine else ""
+    return f"onepass {machine['onepass']} on {about}{note}\n\n{_HEAD}"
 
 
 def line(result: dict[str, Any]) -> str:
     """One row."""
     name = f"{result['row']:{_NAME}} {result['threads']:3d}"
     if "skipped" in result:
-        return f"{name}  skipped: {result['skipped']}"
+        return f"{name}  {'FAILED' if result.get('wrong') else 'skipped'}: {result['skipped']}"
     seconds = result["seconds"]["onepass"]
     spread = _spread(seconds, result["low"]["onepass"], result["high"]["onepass"])
-    rate, share = f"{result['bytes'] / seconds / 1e9:.1f}", ""
+    moved, share = rate(result), ""
     if "limit" in result["seconds"]:
         share = f"{result['seconds']['limit'] / seconds:.0%}"
     elif result["products"]:
-        rate, share = "", f"{result['products'] / seconds:.0%} products"
-    ratios = sorted(result["ratios"].items(), key=lambda item: float(item[1]))
+        share = f"{result['products'] / seconds:.0%} products"
+    ratios = [*_sorted(result["ratios"]), *_sorted(result["own"])]
     rivals = "  ".join(f"{label} {ratio:.2f}x" for label, ratio in ratios)
-    own = f"{name} {_time(seconds):>10} {spread:<13} {rate:>7} {share:>6}"
+    own = f"{name} {_time(seconds):>10} {spread:<13} {_rounded(moved):>7} {share:>6}"
     return f"{own}  {error(result):<10} {rivals}".rstrip()
+
+
+def rate(result: dict[str, Any], label: str = "onepass") -> float | None:
+    """10⁹ bytes a second; None where something else than memory sets the limit."""
+    seconds = result["seconds"]
+    return result["bytes"] / seconds[label] / 1e9 if "limit" in seconds else None
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _sorted(ratios: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(ratios.items(), key=lambda item: item[1])
 
 
 def error(result: dict[str, Any]) -> str:
@@ -77,23 +99,20 @@ def _spread(middle: float, low: float, high: float) -> str:
 def summary(results: Sequence[dict[str, Any]], absent: dict[str, str]) -> list[str]:
     """What to take home: wrong rows, rows behind a rival, rivals that are missing."""
     done = [result for result in results if "skipped" not in result]
-    lines = []
+    lines = [
+        f"FAILED: {_place(result)}: {result['skipped']}"
+        for result in results
+        if "skipped" in result and result.get("wrong")
+    ]
     for result in done:
         if result["wrong"]:
             error = result["error"]
-            how = f"error {error:.3g} times its bound" if error != float("inf") else "no result"
+            how = f"error {error:.3g} times its bound" if error < 1e300 else "no result"
             lines.append(
                 f"WRONG: {_place(result)}: {how}"
                 + (f" ({result['checked']})" if result["checked"] else "")
             )
-    compared = [result for result in done if result["ratios"]]
-    behind = [(min(r["ratios"].items(), key=lambda item: float(item[1])), r) for r in compared]
-    behind = sorted((pair for pair in behind if pair[0][1] < 1), key=lambda pair: pair[0][1])
-    if compared:
-        count = len(compared) - len(behind)
-        lines.append(f"{count} of {len(compared)} rows are faster than every rival" + (
-            "; behind one are:" if behind else ""))  # fmt: skip
-    lines += [f"  {ratio:.2f}x {label}: {_place(r)}" for (label, ratio), r in behind]
+    lines += _standing(done)
     missing = dict(absent)
     for result in done:
         missing |= {name: why for name, why in result["missing"].items() if name not in missing}
@@ -101,6 +120,42 @@ def summary(results: Sequence[dict[str, Any]], absent: dict[str, str]) -> list[s
         lines.append("not measured:")
         lines += [f"  {name}: {why}" for name, why in sorted(missing.items())]
     return lines
+
+
+def _standing(done: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How many rows are faster than every rival, and those that are not."""
+    best = [(*found, result) for result in done if (found := best_rival(result)) is not None]
+    if not best:
+        return
+    even = [found for found in best if is_even(found[2], found[0])]
+    behind = sorted(
+        (found for found in best if found[1] < 1 and found not in even), key=lambda found: found[1]
+    )
+    ahead = len(best) - len(even) - len(behind)
+    yield (
+        f"{ahead} of {len(best)} rows are faster than every rival, {len(even)} even with the best "
+        f"within the noise" + ("; behind one are:" if behind else "")
+    )
+    for label, ratio, result in behind:
+        yield f"  {ratio:.2f}x {label}: {_place(result)}"
+
+
+def best_rival(result: dict[str, Any]) -> tuple[str, float] | None:
+    """The label and the ratio of the fastest that does all that ours does."""
+    rivals = {k: v for k, v in result["ratios"].items() if not k.startswith(LESS)}
+    return _sorted(rivals)[0] if rivals else None
+
+
+def is_even(result: dict[str, Any], label: str) -> bool:
+    """Whether another run may say the opposite: a ratio between 1 / EVEN and EVEN, or the median of
+    either lies where four in five samples of the other do."""
+    low, middle, high = (result[name] for name in ("low", "seconds", "high"))
+    ours = own_form(label, middle)
+    return (
+        1 / EVEN < result["ratios"][label] < EVEN
+        or low[label] <= middle[ours] <= high[label]
+        or low[ours] <= middle[label] <= high[ours]
+    )
 
 
 def _place(result: dict[str, Any]) -> str:
@@ -115,21 +170,26 @@ def content(
     return {"format": FORMAT, "machine": machine, "options": options, "results": list(results)}
 
 
+def json_text(whole: Any, indent: int | None = None) -> str:
+    """As every reader of JSON takes it."""
+    return json.dumps(plain(whole), indent=indent, allow_nan=False)
+
+
 def write_json(path: Path, whole: dict[str, Any]) -> None:
     """The whole file or the one before it, whatever happens."""
-    text = json.dumps(_plain(whole), indent=1, allow_nan=False) + "\n"
+    text = json_text(whole, indent=1) + "\n"
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no infinity, which is the error of a row without a result."""
+def plain(value: Any) -> Any:
+    """JSON has no infinity and no NaN, the errors of a row without a result."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return 1e308 if value == float("inf") else value
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return 1e308 if isinstance(value, float) and not math.isfinite(value) else value
 
 
 COLUMNS = (
@@ -151,7 +211,7 @@ def csv_text(results: Sequence[dict[str, Any]]) -> str:
             writer.writerow([
                 *(r[name] for name in COLUMNS[:6]), f"{r['bytes']:.0f}", label,
                 f"{seconds:.4g}", f"{r['low'][label]:.4g}", f"{r['high'][label]:.4g}",
-                _cell(r["ratios"].get(label)), f"{r['bytes'] / seconds / 1e9:.4g}",
+                _cell((r["ratios"] | r["own"]).get(label)), _cell(rate(r, label)),
                 _cell(limit / seconds if limit else None),
                 *((_cell(r["error"]), _cell(r["ulps"]), r["wrong"]) if ours else ("", "", "")),
             ])  # fmt: skip

@@ -1,0 +1,23 @@
+"""Options that several of the commands below ``onepass bench`` have."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from onepass.bench._row import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong use is a `UsageError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def thread_counts(text: str) -> list[int]:
+    """The value of ``--threads``: "1,2"."""
+    numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")
+    return sorted(set(numbers))
