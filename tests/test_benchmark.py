@@ -56,7 +56,7 @@ def test_every_row_has_shapes_and_a_rival(case):
 def test_rows_and_rivals_run(case):
     inputs, keywords = inputs_of(case)
     rivals = case.rivals(inputs, keywords)
-    for function in (_rows.single(case, inputs, keywords, rivals), *rivals.values()):
+    for function in (_rows.forms(case, inputs, keywords, rivals) | rivals).values():
         function()
 
 
@@ -68,7 +68,7 @@ def test_rows_and_rivals_take_tensors(case):
     inputs = tuple(map(tensor_of, inputs))
     rivals = case.rivals(inputs, keywords)
     assert not any(label.startswith("numpy") for label in rivals)
-    for function in (_rows.single(case, inputs, keywords, rivals), *rivals.values()):
+    for function in (_rows.forms(case, inputs, keywords, rivals) | rivals).values():
         function()
 
 
@@ -103,8 +103,11 @@ def test_a_step_of_each_optimizer(variant):
     rng = np.random.default_rng(0)
     params, grads = ([rng.standard_normal(9).astype(np.float32)] for _ in range(2))
     for clip in (False, True):
-        functions = _workloads.optimizer_step(variant, params, grads, clip, ("foreach",))
-        assert list(functions) == ["onepass", *(["torch foreach"] if variant.record.torch else [])]
-        for function in functions.values():
+        found = _workloads.optimizer_step(Context(), variant, params, grads, clip)
+        forms = [f"torch {form}" for form in ("fused", "foreach", "eager")]
+        rivals = {*found.functions, *found.missing} - {"onepass"}
+        assert rivals == {*(forms if variant.record.torch else [])}
+        assert all(why.startswith("PyTorch has no") for why in found.missing.values())
+        for function in found.functions.values():
             function()
         assert grads[0].any() != clip

@@ -382,6 +382,11 @@ def tensor_of(value: Any) -> Any:
     return torch.from_numpy(copy)
 
 
+def copy_of(value: Any) -> Any:
+    """Of an array or a tensor."""
+    return value.copy() if isinstance(value, np.ndarray) else value.detach().clone()
+
+
 def array_of(tensor: Any) -> np.ndarray:
     """A tensor as an array of NumPy's."""
     tensor = tensor.detach().cpu()

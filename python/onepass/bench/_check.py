@@ -200,8 +200,3 @@ def _mapped(function: Callable[[Any], Any], inputs: Sequence[Any]) -> Iterator[A
 def _flat(results: Sequence[Any]) -> list[Any]:
     parts = [r if isinstance(r, list) else [r] for r in results]
     return list(itertools.chain.from_iterable(parts))
-
-
-def failed(error: Exception) -> Check:
-    """Of a kernel that raises."""
-    return Check(math.inf, None, f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -36,9 +36,7 @@ class Way(NamedTuple):
     alone: bool  # on the caller's thread
 
 
-def limit(
-    streams: Streams, count_bytes: float, threads: int, rotates: bool = False
-) -> Function:
+def limit(streams: Streams, count_bytes: float, threads: int, rotates: bool = False) -> Function:
     """A function that moves these bytes and computes nothing, in the fastest way.
 
     Which way that is is tried on `threads`. The function itself runs on as many as onepass's pool

@@ -69,6 +69,7 @@ class Workload:
     products   the matrix products of the step alone
     missing    rival -> one line that says why it is not there
     graph      on a GPU, captured calls are replayed
+    dtype      of the arrays, None: the one that the user asked for
     rotates    the functions take turns between copies of their arrays, so the limit does as well
     """
 
@@ -80,6 +81,7 @@ class Workload:
     products: Function | None = None
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     graph: bool = False
+    dtype: str | None = None
     rotates: bool = False
 
 
@@ -109,11 +111,9 @@ class Row:
     """A line of the table.
 
     quick  part of ``--quick``
-    dtype  of its arrays; None: the one that the user asked for
     """
 
     name: str
     group: str
     make: Callable[[Context], Workload]
     quick: bool = False
-    dtype: str | None = None
