@@ -170,9 +170,9 @@ def worst(checks: Iterator[Check], note: str = "") -> Check:
     )
 
 
-def copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def copied(inputs: Sequence[Any]) -> list[Any]:
     """Copies of all arrays."""
-    return tuple(_mapped(lambda a: a.copy(), inputs))
+    return list(_mapped(lambda a: a.copy(), inputs))
 
 
 def _ulp(want: np.ndarray, dtype: str) -> np.ndarray:

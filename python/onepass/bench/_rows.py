@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def _kernel(case: Any, shape: tuple[int, ...]) -> Callable[[Context], Workload]:
         missing: dict[str, str] = {}
 
         def functions() -> dict[str, Function]:
-            own = check.copied(inputs)
+            own = tuple(check.copied(inputs))
             found = peers.kernel(context, case, own, keywords)
             missing.update(found.missing)
             return forms(case, inputs, keywords, found.functions) | found.functions
@@ -90,7 +90,7 @@ def _kernel(case: Any, shape: tuple[int, ...]) -> Callable[[Context], Workload]:
 
 
 def forms(
-    case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], rivals: Iterable[str]
+    case: Any, inputs: Sequence[Any], keywords: dict[str, Any], rivals: Iterable[str]
 ) -> dict[str, Function]:
     """Ours of a row of the records, each form on inputs of its own. "onepass" makes a new result at
     each call; where a rival does not, which its label says, there is "onepass out=" as well
@@ -102,7 +102,7 @@ def forms(
 
 
 def single(
-    case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], into: bool = False
+    case: Any, inputs: Sequence[Any], keywords: dict[str, Any], into: bool = False
 ) -> Function:
     """A call of ours; `into`: its result goes to memory that is there."""
     prepared = case.prepare(*inputs, **keywords)

@@ -7,6 +7,7 @@ Kernels and their bounds are those of the records.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -119,7 +120,7 @@ def optimizer_step(
         return _clip_and_zero(made, form) if clip else made.step  # type: ignore[no-any-return]
 
     labels = [] if variant.record.torch is None else forms
-    found = beside(context, {f"torch {form}": lambda form=form: theirs(form) for form in labels})
+    found = beside(context, {f"torch {form}": functools.partial(theirs, form) for form in labels})
     functions = {"onepass": refilled(own, grads) if clip else own}
     return peers.Found(functions | found.functions, found.missing)
 
@@ -167,11 +168,14 @@ def _tensors(context: Context) -> Workload:
 
     params, grads = _drawn(SMALL120)
     found = _torch_forms(context, lambda: _with_gradients(params, grads))
-    functions = {"onepass": front.AdamW(_with_gradients(params, grads), lr=1e-5).step}
+    adamw: Any = front.AdamW
+    functions: dict[str, Function] = {
+        "onepass": adamw(_with_gradients(params, grads), lr=1e-5).step,
+    }
 
     def compare() -> Check:
         tensors = _with_gradients(params, grads)
-        front.AdamW(tensors, lr=1e-2).step()
+        adamw(tensors, lr=1e-2).step()
         run = ADAMW.trajectory(params, lr=1e-2)
         run.step(grads)
         return check.worst(
@@ -209,7 +213,7 @@ def _torch_forms(context: Context, make: Callable[[], Any]) -> peers.Found:
         return torch.optim.AdamW(make(), lr=1e-5, **options).step
 
     return beside(
-        context, {f"torch {form}": lambda own=own: made(own) for form, own in forms.items()}
+        context, {f"torch {form}": functools.partial(made, own) for form, own in forms.items()}
     )
 
 
