@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import os
@@ -10,16 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import onepass
 import pytest
 from onepass import bench
-from onepass.bench import _check, _rows, _session, _timing, _workloads
+from onepass.bench import _check, _rows, _run, _session, _table, _timing, _workloads
 from onepass.bench._command import main
 from onepass.bench._records import cases
-from onepass.bench._row import GROUPS, Check, Context
+from onepass.bench._row import GROUPS, Check, Context, Row, Workload
 
 ROOT = Path(__file__).parents[1]
 RELU = ["--only", "^relu 65536", "--threads", "1", "--against", "none", "--plain-malloc"]
@@ -66,29 +68,151 @@ def test_what_a_run_prints_and_writes(capsys, tmp_path):
     assert lines[1].startswith("relu 65536,activation,cpu,float32,1,65536,524288,onepass,")
 
 
-def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
-    """One element in 65,536 that is off by three roundings; and a kernel that raises."""
+def leaky_relu(monkeypatch, change):
+    """The only row is that of a kernel whose result is changed."""
     case = cases.BY_NAME["leaky_relu"]
 
-    def off(x, out=None, **options):
-        y = case.op(x, out=out, **options)
+    def op(x, out=None, **options):
+        return change(case.op(x, out=out, **options))
+
+    monkeypatch.setattr(cases, "CASES", [dataclasses.replace(case, op=op)])
+    return [*RELU, "--only", "leaky_relu 65536"]
+
+
+def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
+    """One element in 65,536 that is off by three roundings; or no number."""
+
+    def off(y):
         y[-1] *= np.float32(1 + 3 * 2**-23)
         return y
 
-    def broken(x, out=None, **options):
-        raise ValueError("no")
+    def nan(y):
+        y[-1] = np.nan
+        return y
 
-    for op, words in ((off, "times its bound"), (broken, "no result")):
-        monkeypatch.setattr(cases, "CASES", [dataclasses.replace(case, op=op)])
-        if op is broken:
-            monkeypatch.setattr(_rows, "single", lambda *_: lambda: None)
-            monkeypatch.setattr(_rows, "streams", lambda *_: None)
-        only = [*RELU, "--only", "leaky_relu 65536", "--json", tmp_path / "a.json"]
-        status, out, _ = run(capsys, *only)
+    files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
+    for change, words in ((off, "error .* times its bound"), (nan, "no result")):
+        with monkeypatch.context() as patch:
+            status, out, _ = run(capsys, *leaky_relu(patch, change), *files)
         assert status == 1
         assert re.search(r"leaky_relu 65536 .* WRONG", out)
-        assert re.search(f"WRONG: leaky_relu 65536, 1 thread: .*{words}", out)
-        assert json.loads((tmp_path / "a.json").read_text())["results"][0]["wrong"] is True
+        assert re.search(f"^WRONG: leaky_relu 65536, 1 thread: {words}", out, re.MULTILINE)
+        text = (tmp_path / "a.json").read_text()
+        assert json.loads(text, parse_constant=pytest.fail)["results"][0]["wrong"] is True
+        page = (tmp_path / "a.html").read_text(encoding="utf-8")
+        embedded = re.search(r'id="results">(.*?)</script>', page, re.DOTALL)[1]
+        assert json.loads(embedded, parse_constant=pytest.fail) == json.loads(text)
+
+
+def test_a_run_goes_on_after_a_row_that_raises(capsys, monkeypatch, tmp_path):
+    """A kernel, or what a row has of a rival; each is a line, and the next row is measured."""
+
+    def broken(y):
+        raise ValueError("no\nsuch thing")
+
+    def fails(context):
+        raise AttributeError("module 'torch.optim' has no attribute 'Muon'")
+
+    row, again = Row("muon", "optim", fails), Row("relu 65536", "optim", fails)
+    arguments = leaky_relu(monkeypatch, broken)
+    known = list(_rows.rows(Context()))
+    relu = Row("relu 1", "activation", lambda _: Workload({"onepass": lambda: None}, 1, 1.0))
+    monkeypatch.setattr(_rows, "rows", lambda context: [*known, row, relu, again])
+    path = tmp_path / "a.json"
+    arguments += ["--only", "leaky_relu 65536|muon|^relu 1", "--json", path]
+    status, out, err = run(capsys, *arguments)
+    assert (status, err) == (1, "")
+    assert re.search(r"^leaky_relu 65536 +1  FAILED: ValueError: no$", out, re.MULTILINE)
+    assert re.search(r"^FAILED: muon, 1 thread: AttributeError: .*'Muon'$", out, re.MULTILINE)
+    assert re.search(r"^relu 1 .* unchecked$", out, re.MULTILINE)
+    found = json.loads(path.read_text())["results"]
+    assert [result["wrong"] for result in found] == [True, True, False]
+    _, out, _ = run(capsys, *arguments, "--resume")  # what failed is tried again
+    assert "leaky_relu 65536" in out
+    assert not re.search("^relu 1 ", out, re.MULTILINE)
+    # what a shape does not fit is no failure, but only while the row is made
+    status, out, _ = run(capsys, *arguments, "--shape", "4", "--only", "leaky_relu", "--json", path)
+    assert (status, "skipped: no such thing" in out) == (0, True)
+
+
+def test_forms_of_ours_stand_beside_the_rivals(capsys, monkeypatch, tmp_path):
+    """They come last; a rival that writes into memory that is there has ours of its kind."""
+
+    def waits(ms):
+        return lambda: time.sleep(ms * 1e-3)
+
+    times = {"onepass": 4, "onepass out=": 2, "torch eager": 8, "numpy out=": 3, "sklearn plain": 1}
+    functions = {label: waits(ms) for label, ms in times.items()}
+    row = Row("waits", "end-to-end", lambda context: Workload(functions, 10, 1e6))
+    monkeypatch.setattr(_rows, "rows", lambda context: [row])
+    files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
+    status, out, _ = run(capsys, "--threads", "1", "--plain-malloc", *files)
+    assert status == 0
+    line = re.search("^waits.*", out, re.MULTILINE)[0]
+    labels = ["sklearn plain", "numpy out=", "torch eager", "onepass out="]
+    assert [label for label, _ in re.findall(r"  (\S+ \S+) ([\d.]+)x", line)] == labels
+    assert "GB" not in line
+    # What computes less is shown, and no row is behind it.
+    assert "1 of 1 rows are faster than every rival, 0 even" in out
+    (found,) = json.loads((tmp_path / "a.json").read_text())["results"]
+    seconds = found["seconds"]
+    assert found["ratios"]["numpy out="] == seconds["numpy out="] / seconds["onepass out="]
+    assert found["ratios"]["torch eager"] == seconds["torch eager"] / seconds["onepass"]
+    assert found["own"] == {"onepass out=": seconds["onepass out="] / seconds["onepass"]}
+    cells = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    ratio, rate = (cells[0].index(name) for name in ("theirs_over_ours", "gb_per_second"))
+    assert {line[7] for line in cells[1:] if line[ratio]} == {*labels}
+    assert not any(line[rate] for line in cells[1:])  # memory sets no limit here
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert f"<span class=note>{found['own']['onepass out=']:.2f}× onepass out=</span>" in page
+    rival = min(found["ratios"]["torch eager"], found["ratios"]["numpy out="])
+    assert f'data-value="{rival!r}">{rival:.2f}×<span' in page
+
+
+def test_the_end_says_even_where_the_next_run_may_say_the_opposite():
+    def result(name, theirs, low, high, ours=(1.0, 1.0)):
+        return {
+            "row": name, "threads": 1, "wrong": False, "missing": {},
+            "seconds": {"onepass": 1.0, "torch": theirs}, "ratios": {"torch": theirs},
+            "low": {"onepass": ours[0], "torch": low}, "high": {"onepass": ours[1], "torch": high},
+        }  # fmt: skip
+
+    found = _table.summary(
+        [
+            result("close", 0.97, 0.97, 0.97),
+            result("wide", 0.7, 0.6, 1.1),
+            result("wide ours", 1.4, 1.4, 1.4, (0.9, 1.5)),
+            result("behind", 0.9, 0.8, 0.99),
+            result("ahead", 1.1, 1.05, 1.2),
+        ],
+        {},
+    )
+    assert found == [
+        "1 of 5 rows are faster than every rival, 3 even with the best within the noise; "
+        "behind one are:",
+        "  0.90x torch: behind, 1 thread",
+    ]
+
+
+def test_pools_of_libraries_that_a_row_loads_are_told(monkeypatch):
+    """With `--against none`, the rows of PyTorch's modules still import it."""
+    told = []
+    torch = dataclasses.replace(_run.LIBRARIES["torch"], module="json", pin=told.append)
+    monkeypatch.setitem(_run.LIBRARIES, "torch", torch)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+    def make(context):
+        assert told == []
+        monkeypatch.setitem(sys.modules, "torch", json)
+        return Workload({"onepass": lambda: None}, 1, 1.0)
+
+    context = Context(threads=1, against=frozenset())
+    assert "seconds" in _run.measured(Row("n", "optim", make), context, _run.Meter(rounds=1))
+    assert told == [1]
+    monkeypatch.setattr(_run, "sets_blas_threads", lambda: False)
+    about = _run.Meter().about()
+    assert "BLAS: its threads are not set" in _table.head(about | dict.fromkeys(
+        ("cpu", "cpus", "level", "onepass"), "x"))  # fmt: skip
 
 
 def test_shape_and_dtype(capsys):
@@ -119,11 +243,36 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
     _, out, _ = run(capsys, *both, "--resume")
     assert re.findall(r"^relu (\d+) ", out, re.MULTILINE) == ["1048576"]
     assert json.loads(path.read_text())["results"][:1] == kept
-    path.write_text("[]")
-    status, _, err = run(capsys, *both, "--resume")
-    assert status == 2
-    assert err.count("\n") == 1
-    assert "a.json is not a file of --json" in err
+    data = json.loads(path.read_text())
+    assert (data["options"]["against"], data["machine"]["malloc"]) == ([], "plain")
+    machine = data["machine"]
+    for content, words in (
+        ([], "cannot be read as a file of --json"),
+        ({"machine": machine, "results": []}, "earlier version"),
+        (data | {"machine": machine | {"malloc": "tuned"}}, "malloc was 'tuned' and is 'plain'"),
+        (data | {"machine": machine | {"numpy": "1"}}, "numpy was '1' and is"),
+        (data | {"machine": machine | {"clock": "processor time"}}, "clock was"),
+        (data | {"options": {"quick": True}}, "--quick was True"),
+    ):
+        path.write_text(json.dumps(content))
+        status, _, err = run(capsys, *both, "--resume")
+        assert (status, err.count("\n")) == (2, 1)
+        assert words in err, err
+        assert json.loads(path.read_text()) == content
+
+
+def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
+    """`onepass bench | head`; with a file it goes on."""
+    row = Row("a", "optim", lambda context: Workload({"onepass": lambda: None}, 1, 1.0))
+    monkeypatch.setattr(_rows, "rows", lambda context: [row] * 3)
+    monkeypatch.setattr(_session._console, "write", lambda text, file: False)
+    measured = []
+    monkeypatch.setattr(_session._run, "measured", lambda row, *_: measured.append(row) or {
+        "row": "a", "threads": 1, "skipped": "", "group": "optim"})  # fmt: skip
+    for more, count in ([], 1), (["--html", tmp_path / "a.html"], 3):
+        measured.clear()
+        run(capsys, *more, "--threads", "1", "--plain-malloc")
+        assert len(measured) == count
 
 
 def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):
@@ -157,6 +306,7 @@ WRONG = {
     "--minutes nan": "--minutes: 'nan', expected a number > 0",
     "--json no/such/a.json": "cannot write no/such/a.json.*: No such file",
     "--device cuda --quick": "--quick is for the CPU",
+    "--device cuda --dtype float16": "--dtype is for the CPU",
     "--colour": "unrecognized arguments: --colour",
 }
 
@@ -168,6 +318,16 @@ def test_wrong_use_is_one_line(capsys, line):
     assert err.startswith("onepass bench: ")
     assert err.count("\n") == 1
     assert re.search(WRONG[line], err), err
+
+
+def test_bfloat16_needs_a_package(capsys, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "ml_dtypes" else find_spec(name)
+    )
+    status, out, err = run(capsys, *RELU, "--dtype", "bfloat16")
+    assert (status, out) == (2, "")
+    assert err.endswith("pip install ml_dtypes\n")
 
 
 def test_the_list(capsys):
@@ -353,3 +513,4 @@ def test_the_installed_command(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^relu 65536 .* exact$", done.stdout, re.MULTILINE)
     assert [path.name for path in empty.iterdir()] == ["a.json"]
+    assert json.loads((empty / "a.json").read_text())["machine"]["malloc"] == "tuned"

@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 import onepass
 import pytest
+from onepass.bench import _peers, _rows
+from onepass.bench._row import Context
 from onepass.ops._compat import COMPAT
 from public_names import public_packages
 
@@ -334,6 +336,13 @@ def test_the_page_of_measurements_is_what_the_results_say() -> None:
         rows = [row.name for file in results.files() for row in file.rows
                 if file.on_gpu == (device == "cuda")]  # fmt: skip
         assert any(re.match(pattern, name) for name in rows), (heading, pattern)
+
+
+def test_lists_of_rows_and_libraries_are_those_of_the_benchmark() -> None:
+    names = {row.name for row in _rows.rows(Context())}
+    assert {*performance.SHOWN} - names == set()
+    assert {*performance.EARLIER} - {*performance.SHOWN} == set()
+    assert {*_peers.LIBRARIES} - {*performance.VERSIONS} == {"torch-compile"}  # is PyTorch's
 
 
 # One row in the form of `onepass bench`, and the same in that of older files.

@@ -408,9 +408,9 @@ def gradients(y, dy, inputs):
 
 
 def without_grad(function: Callable[..., Any], *args: Any) -> Callable[[], object]:
-    def run() -> None:
+    def run() -> object:
         with torch.no_grad():
-            function(*args)
+            return function(*args)
 
     return run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onepass import _console
 from onepass._suggest import suggestion
-from onepass.bench._options import Parser, thread_counts
+from onepass.bench._options import Parser, threads
 from onepass.bench._row import DTYPES, GROUPS, UsageError
 
 DESCRIPTION = """\
@@ -59,12 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="a selection of small rows, in less than a minute")
     add("--shape", type=_shape, metavar="NxM", help="of arrays, for rows of one kernel")
     add("--dtype", choices=DTYPES, help="of arrays, for rows of one kernel (default: float32)")
-    add(
-        "--threads",
-        type=thread_counts,
-        metavar="LIST",
-        help="e.g. 1,2 (default: 1, all processors)",
-    )
+    add("--threads", type=threads, metavar="LIST", help="e.g. 1,2 (default: 1, all processors)")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--against", type=_rivals, metavar="LIST", help="libraries, e.g. torch,numpy; none: no one")
     add("--json", type=Path, metavar="FILE", help="all samples, for `compare` and --resume")

@@ -2,21 +2,9 @@
 
 Times of two runs differ by more than the code: clocks, neighbours on the host, where the arrays
 lie. So a row's time is compared beside what was timed in turn with it, the limit of memory and the
-rivals, and a difference counts if it is larger than the noise of all of these samples.
-
-    x    of a function in a run: the mean of the logarithms of the faster half of its samples.
-         Disturbances only ever add time, and this half has few of them.
-    d    new x - old x; of ours, and of each function beside it
-    m    what the machine changed: the mean of the d beside ours, each weighted by 1 / variance,
-         and of the median d of all rows, weighted as uncertain by MACHINE
-    change = d of ours - m
-
-A row is SLOWER if its change is more than LEAST and more than its noise: 1.3 standard deviations,
-and 2.5 where those are so large that 10 % could not be told. Variances are those of x when the
-samples are drawn again with replacement, plus PLACE² for what differs between runs and not between
-samples, such as the addresses of arrays; on a busy machine plus the square of WAITING times the
-tasks for each processor. Of functions beside ours that disagree, they are as large as that
-disagreement.
+rivals, and a difference counts if it is larger than the noise of all of these samples
+(`_changes.py` has the rule). A row is SLOWER or FASTER if its change is more than 5 % and more than
+its noise. A row that is neither, of which 10 % would not be found either, says so.
 tests/test_bench_compare.py counts how often the rule is right.
 """
 
@@ -28,41 +16,20 @@ import os
 import re
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from onepass import _console
+from onepass.bench import _changes
+from onepass.bench._changes import LEAST, Machine
 from onepass.bench._options import Parser
 from onepass.bench._results import Entry, Key, Results, check_same_machine, read
 from onepass.bench._row import UsageError
-
-LEAST = math.log(1.05)
-NOISE, CERTAIN = 1.3, 2.5
-TELLING = math.log(1.08)  # noise with which 10 % can be told
-PLACE, WAITING = 0.006, 0.04
-MACHINE = 0.08
-MANY = 5  # rows whose median says something; of fewer, the machine is taken to be as it was
-# A machine that changed by more than this, beside a row, proves nothing about the row by itself.
-PLAUSIBLE = math.log(1.25)
-# Of a median whose samples are not there.
-MEDIAN = 0.04
-DRAWS = 200
+from onepass.bench._table import time_text
 
 SLOWER, FASTER, SAME, WRONG = "SLOWER", "FASTER", "SAME", "WRONG"
 ORDER = (WRONG, SLOWER, FASTER, SAME)
-
-
-class Level(NamedTuple):
-    """Of a function in a run, or of a difference: x and its variance."""
-
-    x: float
-    variance: float
-
-    def __sub__(self, other: Level) -> Level:
-        return Level(self.x - other.x, self.variance + other.variance)
+TENTH = 0.1  # a change that ought to be found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +39,7 @@ class Change:
     old, new  median seconds
     change    new time over old time - 1, after what the machine changed
     noise     a change smaller than this may be chance
+    sees      a change of this size is found in 95 of 100 comparisons: SAME rules out no smaller one
     """
 
     row: str
@@ -83,14 +51,18 @@ class Change:
     new: float
     change: float
     noise: float
+    sees: float
     verdict: str
 
     @property
     def name(self) -> str:
         """The row as the table has it."""
-        more = [self.label] if self.label != "onepass" else []
-        more += [self.dtype] if self.dtype != "float32" else []
-        return " ".join([self.row, *more])
+        return _name(self.row, self.dtype, self.label)
+
+    @property
+    def blind(self) -> bool:
+        """Whether it is SAME, and the noise would hide a change of 10 %."""
+        return self.verdict == SAME and self.sees > TENTH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +79,11 @@ class Comparison:
         """Rows that are slower, or wrong."""
         return [c for c in self.changes if c.verdict in (SLOWER, WRONG)]
 
+    @property
+    def blind(self) -> list[Change]:
+        """Rows that are SAME, of which a change of 10 % would not be found."""
+        return [c for c in self.changes if c.blind]
+
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
@@ -119,7 +96,8 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
 
     A row's time is compared beside what was timed in turn with it, the limit of memory and the
     rivals. It is SLOWER or FASTER if it changed by more than 5 % and by more than the noise of the
-    samples (``bench/README.md`` has the rule), and WRONG if the new result is.
+    samples (``bench/README.md`` has the rule), and WRONG if the new result is. A row that is SAME
+    may still have changed by less than its ``sees``.
 
     Args:
         old: a file of ``onepass bench --json``, or its content; those of earlier versions too.
@@ -153,106 +131,44 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
     return _compared(before, after, across_machines)
 
 
-def _compared(old: Results, new: Results, across_machines: bool) -> Comparison:
+def _compared(old: Results, new: Results, across: bool) -> Comparison:
     both = [key for key in old.entries if key in new.entries]
-    dropped = _other_versions(old.machine, new.machine)
-    beside = {
-        key: _beside(old.entries[key], new.entries[key], dropped) for key in both
+    dropped = _other_versions(old, new)
+    pairs = {
+        key: _changes.pair(old.entries[key], new.entries[key], dropped.keys()) for key in both
     }  # fmt: skip
-    every = [level.x for levels in beside.values() for level in levels]
-    machine = statistics.median(every) if every and len(both) >= MANY else 0.0
+    machine = _changes.learn(list(pairs.values()), across)
     changes = [
-        _change(key, old.entries[key], new.entries[key], beside[key], machine, across_machines)
-        for key in both
+        _change(key, old.entries[key], new.entries[key], _changes.change(pair, machine, across))
+        for key, pair in pairs.items()
     ]
     changes.sort(key=lambda change: ORDER.index(change.verdict))
-    return Comparison(
-        changes, _rest(old, new), _rest(new, old), list(_notes(old, new, machine, dropped))
-    )
+    notes = list(_notes(old, new, machine, set(dropped.values())))
+    return Comparison(changes, _rest(old, new), _rest(new, old), notes)
 
 
-def _change(
-    key: Key, old: Entry, new: Entry, beside: list[Level], machine: float, across: bool
-) -> Change:
-    ours = level(new) - level(old)
-    change = ours - machine_change(beside, machine, across)
-    x = change.x
-    if not across and abs(ours.x - change.x - machine) > PLAUSIBLE:
-        alone = ours.x - machine
-        x = 0.0 if x * alone <= 0 else min(x, alone, key=abs)
-    noise = _noise(change)
-    verdict = SAME if abs(x) <= max(LEAST, noise) else SLOWER if x > 0 else FASTER
+def _change(key: Key, old: Entry, new: Entry, change: _changes.Level) -> Change:
+    noise = _changes.noise(change)
+    verdict = SAME if abs(change.x) <= max(LEAST, noise) else SLOWER if change.x > 0 else FASTER
     device, row, dtype, threads, label = key
     return Change(
         row, threads, device, dtype, label,
-        statistics.median(old.ours), statistics.median(new.ours), math.expm1(x), math.expm1(noise),
+        statistics.median(old.ours), statistics.median(new.ours),
+        math.expm1(change.x), math.expm1(noise), math.expm1(_changes.sees(change)),
         WRONG if new.wrong else verdict,
     )  # fmt: skip
 
 
-def _noise(change: Level) -> float:
-    deviation = math.sqrt(change.variance)
-    return (NOISE if NOISE * deviation <= TELLING else CERTAIN) * deviation
+def _other_versions(old: Results, new: Results) -> dict[str, str]:
+    """Labels of functions that say nothing about the machine: they run in a library that is not of
+    the same version in both runs, which is the value."""
+    from onepass.bench._peers import LIBRARIES, libraries_of
 
-
-def level(entry: Entry, label: str | None = None) -> Level:
-    """Of our function, or of one beside it."""
-    samples = entry.ours if label is None else entry.beside[label]
-    logs = np.log(np.sort(np.asarray(samples, np.float64)))
-    x = float(_faster_half(logs[None])[0])
-    place = max(PLACE, WAITING * entry.waiting) ** 2 / 2
-    if entry.medians or len(logs) < 2:
-        return Level(x, MEDIAN**2 + place)
-    rng = np.random.default_rng(len(logs))  # the same draws for the same file
-    drawn = np.sort(logs[rng.integers(0, len(logs), (DRAWS, len(logs)))], axis=1)
-    again = _faster_half(drawn)
-    return Level(x, float(again.var()) * len(logs) / (len(logs) - 1) + place)
-
-
-def _faster_half(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of sorted rows."""
-    mean: NDArray[np.float64] = logs[:, : (logs.shape[1] + 1) // 2].mean(axis=1)
-    return mean
-
-
-def _beside(old: Entry, new: Entry, dropped: frozenset[str]) -> list[Level]:
-    """What the functions beside ours changed."""
-    return [
-        level(new, label) - level(old, label)
-        for label in old.beside
-        if label in new.beside and label.split()[0] not in dropped
-    ]
-
-
-def machine_change(beside: Sequence[Level], machine: float, across: bool) -> Level:
-    """m, from what was timed beside the row."""
-    known = list(beside)
-    if not (across and beside):
-        known.append(Level(machine, MACHINE**2))
-    weights = [1 / each.variance for each in known]
-    x = sum(w * each.x for w, each in zip(weights, known, strict=True)) / sum(weights)
-    apart = sum(w * (each.x - x) ** 2 for w, each in zip(weights, known, strict=True))
-    disagreement = max(1.0, apart / max(1, len(known) - 1))
-    return Level(x, disagreement / sum(weights))
-
-
-LIBRARIES = (
-    "torch",
-    "jax",
-    "optax",
-    "numpy",
-    "thinc",
-    "sklearn",
-    "keras",
-    "bitsandbytes",
-    "onednn",
-)
-
-
-def _other_versions(old: dict[str, Any], new: dict[str, Any]) -> frozenset[str]:
-    """Libraries that are not the same in both runs: they say nothing about the machine."""
-    both = (name for name in LIBRARIES if name in old and name in new)
-    return frozenset(name for name in both if old[name] != new[name])
+    a, b = old.machine, new.machine
+    other = {n for n in LIBRARIES if a.get(n) and b.get(n) and a[n] != b[n]}
+    labels = {label for entry in old.entries.values() for label in entry.beside}
+    of = {label: {"numpy"} if label == "products" else libraries_of(label) for label in labels}
+    return {label: min(names & other) for label, names in of.items() if names & other}
 
 
 def _rest(one: Results, other: Results) -> list[str]:
@@ -262,24 +178,39 @@ def _rest(one: Results, other: Results) -> list[str]:
         if key in other.entries:
             continue
         why = other.skipped.get(key)
-        found.append(f"{key[1]} ({_threads(key[3])})" + (f": {why}" if why else ""))
+        found.append(
+            f"{_name(*key[1:3], key[4])} ({_threads(key[3])})" + (f": {why}" if why else "")
+        )
     return list(dict.fromkeys(found))
+
+
+def _name(row: str, dtype: str, label: str) -> str:
+    more = [label] if label != "onepass" else []
+    more += [dtype] if dtype != "float32" else []
+    return " ".join([row, *more])
 
 
 def _threads(count: int) -> str:
     return f"{count} thread" + "s" * (count != 1)
 
 
-def _notes(
-    old: Results, new: Results, machine: float, dropped: frozenset[str]
-) -> Iterator[str]:  # fmt: skip
-    if abs(machine) > LEAST:
-        more = "more" if machine > 0 else "less"
+def _notes(old: Results, new: Results, machine: Machine, other: set[str]) -> Iterator[str]:
+    if abs(machine.median) > LEAST:
         yield (
-            f"What was timed beside the rows takes {abs(math.expm1(machine)):.0%} {more} time than "
-            "before: the machine changed, and changes are given after that."
+            f"What was timed beside the rows takes {_more(machine.median)} time than before: the "
+            "machine changed, and changes are given after that."
         )
-    for name in sorted(dropped):
+    if machine.limit is not None:
+        yield (
+            f"Beside the rivals, the limit takes {_more(machine.limit)} time than before. It runs "
+            "in the threads of onepass, and is left out."
+        )
+    if machine.only_limit:
+        yield (
+            "No rival was timed, and the limit runs in the threads of onepass: what makes all of "
+            "these slower cannot be told from a slower machine."
+        )
+    for name in sorted(other):
         yield f"{name} {old.machine[name]} became {new.machine[name]}: it is left out."
     for results in (old, new):
         if results.waiting:
@@ -291,14 +222,19 @@ def _notes(
             yield f"{results.name} has medians without samples: their noise is taken as 4 %."
 
 
+def _more(x: float) -> str:
+    return f"{abs(math.expm1(x)):.0%} {'more' if x > 0 else 'less'}"
+
+
 def _lines(found: Comparison) -> Iterator[str]:
     if found.changes:
         width = max(len(change.name) for change in found.changes)
         yield f"{'row':{width}}  threads {'old':>10} {'new':>10}   change   noise"
         for c in found.changes:
+            blind = f", but less than {c.sees:.0%} cannot be seen" if c.blind else ""
             yield (
-                f"{c.name:{width}}  {c.threads:7} {_time(c.old):>10} {_time(c.new):>10} "
-                f"{100 * c.change:+7.1f}% {100 * c.noise:6.1f}%  {c.verdict}"
+                f"{c.name:{width}}  {c.threads:7} {time_text(c.old):>10} {time_text(c.new):>10} "
+                f"{100 * c.change:+7.1f}% {100 * c.noise:6.1f}%  {c.verdict}{blind}"
             )
     for title, rows in (("old", found.only_old), ("new", found.only_new)):
         for row in rows:
@@ -307,18 +243,10 @@ def _lines(found: Comparison) -> Iterator[str]:
     count = dict.fromkeys(ORDER, 0)
     for change in found.changes:
         count[change.verdict] += 1
-    yield ", ".join(f"{count[v]} {v}" for v in ORDER if count[v] or v in (SLOWER, FASTER, SAME))
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return (
-                f"{seconds / scale:.3g} {unit}"
-                if seconds < 100 * scale
-                else (f"{seconds / scale:.0f} {unit}")
-            )
-    return f"{seconds * 1e9:.0f} ns"
+    total = ", ".join(f"{count[v]} {v}" for v in ORDER if count[v] or v in (SLOWER, FASTER, SAME))
+    if found.blind:
+        total += f"; in {len(found.blind)} of these the noise would hide a change of {TENTH:.0%}"
+    yield total
 
 
 # ---- the command

@@ -1,4 +1,4 @@
-"""Options that several of the commands below ``onepass bench`` have."""
+"""What the commands of the benchmark share: a parser of one-line errors, a list of threads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def thread_counts(text: str) -> list[int]:
-    """The value of ``--threads``: "1,2"."""
+def threads(text: str) -> list[int]:
+    """The type of ``--threads``: "1,2"."""
     numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
     if min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from onepass.bench._row import UsageError
+from onepass.bench._table import FORMAT
 
-FORMAT = 2
 # Of a machine, what makes times comparable; a file of an earlier version lacks some.
-SAME = ("cpu", "cpus", "caches", "level", "gpu", "clock")
+SAME = ("cpu", "cpus", "caches", "level", "gpu", "clock", "malloc")
 
 Key = tuple[str, str, str, int, str]  # device, row, dtype, threads, label
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,8 @@ from typing import Any
 
 from onepass import _console, config
 from onepass._numbers import integer
-from onepass.bench import _machine
+from onepass.bench import _machine, _options
 from onepass.bench._limits import ITEM, arrays_moved, fastest, nearest, ways
-from onepass.bench._options import Parser, thread_counts
 from onepass.bench._row import Streams, UsageError
 from onepass.bench._timing import interleaved, quantile
 
@@ -190,8 +190,9 @@ def _measured(place: Place, threads: int, rounds: int) -> Iterator[Rate]:
             moved = ITEM * size * arrays_moved(shape)
             function = fastest(ways(shape, size, threads), threads)
             samples = interleaved({name: function}, rounds)[name]
-            middle, low, high = (moved / quantile(samples, share) for share in (0.5, 0.9, 0.1))
-            yield Rate(name, place.name, threads, middle, low, high)
+            slow, fast = quantile(samples, 0.9), quantile(samples, 0.1)
+            middle = statistics.median(samples)
+            yield Rate(name, place.name, threads, moved / middle, moved / slow, moved / fast)
     finally:
         config.set_num_threads(before)
 
@@ -229,14 +230,14 @@ def _size(count: int) -> str:
 
 def main(arguments: Iterable[str]) -> int:
     """``onepass bench roofline``; returns its exit status."""
-    parser = Parser(
+    parser = _options.Parser(
         prog="onepass bench roofline", allow_abbrev=False,
         description="Measure how many bytes a second this machine reads, writes, copies, changes "
         "in place, and moves in the way of an optimizer: in the caches and in memory, by threads. "
         "Prints a table and draws a picture.",
     )  # fmt: skip
     parser.add_argument(
-        "--threads", type=thread_counts, metavar="LIST", help="e.g. 1,2 (default: 1 to all)"
+        "--threads", type=_options.threads, metavar="LIST", help="e.g. 1,2 (default: 1 to all)"
     )
     parser.add_argument(
         "--png", default="roofline.png", metavar="FILE",

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from onepass.bench._results import FORMAT
 from onepass.bench._row import own_form
 
+FORMAT = 2
 EVEN = 1.05  # times by which another run of the same code may differ
 LESS = ("sklearn plain",)  # how labels of rivals begin that compute less than ours
 
@@ -50,7 +50,7 @@ def line(result: dict[str, Any]) -> str:
         share = f"{result['products'] / seconds:.0%} products"
     ratios = [*_sorted(result["ratios"]), *_sorted(result["own"])]
     rivals = "  ".join(f"{label} {ratio:.2f}x" for label, ratio in ratios)
-    own = f"{name} {_time(seconds):>10} {spread:<13} {_rounded(moved):>7} {share:>6}"
+    own = f"{name} {time_text(seconds):>10} {spread:<13} {_rounded(moved):>7} {share:>6}"
     return f"{own}  {error(result):<10} {rivals}".rstrip()
 
 
@@ -86,7 +86,8 @@ def _unit(seconds: float) -> tuple[str, float]:
     return next((unit for unit in UNITS if seconds >= unit[1]), UNITS[-1])
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """With a unit: "4.64 us"."""
     unit, scale = _unit(seconds)
     return f"{seconds / scale:.3g} {unit}"
 
@@ -211,7 +212,7 @@ def csv_text(results: Sequence[dict[str, Any]]) -> str:
             writer.writerow([
                 *(r[name] for name in COLUMNS[:6]), f"{r['bytes']:.0f}", label,
                 f"{seconds:.4g}", f"{r['low'][label]:.4g}", f"{r['high'][label]:.4g}",
-                _cell((r["ratios"] | r["own"]).get(label)), _cell(rate(r, label)),
+                _cell((r["ratios"] | r.get("own", {})).get(label)), _cell(rate(r, label)),
                 _cell(limit / seconds if limit else None),
                 *((_cell(r["error"]), _cell(r["ulps"]), r["wrong"]) if ours else ("", "", "")),
             ])  # fmt: skip

@@ -8,28 +8,44 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from onepass.bench._check import copied
+from onepass.bench._check import copied as copied
 from onepass.bench._records import case
 from onepass.bench._row import Function
 
-__all__ = ["Functions", "Lacks", "Lazily", "Library", "copied", "line_of", "only"]
-
 Functions = dict[str, Function]
 Lazily = case.Lazily  # a module that is imported when an attribute is first read
+
+
+class Step(NamedTuple):
+    """A step over a library's own copies of the parameters: run() is what is timed, and read()
+    gives the parameters as they are, for a check."""
+
+    run: Callable[[], Any]
+    read: Callable[[], Sequence[Any]]
+
+
+Steps = dict[str, "Step | Lacks"]
+
+
+# Of an optimizer, beside a kernel.
+CLASSES_ALONE = "a class takes its steps: it is in rows of lists of tensors"
 
 
 class Lacks(Exception):  # noqa: N818 - not an error: a line of the table
     """A library has a row, but not with these options; says which."""
 
 
-def nothing(*_: Any, **__: Any) -> Functions:
+def nothing(*_: Any, **__: Any) -> dict[str, Any]:
     return {}
 
 
 def unpinned(threads: int) -> None:
     """For a library that computes on the thread that calls it."""
+
+
+MakeSteps = Callable[[Any, Sequence[Any], Sequence[Any], dict[str, Any]], Steps]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +55,17 @@ class Library:
     name        as in ``--against``; labels of its functions start with its first word
     module      what is imported
     install     what to give to pip
+    needs       other libraries, as named here, that do its work: of another version, they make it
+                another library too. One that a label names, as "keras jax", needs no mention
     kernels     the rows of tests/cases that it has
     optimizers  the optimizers that it has, named as their variants
     kernel      kernel(case, inputs, keywords) -> {label: function} on the same inputs; a function
                 returns the results in the order of the row's
     both        both(case, inputs, keywords): forward and gradients together, of a backward row;
                 a function returns the gradients
-    steps       steps(variant, params, grads, options) -> {label: function}; a function takes a
-                step over copies of the parameters, and returns them as they are then
+    steps       steps(variant, params, grads, options) -> {label: Step}, or {label: Lacks} of a form
+                that is not there: a step of its optimizer, with all that its class does
+    functional  the same without a class around it: beside our kernels, which have none either
     pin         pin(threads): as many threads as the others have; Lacks where it cannot
     dtypes      that it computes in
     before      what must be done before it is imported
@@ -57,11 +76,13 @@ class Library:
     name: str
     module: str
     install: str
+    needs: Collection[str] = ()
     kernels: Collection[str] = ()
     optimizers: Collection[str] = ()
     kernel: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] = nothing
     both: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] | None = None
-    steps: Callable[[Any, Sequence[Any], Sequence[Any], dict[str, Any]], Functions] = nothing
+    steps: MakeSteps = nothing
+    functional: MakeSteps | None = None
     pin: Callable[[int], None] = unpinned
     dtypes: Collection[str] = ("float32",)
     before: Callable[[], None] = lambda: None

@@ -71,6 +71,7 @@ LIBRARY = Library(
     "onednn",
     module="torch",
     install="torch",
+    needs=("torch",),
     kernels=["batch_norm", "dropout", "dropout_backward", *_ACTIVATIONS],
     kernel=kernel,
     pin=_torch.pin,
