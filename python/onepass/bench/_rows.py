@@ -13,7 +13,7 @@ from onepass.bench import _end_to_end, _front, _machine, _workloads
 from onepass.bench import _peers as peers
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
-from onepass.bench._row import Context, Function, Row, Streams, UsageError, Workload, named
+from onepass.bench._row import Context, Function, Row, Streams, Workload, named
 from onepass.bench._timing import in_rotation
 
 # From this many elements on a kernel's row is about memory: no call may find its data in a cache.
@@ -22,7 +22,6 @@ MEMORY = 1 << 23
 
 def rows(context: Context) -> Iterator[Row]:
     """Those that have the shape and dtype that the user asks for."""
-    stored(context.dtype)
     for case in cases.CASES:
         for i, shape in enumerate([context.shape] if context.shape else case.bench_shapes):
             if not context.shape or fits(case, shape):
@@ -37,11 +36,7 @@ def rows(context: Context) -> Iterator[Row]:
 
 def stored(dtype: str) -> np.dtype[Any]:
     """NumPy's type of that name."""
-    if dtype != "bfloat16":
-        return np.dtype(dtype)
-    if records.BFLOAT16 is None:
-        raise UsageError("--dtype bfloat16: expected ml_dtypes (pip install ml_dtypes)")
-    return records.BFLOAT16  # type: ignore[no-any-return]
+    return records.BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
 
 
 def fits(case: Any, shape: tuple[int, ...]) -> bool:
