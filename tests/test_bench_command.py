@@ -271,7 +271,7 @@ def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
         "row": "a", "threads": 1, "skipped": "", "group": "optim"})  # fmt: skip
     for more, count in ([], 1), (["--html", tmp_path / "a.html"], 3):
         measured.clear()
-        run(capsys, *more, "--threads", "1", "--plain-malloc")
+        run(capsys, *more, "--threads", "1", "--against", "none", "--plain-malloc")
         assert len(measured) == count
 
 
@@ -304,7 +304,11 @@ WRONG = {
     "--processor-time": "pass --threads 1",
     "--resume": "expected --json FILE",
     "--minutes nan": "--minutes: 'nan', expected a number > 0",
-    "--json no/such/a.json": "cannot write no/such/a.json.*: No such file",
+    "--threads 1,1025": "--threads: '1,1025', expected .* none above 1024",
+    "--json no/such/a.json": "--json: 'no/such/a.json', but there is no folder no/such",
+    "--html .": "--html: '.', expected the name of a file",
+    "--csv /dev/full --only ^sigmoid --threads 1": "cannot write /dev/full|no folder",
+    "--csv a --html a": "expected a file for each",
     "--device cuda --quick": "--quick is for the CPU",
     "--device cuda --dtype float16": "--dtype is for the CPU",
     "--colour": "unrecognized arguments: --colour",

@@ -62,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=threads, metavar="LIST", help="e.g. 1,2 (default: 1, all processors)")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--against", type=_rivals, metavar="LIST", help="libraries, e.g. torch,numpy; none: no one")
-    add("--json", type=Path, metavar="FILE", help="all samples, for `compare` and --resume")
-    add("--csv", type=Path, metavar="FILE", help="a line for each function")
-    add("--html", type=Path, metavar="FILE", help="a page with tables to sort")
+    add("--json", type=_file, metavar="FILE", help="all samples, for `compare` and --resume")
+    add("--csv", type=_file, metavar="FILE", help="a line for each function")
+    add("--html", type=_file, metavar="FILE", help="a page with tables to sort")
     add("--resume", action="store_true", help="leave out the rows that FILE of --json has")
     add("--minutes", type=_minutes, default=1e9, metavar="N", help="start no row after so long")
     add("--processor-time", action="store_true",
@@ -82,6 +82,9 @@ def _check(options: argparse.Namespace) -> None:
                 raise UsageError(f"--{name} is for the CPU; with --device cuda pass --only")
     if options.dtype == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
         raise UsageError("--dtype bfloat16: NumPy has it with ml_dtypes; pip install ml_dtypes")
+    files = [path for path in (options.json, options.csv, options.html) if path is not None]
+    if len(set(files)) < len(files):
+        raise UsageError("--json, --csv and --html: expected a file for each")
     if options.resume and options.json is None:
         raise UsageError("--resume: expected --json FILE, whose rows are not measured again")
 
@@ -105,6 +108,15 @@ def _shape(text: str) -> tuple[int, ...]:
     if min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected sizes such as 4096x512")
     return sizes
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not text or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}, expected the name of a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}, but there is no folder {path.parent}")
+    return path
 
 
 def _minutes(text: str) -> float:

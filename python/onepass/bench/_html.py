@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from onepass.bench._row import GROUPS
@@ -27,11 +26,6 @@ COLUMNS = {
     "error": "largest error over its bound, against float64: above 1 is WRONG; FAILED: something "
     "raised an error",
 }
-
-
-def write(file: Path, content: Mapping[str, Any]) -> None:
-    """Write the page of what ``--json`` has."""
-    file.write_text(page(content), encoding="utf-8")
 
 
 def page(content: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import NoReturn
 
 from onepass.bench._row import UsageError
 
+MOST_THREADS = 1024  # of `config.set_num_threads`
+
 
 class Parser(argparse.ArgumentParser):
     """Wrong use is a `UsageError`."""
@@ -18,6 +20,7 @@ class Parser(argparse.ArgumentParser):
 def threads(text: str) -> list[int]:
     """The type of ``--threads``: "1,2"."""
     numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of threads such as 1,2")
+    if not 1 <= min(numbers) <= max(numbers) <= MOST_THREADS:
+        words = "expected numbers of threads such as 1,2"
+        raise argparse.ArgumentTypeError(f"{text!r}, {words}, none above {MOST_THREADS}")
     return sorted(set(numbers))

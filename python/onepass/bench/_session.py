@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from onepass import _bar, _console
+from onepass import _bar, _console, _files
 from onepass._suggest import suggestion
 from onepass.bench import _machine, _results, _rows, _run, _table
 from onepass.bench._row import Context, Row, UsageError, named
@@ -194,17 +194,21 @@ class Session:
             if value or (name == "against" and value is not None)  # none of them
         }
         content = _table.content(self.about, said, self.results)
-        try:
-            if given.json is not None:
-                _table.write_json(given.json, content)
-            if given.csv is not None:
-                given.csv.write_text(_table.csv_text(self.results), encoding="utf-8")
-            if given.html is not None:
-                from onepass.bench._html import write
+        texts: dict[Path, str] = {}
+        if given.json is not None:
+            texts[given.json] = _table.json_text(content, indent=1) + "\n"
+        if given.csv is not None:
+            texts[given.csv] = _table.csv_text(self.results)
+        if given.html is not None:
+            from onepass.bench._html import page
 
-                write(given.html, content)
+            texts[given.html] = page(content)
+        try:
+            for path, text in texts.items():
+                with _files.replacing(path, "file", sync=False) as file:
+                    file.write(text.encode())
         except OSError as error:
-            raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+            raise UsageError(str(error)) from None
 
 
 def _as_text(value: Any) -> Any:

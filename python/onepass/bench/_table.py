@@ -6,9 +6,7 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from onepass.bench._row import own_form
@@ -174,14 +172,6 @@ def content(
 def json_text(whole: Any, indent: int | None = None) -> str:
     """As every reader of JSON takes it."""
     return json.dumps(plain(whole), indent=indent, allow_nan=False)
-
-
-def write_json(path: Path, whole: dict[str, Any]) -> None:
-    """The whole file or the one before it, whatever happens."""
-    text = json_text(whole, indent=1) + "\n"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def plain(value: Any) -> Any:
