@@ -377,13 +377,14 @@ def test_functions_take_turns_and_a_long_sample_ends(monkeypatch):
 
         return function
 
-    # 16 calls make a sample; from the fourth call on each takes a second.
-    functions = {"a": call("a", 1e-3), "b": call("b", 250e-6, 250e-6, 250e-6, 1.0)}
+    # 16 calls make a sample; from the sixth call on each takes a second.
+    functions = {"a": call("a", 1e-3), "b": call("b", *[250e-6] * 5, 1.0)}
     samples = _timing.interleaved(functions, 5, lambda: now[0])
     assert samples["a"] == pytest.approx([1e-3] * 5)
     assert samples["b"] == pytest.approx([1.0] * 5)
-    # two to calibrate; then one to warm up and a sample, in turn
-    assert log == ["a"] * 2 + ["b"] * 2 + (["a"] * 5 + ["b"] * 3) * 5
+    # one and three to calibrate; then one to warm up and a sample, each round from another on
+    a, b = ["a"] * 5, ["b"] * 3
+    assert log == ["a"] * 4 + ["b"] * 4 + (a + b + b + a) * 2 + a + b
 
 
 def test_preempted_samples_are_dropped_while_three_are_left(monkeypatch):

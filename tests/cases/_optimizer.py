@@ -32,6 +32,9 @@ from .reductions import clip
 # Step counts that single-step rows take turns with: the first, a small one, one without correction.
 COUNTS = [1, 9, 10**6]
 
+# Of a step of PyTorch's optimizers.
+FORMS = ("fused", "foreach", "eager")
+
 # Roundings of a gradient that was unscaled and clipped: two products, two factors, and the norm,
 # whose sum of squares is off by as much as `global_norm` allows.
 CLIPPED = 6
@@ -321,9 +324,10 @@ class Variant:
             [(256, 256), (1024, 1024), (4096, 4096)] if self.factored else BENCH,
             self._rivals,
             options,
-            options[-1],
+            {"step": 9} | self.record.keywords(self.options),
             written=(0, *range(2, 2 + len(self.states))),
             no_rival="" if self.record.torch is not None else "PyTorch has no such optimizer",
+            sums=self.needs_norms or self.factored,
         )
 
     # ---- PyTorch
@@ -369,18 +373,30 @@ class Variant:
         params, grads = map(tensor_of, inputs[:2])
         return self.torch_steps(params, grads, keywords)
 
-    def torch_steps(self, params, grads, keywords, around=lambda optimizer: optimizer.step,
-                    forms=("fused", "foreach")):  # fmt: skip
-        """{label: step} of PyTorch's fast forms, each stepped once; `around` makes the function."""
-        found = {}
-        for label in forms:
-            try:
-                optimizer = self.torch_optimizer(params, grads, keywords, **{label: True})
-            except (TypeError, RuntimeError):  # not every optimizer has both
+    def torch_forms(self, params, grads, keywords, forms=FORMS):
+        """(form, optimizer) of PyTorch's forms, each stepped once; of one that it does not have,
+        (form, why)."""
+        known = inspect.signature(getattr(torch.optim, self.record.torch)).parameters
+        for form in forms:
+            # Eager is a loop over the tensors, its default on a CPU.
+            own = {"foreach": False} if form == "eager" else {form: True}
+            if form != "eager" and form not in known:
+                yield form, f"PyTorch has no {form} {self.record.torch}"
                 continue
-            optimizer.step()
-            found[f"torch {label}"] = around(optimizer)
-        return found
+            own = {name: value for name, value in own.items() if name in known}
+            try:
+                optimizer = self.torch_optimizer(params, grads, keywords, **own)
+                optimizer.step()
+            except (TypeError, RuntimeError) as error:  # these options
+                yield form, f"{type(error).__name__}: {error}".splitlines()[0]
+            else:
+                yield form, optimizer
+
+    def torch_steps(self, params, grads, keywords, around=lambda optimizer: optimizer.step,
+                    forms=FORMS):  # fmt: skip
+        """{label: step} of the forms that PyTorch has; `around` makes the function."""
+        found = self.torch_forms(params, grads, keywords, forms)
+        return {f"torch {form}": around(made) for form, made in found if not isinstance(made, str)}
 
 
 class Trajectory:

@@ -169,7 +169,7 @@ def _rivals(inputs, keywords):
     if isinstance(x, np.ndarray):
         rng, out = np.random.default_rng(0), np.empty_like(x)
         scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
-        rivals["numpy"] = lambda: np.multiply(
+        rivals["numpy out="] = lambda: np.multiply(
             x, (rng.random(x.shape, np.float32) >= p) * scale, out=out
         )
     if has_torch():

@@ -74,7 +74,7 @@ class Loss:
 
         def both():
             loss = self.torch(x, target, weight, **keywords)
-            torch.autograd.grad(loss if loss.ndim == 0 else loss.sum(), x)
+            return loss, torch.autograd.grad(loss if loss.ndim == 0 else loss.sum(), x)[0]
 
         return {"torch": both}
 

@@ -28,13 +28,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.bench._results import Entry, Key
+from onepass.bench._results import Entry
 
 LEAST = math.log(1.05)
 CERTAIN, POWER = 2.0, 1.65  # standard deviations: of noise, and for 95 of 100 to lie beyond

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from onepass.bench import _networks as networks
 from onepass.bench._peers import LIBRARIES, tried
-from onepass.bench._peers._library import Lacks, Lazily, line_of
+from onepass.bench._peers._library import Lacks, Lazily, Step, line_of
 from onepass.bench._records import cases
 from onepass.bench._row import Check, Context, Function, Row, Workload
 
@@ -45,13 +45,6 @@ class Rate:
 SMOOTH = Rate(lr=0.1, eps=1e-2)
 
 
-class Step(NamedTuple):
-    """A library's step: run() returns the loss, read() the parameters as they are."""
-
-    run: Callable[[], Any]
-    read: Callable[[], list[np.ndarray]]
-
-
 class Network(Protocol):
     """A network and its batch."""
 
@@ -77,7 +70,7 @@ class Network(Protocol):
         """Channels of each batch norm."""
 
     def products(self) -> Function | None:
-        """The matrix products of a step alone."""
+        """The matrix products of our step alone, by the function that `nn.Linear` calls."""
 
     def bytes(self) -> float: ...
 
@@ -169,11 +162,11 @@ class Mlp:
 
         def run() -> None:
             for i, w in enumerate(weights):
-                np.matmul(values[i], w.T, out=results[i + 1])
+                np.dot(values[i], w.T, out=results[i + 1])
             for i in reversed(range(len(weights))):
-                np.matmul(values[i + 1].T, values[i], out=slopes[i])
+                np.dot(values[i + 1].T, values[i], out=slopes[i])
                 if i:
-                    np.matmul(values[i + 1], weights[i], out=results[i])
+                    np.dot(values[i + 1], weights[i], out=results[i])
 
         return run
 
@@ -467,10 +460,10 @@ def checked(network: Network, make: Callable[[Network, Rate, bool], Step] = ours
     norm = math.sqrt(sum(float((g**2).sum()) for g in grads))
     largest = max(float(np.abs(g).max()) for g in grads) * min(1.0, MAX_NORM / norm)
     bound = SMOOTH.lr * (2e-6 * largest / SMOOTH.eps + 2.0**-20)
-    moved = max(
-        float(np.abs(g - np.asarray(w)).max()) for g, w in zip(got, run.params, strict=True)
-    )
-    return Check(max(moved / bound, abs(loss - want_loss) / (1e-5 * want_loss)))
+    pairs = zip(got, run.params, strict=True)
+    off = [float(np.abs(g - np.asarray(w)).max()) / bound for g, w in pairs]
+    error = float(np.max([*off, abs(loss - want_loss) / (1e-5 * want_loss)]))  # max() passes NaN by
+    return Check(math.inf if math.isnan(error) else error)
 
 
 def found(network: Network, context: Context) -> tuple[dict[str, Function], dict[str, str]]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from onepass.bench._peers import LIBRARIES, library_of
+from onepass.bench._peers import LIBRARIES, counted, library_of
 from onepass.bench._peers._library import line_of
 from onepass.bench._row import Check, Context, Row, Workload, own_form
 from onepass.bench._timing import MOST_SECONDS, ROUNDS, Clock, Samples, interleaved, quantile
@@ -43,7 +43,9 @@ class Meter:
         if workload.streams is not None:
             from onepass.bench._limits import limit
 
-            functions["limit"] = limit(workload.streams, workload.bytes, context.threads)
+            functions["limit"] = limit(
+                workload.streams, workload.bytes, context.threads, workload.rotates
+            )
         return interleaved(functions, self.rounds, self.clock, self.most_seconds), {}
 
     def about(self) -> dict[str, Any]:
@@ -118,6 +120,10 @@ def _found(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
             raise
         # A kernel may ask more of a shape: an even number of channels, say.
         raise _UnfitError(" ".join(str(error).split())) from None
+    if meter.clock is time.thread_time:
+        functions, missing = counted(workload.functions)
+        missing = workload.missing | missing
+        workload = dataclasses.replace(workload, functions=functions, missing=missing)
     with meter.pinned(context):  # libraries that the row has loaded, too
         check = None if workload.check is None else workload.check()
         samples, more = meter.samples(workload, context)

@@ -7,6 +7,7 @@ in LIBRARIES.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,9 +23,17 @@ from onepass.bench._peers import (
     _torch,
     _torch_compile,
 )
-from onepass.bench._peers._library import Functions, Lacks, Library, line_of
+from onepass.bench._peers._library import (
+    CLASSES_ALONE,
+    Functions,
+    Lacks,
+    Library,
+    Step,
+    Steps,
+    line_of,
+)
 from onepass.bench._records import cases
-from onepass.bench._row import Context
+from onepass.bench._row import Context, Function
 
 LIBRARIES: dict[str, Library] = {
     module.LIBRARY.name: module.LIBRARY
@@ -62,7 +71,7 @@ def kernel(context: Context, case: Any, inputs: tuple[Any, ...], keywords: dict[
     if case.family == "update":
         variant = cases.optimizers.BY_NAME[case.name]
         options = {name: value for name, value in keywords.items() if name != "step"}
-        return steps(context, variant, inputs[0], inputs[1], options)
+        return steps(context, variant, inputs[0], inputs[1], options, functional=True)
 
     def make(library: Library) -> Functions:
         return library.kernel(case, inputs, keywords) if case.name in library.kernels else {}
@@ -92,6 +101,7 @@ def steps(
     params: Sequence[Any],
     grads: Sequence[Any],
     options: dict[str, Any] | None = None,
+    functional: bool = False,
 ) -> Found:
     """Rivals of an optimizer's step over a list.
 
@@ -100,15 +110,19 @@ def steps(
         variant: of the optimizer, from tests/cases.
         params, grads: NumPy's arrays, which the functions do not write to.
         options: of the class; ``state_dtype="int8"`` asks for those with states of 8 bits.
+        functional: without a class around it.
     """
     given = dict(options or {})
     small = given.pop("state_dtype", None) is not None
     given = variant.options | given
 
-    def make(library: Library) -> Functions:
+    def make(library: Library) -> Steps:
         if variant.name not in library.optimizers or library.small_state != small:
             return {}
-        return library.steps(variant, params, grads, given)
+        found = library.functional if functional else library.steps
+        if found is None:
+            raise Lacks(CLASSES_ALONE)
+        return found(variant, params, grads, given)
 
     return _found(context, make, dict, variant.name, small=small)
 
@@ -145,9 +159,37 @@ def tried(functions: Functions) -> Found:
     return Found(good, missing)
 
 
+ELSEWHERE = "it computes in other threads, whose processor time is not counted"
+
+
+def counted(functions: Functions) -> Found:
+    """Those of the functions that compute in the thread that calls them: for a clock of that
+    thread's processor time, others would cost nothing."""
+    good = {
+        label: function
+        for label, function in functions.items()
+        if label.startswith("onepass") or _computes_here(function)
+    }
+    return Found(good, {label: ELSEWHERE for label in functions if label not in good})
+
+
+def _computes_here(function: Function) -> bool:
+    """Whether hardly any processor time of the process is another thread's. Threads that other
+    libraries left behind may spin on for a while, so one measurement of a few is enough."""
+    return any(_share_of_others(function) < 0.1 for _ in range(5))
+
+
+def _share_of_others(function: Function) -> float:
+    start, here = time.process_time(), time.thread_time()
+    while time.thread_time() - here < 1e-3 and time.process_time() - start < 1e-2:
+        function()
+    here, process = time.thread_time() - here, time.process_time() - start
+    return (process - here) / process
+
+
 def _found(
     context: Context,
-    make: Callable[[Library], Functions],
+    make: Callable[[Library], Functions | Steps],
     recorded: Callable[[], Functions],
     name: str,
     both: bool = False,
@@ -166,7 +208,11 @@ def _found(
             continue
         try:
             library.pin(context.threads)
-            functions |= make(library)
+            for label, made in make(library).items():
+                if isinstance(made, Lacks):
+                    missing[label] = str(made)
+                else:
+                    functions[label] = made.run if isinstance(made, Step) else made
         except Lacks as lack:
             missing[library.name] = str(lack)
         except Exception as error:

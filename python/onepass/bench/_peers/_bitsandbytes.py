@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onepass.bench._peers import _torch
-from onepass.bench._peers._library import Functions, Lazily, Library, only
+from onepass.bench._peers._library import Lazily, Library, Step, Steps, only
 from onepass.bench._records import case as case_module
 
 optim: Any = Lazily("bitsandbytes.optim")
@@ -40,7 +40,7 @@ def _label() -> str:
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
+) -> Steps:
     o = only(variant.record.complete(options), maximize=False, amsgrad=False, nesterov=False)
     o = only(o, bias_correction=True, dampening=0.0, centered=False, decoupled_weight_decay=False)
     names = ("lr", "betas", "eps", "weight_decay", "momentum", "alpha")
@@ -52,11 +52,7 @@ def steps(
         p.grad = case_module.tensor_of(g)
     optimizer = getattr(optim, _CLASSES[variant.name])(tensors, **given)
 
-    def step() -> list[Any]:
-        optimizer.step()
-        return [p.detach() for p in tensors]
-
-    return {_label(): step}
+    return {_label(): Step(optimizer.step, lambda: [p.detach() for p in tensors])}
 
 
 def _quiet() -> None:

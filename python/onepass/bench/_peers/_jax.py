@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import os
@@ -197,6 +198,18 @@ _LOSSES: dict[str, Callable[[Any, Any], Any]] = {
 # ----------------------------------------------------------------------------------- the functions
 
 
+def _called(function: Callable[..., Any], inputs: Sequence[Any], draws: bool) -> Function:
+    """A compiled f(key, *inputs); where it draws bits, of another key at each call."""
+    if draws:
+        return _Keyed(function, inputs)
+    compiled, given = jax.jit(lambda *inputs: function(None, *inputs)), on_device(inputs)
+    return lambda: jax.block_until_ready(compiled(*given))
+
+
+def _draws(name: str, keywords: dict[str, Any]) -> bool:
+    return "dropout" in name or bool(keywords.get("dropout_p", 0.0))
+
+
 class _Keyed:
     """A compiled f(key, *inputs) of the inputs it is given, and a key for each call."""
 
@@ -221,11 +234,12 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
     if case.name in _LOSSES:
         return {_LABEL: _loss(case.name, inputs, keywords)}
     name = case.name.removesuffix("_backward")
-    forward = _FORWARD[name]
+    forward, draws = _FORWARD[name], _draws(name, keywords)
     if name == case.name or "dropout" in name:  # a dropout's gradient is the same by another name
-        return {_LABEL: _Keyed(lambda key, *inputs: forward(key, *inputs, **keywords), inputs)}
+        run = _called(lambda key, *inputs: forward(key, *inputs, **keywords), inputs, draws)
+        return {_LABEL: run}
     if name in _ACTIVATIONS or name == "glu":  # as ours, from x: only what the slope needs is left
-        return {_LABEL: _Keyed(_gradient(name, keywords), inputs)}
+        return {_LABEL: _called(_gradient(name, keywords), inputs, draws)}
     return {_LABEL: _pull(name, inputs, keywords)}
 
 
@@ -236,8 +250,8 @@ def both(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functi
         y, gradients = _with_gradient(name, keywords, key, *inputs)
         return gradients, y
 
-    keyed = _Keyed(function, inputs)
-    return {_LABEL: lambda: keyed()[0]}
+    run: Any = _called(function, inputs, _draws(name, keywords))
+    return {_LABEL: lambda: run()[0]}
 
 
 def _gradient(name: str, keywords: dict[str, Any]) -> Callable[..., Any]:
@@ -292,6 +306,7 @@ def pin(threads: int) -> None:
     if _started == threads:
         return
     os.environ["NPROC"] = os.environ["PJRT_NPROC"] = str(threads)
+    _compute_here()
     try:
         importlib.import_module("jax.extend.backend").clear_backends()
     except (ImportError, AttributeError):
@@ -299,6 +314,13 @@ def pin(threads: int) -> None:
             raise Lacks(f"JAX keeps the {_started} threads that it began with") from None
     jnp.zeros(1).block_until_ready()
     _started = threads
+
+
+def _compute_here() -> None:
+    """What one thread computes, the calling one does. By default another does, which takes longer
+    where each call is waited for, as it is here, and whose processor time would not count."""
+    with contextlib.suppress(AttributeError):  # of a JAX without the choice
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 LIBRARY = Library(

@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from onepass.bench._peers import _jax, _torch
-from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, only
+from onepass.bench._peers._library import (
+    CLASSES_ALONE,
+    Functions,
+    Lacks,
+    Lazily,
+    Library,
+    Step,
+    Steps,
+    only,
+)
 
 jax: Any = Lazily("jax")
 keras: Any = Lazily("keras")
@@ -168,7 +177,7 @@ _OPTIMIZERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
+) -> Steps:
     backend = _backend()
     given = only(variant.record.complete(options), maximize=False, decoupled_weight_decay=False)
     optimizer = _OPTIMIZERS[variant.name](given)
@@ -178,11 +187,10 @@ def steps(
     if backend == "torch":
         slopes = [keras.ops.convert_to_tensor(g) for g in grads]
 
-        def eager() -> list[Any]:
+        def eager() -> None:
             optimizer.apply(slopes, variables)
-            return [v.value.detach() for v in variables]
 
-        return {label: eager}
+        return {label: Step(eager, lambda: [v.value.detach() for v in variables])}
     compiled = jax.jit(
         lambda held, state, slopes: optimizer.stateless_apply(state, slopes, held),
         donate_argnums=(0, 1),
@@ -191,12 +199,19 @@ def steps(
     held: list[Any] = _jax.on_device(list(params))
     state = _jax.on_device([v.value for v in optimizer.variables])
 
-    def step() -> list[Any]:
+    def step() -> None:
         nonlocal held, state
         held, state = jax.block_until_ready(compiled(held, state, slopes))
-        return held
 
-    return {label: step}
+    return {label: Step(step, lambda: held)}
+
+
+def functional(
+    variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
+) -> Steps:
+    if _backend() == "torch":
+        raise Lacks(CLASSES_ALONE)
+    return steps(variant, params, grads, options)  # compiled: nothing of the class is left
 
 
 def pin(threads: int) -> None:
@@ -211,6 +226,7 @@ LIBRARY = Library(
     optimizers=list(_OPTIMIZERS),
     kernel=kernel,
     steps=steps,
+    functional=functional,
     pin=pin,
     before=_choose,
 )

@@ -8,41 +8,44 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from onepass.bench._check import copied as copied
+from onepass.bench._records import case
 from onepass.bench._row import Function
 
 Functions = dict[str, Function]
+Lazily = case.Lazily  # a module that is imported when an attribute is first read
+
+
+class Step(NamedTuple):
+    """A step over a library's own copies of the parameters: run() is what is timed, and read()
+    gives the parameters as they are, for a check."""
+
+    run: Callable[[], Any]
+    read: Callable[[], Sequence[Any]]
+
+
+Steps = dict[str, "Step | Lacks"]
+
+
+# Of an optimizer, beside a kernel.
+CLASSES_ALONE = "a class takes its steps: it is in rows of lists of tensors"
 
 
 class Lacks(Exception):  # noqa: N818 - not an error: a line of the table
     """A library has a row, but not with these options; says which."""
 
 
-class Lazily:
-    """A module that is imported when an attribute is first read."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute in ("__wrapped__", "__file__", "__path__", "__spec__"):  # doctest, inspect
-            raise AttributeError(attribute)  # they look, and import nothing
-        module = importlib.import_module(self._name)
-        try:
-            return getattr(module, attribute)
-        except AttributeError:  # a submodule that nobody has imported yet
-            return importlib.import_module(f"{self._name}.{attribute}")
-
-
-def nothing(*_: Any, **__: Any) -> Functions:
+def nothing(*_: Any, **__: Any) -> dict[str, Any]:
     return {}
 
 
 def unpinned(threads: int) -> None:
     """For a library that computes on the thread that calls it."""
+
+
+MakeSteps = Callable[[Any, Sequence[Any], Sequence[Any], dict[str, Any]], Steps]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +63,9 @@ class Library:
                 returns the results in the order of the row's
     both        both(case, inputs, keywords): forward and gradients together, of a backward row;
                 a function returns the gradients
-    steps       steps(variant, params, grads, options) -> {label: function}; a function takes a
-                step over copies of the parameters, and returns them as they are then
+    steps       steps(variant, params, grads, options) -> {label: Step}, or {label: Lacks} of a form
+                that is not there: a step of its optimizer, with all that its class does
+    functional  the same without a class around it: beside our kernels, which have none either
     pin         pin(threads): as many threads as the others have; Lacks where it cannot
     dtypes      that it computes in
     before      what must be done before it is imported
@@ -77,7 +81,8 @@ class Library:
     optimizers: Collection[str] = ()
     kernel: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] = nothing
     both: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] | None = None
-    steps: Callable[[Any, Sequence[Any], Sequence[Any], dict[str, Any]], Functions] = nothing
+    steps: MakeSteps = nothing
+    functional: MakeSteps | None = None
     pin: Callable[[int], None] = unpinned
     dtypes: Collection[str] = ("float32",)
     before: Callable[[], None] = lambda: None
@@ -131,7 +136,3 @@ def only(options: dict[str, Any], **had: Any) -> dict[str, Any]:
         if name in options and options[name] != value:
             raise Lacks(f"no {name}={options[name]!r}")
     return {name: value for name, value in options.items() if name not in had}
-
-
-def copied(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.array(a) for a in arrays]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.bench._peers._library import Functions, Lacks, Library, copied, only
+from onepass.bench._peers._library import Functions, Lacks, Library, Step, Steps, copied, only
 from onepass.bench._row import Function
 
 _LABEL = "numpy"
@@ -112,10 +112,9 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
 def _sgd(params: list[Any], grads: list[Any], o: dict[str, Any]) -> Function:
     o = only(o, weight_decay=0.0, maximize=False)
 
-    def step() -> list[Any]:
+    def step() -> None:
         for p, g in zip(params, grads, strict=True):
             p -= o["lr"] * g
-        return params
 
     return step
 
@@ -124,12 +123,11 @@ def _momentum(params: list[Any], grads: list[Any], o: dict[str, Any]) -> Functio
     o = only(o, weight_decay=0.0, maximize=False, dampening=0.0, nesterov=False)
     buffers = [np.zeros_like(p) for p in params]
 
-    def step() -> list[Any]:
+    def step() -> None:
         for p, g, buffer in zip(params, grads, buffers, strict=True):
             buffer *= o["momentum"]
             buffer += g
             p -= o["lr"] * buffer
-        return params
 
     return step
 
@@ -149,7 +147,7 @@ def _adam_step(params: list[Any], o: dict[str, Any], grads: list[Any]) -> Functi
     averages, squares = ([np.zeros_like(p) for p in params] for _ in range(2))
     count = 0
 
-    def step() -> list[Any]:
+    def step() -> None:
         nonlocal count
         count += 1
         size, root = lr / (1 - b1**count), (1 - b2**count) ** 0.5
@@ -161,7 +159,6 @@ def _adam_step(params: list[Any], o: dict[str, Any], grads: list[Any]) -> Functi
             v *= b2
             v += (1 - b2) * (g * g)
             p -= size * m / (np.sqrt(v) / root + eps)
-        return params
 
     return step
 
@@ -176,9 +173,11 @@ _OPTIMIZERS: dict[str, Callable[..., Function]] = {
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
+) -> Steps:
     given = variant.record.complete(options)
-    return {_LABEL: _OPTIMIZERS[variant.name](copied(params), copied(grads), given)}
+    held = copied(params)
+    run = _OPTIMIZERS[variant.name](held, copied(grads), given)
+    return {_LABEL: Step(run, lambda: held)}
 
 
 LIBRARY = Library(
@@ -189,5 +188,6 @@ LIBRARY = Library(
     optimizers=list(_OPTIMIZERS),
     kernel=kernel,
     steps=steps,
+    functional=steps,
     dtypes=("float32", "float64"),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from onepass.bench._peers import _jax
-from onepass.bench._peers._library import Functions, Lazily, Library, only
+from onepass.bench._peers._library import Lazily, Library, Step, Steps, only
 
 jax: Any = Lazily("jax")
 optax: Any = Lazily("optax")
@@ -85,7 +85,7 @@ _DECOUPLED = ("adamw", "lion", "lamb", "ademamix")
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
+) -> Steps:
     given = variant.record.complete(options)
     optimizer = _MADE[variant.name](only(given, decoupled_weight_decay=False))
     if given.get("weight_decay", 0.0) and variant.name not in _DECOUPLED:
@@ -102,12 +102,11 @@ def steps(
     held, slopes = _jax.on_device(list(params)), _jax.on_device(list(grads))
     now: tuple[list[Any], Any] = (held, optimizer.init(held))
 
-    def step() -> list[Any]:
+    def step() -> None:
         nonlocal now
         now = jax.block_until_ready(compiled(*now, slopes))
-        return now[0]
 
-    return {"optax jit": step}
+    return {"optax jit": Step(step, lambda: now[0])}
 
 
 LIBRARY = Library(
@@ -117,5 +116,6 @@ LIBRARY = Library(
     needs=("jax",),
     optimizers=list(_MADE),
     steps=steps,
+    functional=steps,
     pin=_jax.pin,
 )

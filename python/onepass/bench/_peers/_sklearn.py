@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, copied, only
+from onepass.bench._peers._library import (
+    Functions,
+    Lacks,
+    Lazily,
+    Library,
+    Step,
+    Steps,
+    copied,
+    only,
+)
 
 extmath: Any = Lazily("sklearn.utils.extmath")
 stochastic: Any = Lazily("sklearn.neural_network._stochastic_optimizers")
@@ -22,7 +31,7 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
+) -> Steps:
     o = only(variant.record.complete(options), maximize=False, weight_decay=0.0)
     held, slopes = copied(params), copied(grads)
     if variant.name == "adam":
@@ -32,11 +41,7 @@ def steps(
         momentum, nesterov = only(o, dampening=0.0)["momentum"], o["nesterov"]
         optimizer = stochastic.SGDOptimizer(held, o["lr"], momentum=momentum, nesterov=nesterov)
 
-    def step() -> list[Any]:
-        optimizer.update_params(held, slopes)
-        return held
-
-    return {_LABEL: step}
+    return {_LABEL: Step(lambda: optimizer.update_params(held, slopes), lambda: held)}
 
 
 LIBRARY = Library(

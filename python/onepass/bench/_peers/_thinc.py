@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onepass.bench._peers._library import Functions, Lazily, Library, copied, only
+from onepass.bench._peers._library import Functions, Lazily, Library, Step, Steps, copied, only
 
 api: Any = Lazily("thinc.api")
 
@@ -36,7 +36,7 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
+) -> Steps:
     o = variant.record.complete(options)
     o = only(o, maximize=False, amsgrad=False, bias_correction=True, nesterov=False)
     o = only(o, decoupled_weight_decay=False, momentum=0.0, dampening=0.0)
@@ -46,13 +46,12 @@ def steps(
     if variant.name == "sgd":
         optimizer = api.SGD(o["lr"], **more)
     else:
-        make = api.RAdam if variant.name == "radam" else api.Adam
         b1, b2 = o["betas"]
-        optimizer = make(o["lr"], beta1=b1, beta2=b2, eps=o["eps"], **more)
+        optimizer = api.Adam(o["lr"], beta1=b1, beta2=b2, eps=o["eps"], **more)
     held, slopes = copied(params), copied(grads)
     count = 0
 
-    def step() -> list[Any]:
+    def step() -> None:
         nonlocal count
         if count % _REFILL == 0:  # it clears the gradients: zeros would make its moments subnormal
             for slope, g in zip(slopes, grads, strict=True):
@@ -61,9 +60,8 @@ def steps(
         for i, (p, g) in enumerate(zip(held, slopes, strict=True)):
             optimizer((i, "p"), p, g)
         optimizer.step_schedules()
-        return held
 
-    return {_LABEL: step}
+    return {_LABEL: Step(step, lambda: held)}
 
 
 LIBRARY = Library(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from onepass.bench._peers._library import Functions, Lazily, Library
+from onepass.bench._peers._library import Lacks, Lazily, Library, Step, Steps
 from onepass.bench._records import case as case_module
 from onepass.bench._records import cases
 
@@ -19,21 +20,58 @@ def pin(threads: int) -> None:
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
-    """Its fused and foreach forms, and `onepass.torch.optim` over the same tensors elsewhere."""
+) -> Steps:
+    """Its forms: fused, foreach, and eager, a loop over the tensors: its default on a CPU."""
+    return {
+        f"torch {form}": Lacks(made) if isinstance(made, str) else step_of(made, made.step)
+        for form, made in _forms(variant, params, grads, options)
+    }
+
+
+def functional(
+    variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
+) -> Steps:
+    """The functions that the classes call, ``torch.optim.adam.adam``, with the same arguments."""
+    return {
+        f"torch functional {form}": Lacks(made) if isinstance(made, str)
+        else step_of(made, _call_of(made))
+        for form, made in _forms(variant, params, grads, options)
+    }  # fmt: skip
+
+
+def _forms(
+    variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
     tensors = (list(map(case_module.tensor_of, arrays)) for arrays in (params, grads))
-    found: Functions = variant.torch_steps(*tensors, options, _returning)
-    return found
+    yield from variant.torch_forms(*tensors, options)
 
 
-def _returning(optimizer: Any) -> Any:
+def step_of(optimizer: Any, run: Callable[[], Any]) -> Step:
     tensors = optimizer.param_groups[0]["params"]
+    return Step(run, lambda: [p.detach() for p in tensors])
 
-    def step() -> list[Any]:
+
+def _call_of(optimizer: Any) -> Callable[[], Any]:
+    """The call that a step of the class makes, with the lists that it makes for it."""
+    home = inspect.unwrap(type(optimizer).step).__globals__  # of the module: AdamW's is Adam's
+    name = home["__name__"].rpartition(".")[2].strip("_")
+    plain, calls = home[name], []
+
+    def recorded(*args: Any, **keywords: Any) -> None:
+        calls.append((args, keywords))
+
+    home[name] = recorded
+    try:
         optimizer.step()
-        return [p.detach() for p in tensors]
+    finally:
+        home[name] = plain
+    ((args, keywords),) = calls
 
-    return step
+    def run() -> None:
+        with torch.no_grad():
+            plain(*args, **keywords)
+
+    return run
 
 
 LIBRARY = Library(
@@ -45,6 +83,7 @@ LIBRARY = Library(
     both=lambda case, inputs, keywords: {},
     optimizers=[v.name for v in cases.optimizers.VARIANTS if v.record.torch is not None],
     steps=steps,
+    functional=functional,
     pin=pin,
     dtypes=("float32", "float64", "float16", "bfloat16"),
 )

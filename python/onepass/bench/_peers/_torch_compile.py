@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from onepass.bench._peers import _torch
-from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, only
+from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, Steps, only
 from onepass.bench._records import case as case_module
 from onepass.bench._records import cases
 from onepass.bench._row import Function
@@ -121,17 +121,11 @@ def _loss(name: str, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Funct
 
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
-) -> Functions:
+) -> Steps:
     tensors = (list(map(case_module.tensor_of, arrays)) for arrays in (params, grads))
     optimizer = variant.torch_optimizer(*tensors, {**options}, foreach=True)
     compiled_step = compiled(lambda: optimizer.step())
-    held = optimizer.param_groups[0]["params"]
-
-    def step() -> list[Any]:
-        compiled_step()
-        return [p.detach() for p in held]
-
-    return {_LABEL: step}
+    return {_LABEL: _torch.step_of(optimizer, compiled_step)}
 
 
 def pin(threads: int) -> None:
