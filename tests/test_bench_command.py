@@ -128,7 +128,7 @@ def test_a_run_goes_on_after_a_row_that_raises(capsys, monkeypatch, tmp_path):
     assert wrong == [True, True, False]
     status, out, _ = run(capsys, *arguments, "--resume")  # what failed is tried again
     assert (status, "leaky_relu 65536" in out, "\nrelu 1 " in out) == (1, True, False)
-    # A shape that does not fit is no failure.
+    # Where a shape does not fit, the row has not failed.
     status, out, _ = run(capsys, *arguments, "--shape", "4", "--only", "leaky_relu")
     assert (status, "skipped: no such thing" in out) == (0, True)
 

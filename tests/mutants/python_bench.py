@@ -34,6 +34,27 @@ BENCH = [
         ("tests/test_bench_compare.py::test_a_limit_that_went_wild_proves_nothing",),
     ),
     Mutant(
+        "bench: a NaN in the file is no JSON",
+        "python/onepass/bench/_table.py",
+        "not math.isfinite(value)",
+        "math.isinf(value)",
+        ("tests/test_bench_command.py::test_a_wrong_kernel_fails",),
+    ),
+    Mutant(
+        "bench: a rival with out= is compared with ours without",
+        "python/onepass/bench/_run.py",
+        "theirs / seconds[own_form(label, seconds)]",
+        'theirs / seconds["onepass"]',
+        ("tests/test_bench_command.py::test_forms_of_ours_stand_beside_the_rivals",),
+    ),
+    Mutant(
+        "bench: a row that failed ends with status 0",
+        "python/onepass/bench/_run.py",
+        'line_of(error)) | {"wrong": True}',
+        "line_of(error))",
+        ("tests/test_bench_command.py::test_a_run_goes_on_after_a_row_that_raises",),
+    ),
+    Mutant(
         "the page: the bar of the limit is that of the ratio",
         "python/onepass/bench/_html.py",
         "width = min(100.0, 100 * share)",
