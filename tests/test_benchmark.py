@@ -266,7 +266,6 @@ def test_every_row_by_hand_is_in_that_net(monkeypatch):
     """With a PyTorch that has nothing each row of workloads is made, and says so."""
     import torch
 
-    monkeypatch.setattr(_beside.LIBRARIES["torch"].__class__, "pin", None, raising=False)
     for name in ("Muon", "SparseAdam", "LBFGS"):
         monkeypatch.delattr(torch.optim, name, raising=False)
     for make in (_workloads._muon, _workloads._sparse_adam):
