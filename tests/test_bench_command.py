@@ -252,7 +252,10 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
     machine = data["machine"]
     for content, words in (
         ([], "cannot be read as a file of --json"),
-        ({"machine": machine, "results": []}, "earlier version"),
+        ({"machine": machine, "results": []}, "another version"),
+        (data | {"machine": []}, "is damaged"),
+        (data | {"options": None}, "is damaged"),
+        (data | {"results": [data["results"][0] | {"seconds": {}}]}, "is damaged: KeyError"),
         (data | {"machine": machine | {"malloc": "tuned"}}, "malloc was 'tuned' and is 'plain'"),
         (data | {"machine": machine | {"numpy": "1"}}, "numpy was '1' and is"),
         (data | {"machine": machine | {"clock": "processor time"}}, "clock was"),
@@ -263,6 +266,14 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
         assert (status, err.count("\n")) == (2, 1)
         assert words in err, err
         assert json.loads(path.read_text()) == content
+
+
+def test_an_interrupted_start_is_a_line(capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_session, "Session", interrupted)
+    assert run(capsys, *RELU) == (130, "", "\nonepass bench: interrupted\n")
 
 
 def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
