@@ -45,8 +45,12 @@ def test_what_a_run_prints_and_writes(capsys, tmp_path):
     given = [part for kind, path in files.items() for part in (f"--{kind}", path)]
     status, out, err = run(capsys, *RELU, "--against", "numpy", *given)
     assert (status, err) == (0, "")
-    assert re.search(r"^relu 65536 +1 +[\d.]+ us \([\d.]+-[\d.]+\) .* exact +numpy out= [\d.]+x$",
-                     out, re.MULTILINE)  # fmt: skip
+    assert re.search(
+        r"^relu 65536 +1 +[\d.]+ us \([\d.]+-[\d.]+\) .* exact +numpy out= [\d.]+x"
+        r"  onepass out= [\d.]+x$",
+        out,
+        re.MULTILINE,
+    )
     assert "1 of 1 rows" in out or "0 of 1 rows" in out
     data = json.loads(files["json"].read_text())
     assert data["format"] == 2
@@ -57,13 +61,13 @@ def test_what_a_run_prints_and_writes(capsys, tmp_path):
         "relu 65536", "activation", "cpu", "float32", 1,
     )  # fmt: skip
     assert (row["elements"], row["bytes"], row["streams"]) == (1 << 16, 8 << 16, [1, 1, 0])
-    assert list(row["samples"]) == ["onepass", "numpy out=", "limit"]
+    assert list(row["samples"]) == ["onepass", "onepass out=", "numpy out=", "limit"]
     for label, samples in row["samples"].items():
         assert min(samples) <= row["low"][label] <= row["seconds"][label] <= row["high"][label]
     assert row["ratios"].keys() == {"numpy out="}
     assert (row["error"], row["wrong"]) == (0.0, False)
     lines = files["csv"].read_text().splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[1].startswith("relu 65536,activation,cpu,float32,1,65536,524288,onepass,")
 
 

@@ -309,7 +309,9 @@ def _torch_max(x, kernel_size, channels_last=False, **how):
 
 def _torch_max_with_indices(x, kernel_size, channels_last=False, **how):
     """With PyTorch's indices as they are: to make taps of them takes longer than to pool."""
-    return functional.max_pool2d(_first(x, channels_last), kernel_size, return_indices=True, **how)
+    image = _first(x, channels_last)
+    y, flat = functional.max_pool2d(image, kernel_size, return_indices=True, **how)
+    return _last(y, channels_last), flat
 
 
 # ------------------------------------------------------------------------------------------- rows

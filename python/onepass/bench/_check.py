@@ -61,27 +61,27 @@ def of_steps(
 ) -> Check:
     """Of two steps of an optimizer over a list: those tensors that make up MOST elements.
 
-    With ``clip`` gradients are scaled to half the norm of the first step's, and must be 0
-    afterwards. The second step's are three times as large: AdamW's first does not depend on size.
+    The second step's gradients are three times the first's. With ``clip`` they are scaled to twice,
+    and all must be 0 afterwards: steps that do not depend on the size of gradients, as AdamW's, do
+    depend on that of one beside the next.
     """
     ours = [place(p) for p in params]
     optimizer = variant.make(ours, lr=1e-2)
     chosen = _first(params)
     run = variant.trajectory([params[i].copy() for i in chosen], lr=1e-2)
     few = [grads[i] for i in chosen]
-    limit = _norm(grads) / 2
-    # The formula sees the chosen ones alone, which make up that share of the norm.
-    share = _norm(few) / (2 * limit) if clip else 1.0
-    for factor in (1, 3):
-        slopes = [place(g * np.float32(factor)) for g in grads]
-        if clip:
-            optimizer.step(slopes, max_norm=limit, zero_grad=True)
-            run.step([g * np.float32(factor) for g in few], max_norm=limit * share)
-            if any(np.any(back(slope)) for slope in slopes):
-                return Check(math.inf, None, "gradients are not cleared")
-        else:
-            optimizer.step(slopes)
-            run.step([g * np.float32(factor) for g in few])
+    # The formula sees the chosen ones alone, whose norm is smaller.
+    controls, formula = (
+        ({"max_norm": 2 * _norm(grads), "zero_grad": True}, {"max_norm": 2 * _norm(few)})
+        if clip
+        else ({}, {})
+    )
+    for factor in (np.float32(1), np.float32(3)):
+        slopes = [place(g * factor) for g in grads]
+        optimizer.step(slopes, **controls)
+        run.step([g * factor for g in few], **formula)
+        if clip and any(np.any(back(slope)) for slope in slopes):
+            return Check(math.inf, None, "gradients are not cleared")
     note = "" if len(chosen) == len(params) else f"{len(chosen)} of {len(params)} tensors"
     checks = (
         compared(back(ours[i]), want, records.Derived(), "float32", True)

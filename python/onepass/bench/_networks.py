@@ -14,6 +14,7 @@ from onepass.bench._beside import beside
 from onepass.bench._check import within, worst
 from onepass.bench._peers import Found
 from onepass.bench._row import Check, Context, Function, Streams, named
+from onepass.bench._training import lying, residual_of
 
 SIZES = {"64x1x8x8": (64, 1, 8, 8), "32x3x32x32": (32, 3, 32, 32)}
 
@@ -61,23 +62,6 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
             layers += [residual(*body, shortcut=shortcut), n.ReLU()]
             width = out
     return n.Sequential(*layers, n.AdaptiveAvgPool2d(1), n.Flatten(), n.Linear(64, 10))
-
-
-def residual_of(n: Any) -> Any:
-    """Residual of onepass.nn, or one like it made of torch.nn."""
-    if hasattr(n, "Residual"):
-        return n.Residual
-    from torch import nn
-
-    class Residual(nn.Module):
-        def __init__(self, *body: Any, shortcut: Any = None) -> None:
-            super().__init__()
-            self.body, self.shortcut = nn.Sequential(*body), shortcut
-
-        def forward(self, x: Any) -> Any:
-            return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
-
-    return Residual
 
 
 NETWORKS = {"lenet": lenet, "resnet20": resnet20}
@@ -154,11 +138,6 @@ def layer_functions(context: Context, layer: Layer, last: bool) -> Found:
 
     found = beside(context, {"torch eager": rival})
     return Found({"onepass": step, **found.functions}, found.missing)
-
-
-def lying(x: np.ndarray, last: bool) -> np.ndarray:
-    """The same array, with the channels last in memory."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
 
 
 def step_functions(context: Context, network: Callable[..., Any], shape: tuple[int, ...]) -> Found:

@@ -34,6 +34,7 @@ from onepass.bench._peers._library import (
 )
 from onepass.bench._records import cases
 from onepass.bench._row import Context, Function
+from onepass.bench._training import Network, Rate
 
 LIBRARIES: dict[str, Library] = {
     module.LIBRARY.name: module.LIBRARY
@@ -73,26 +74,30 @@ def kernel(context: Context, case: Any, inputs: tuple[Any, ...], keywords: dict[
         options = {name: value for name, value in keywords.items() if name != "step"}
         return steps(context, variant, inputs[0], inputs[1], options, functional=True)
 
-    def make(library: Library) -> Functions:
-        return library.kernel(case, inputs, keywords) if case.name in library.kernels else {}
+    def has(library: Library) -> bool:
+        return case.name in library.kernels
 
-    return _found(context, make, lambda: case.rivals(inputs, keywords), case.name)
+    def make(library: Library) -> Functions:
+        return library.kernel(case, inputs, keywords)
+
+    return _found(context, make, lambda: case.rivals(inputs, keywords), has)
 
 
 def both(context: Context, case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Found:
     """Rivals of forward and gradient together; `case` is the row of the gradient."""
 
+    def has(library: Library) -> bool:
+        return library.both is not None and case.name in library.kernels
+
     def make(library: Library) -> Functions:
-        if library.both is None or case.name not in library.kernels:
-            return {}
-        return library.both(case, inputs, keywords)
+        return {} if library.both is None else library.both(case, inputs, keywords)
 
     def recorded() -> Functions:
         functions: Functions = dict(case.both(inputs, keywords))
         functions.pop("onepass")
         return functions
 
-    return _found(context, make, recorded, case.name, both=True)
+    return _found(context, make, recorded, has)
 
 
 def steps(
@@ -116,15 +121,33 @@ def steps(
     small = given.pop("state_dtype", None) is not None
     given = variant.options | given
 
+    def has(library: Library) -> bool:
+        return variant.name in library.optimizers and library.small_state == small
+
     def make(library: Library) -> Steps:
-        if variant.name not in library.optimizers or library.small_state != small:
-            return {}
         found = library.functional if functional else library.steps
         if found is None:
             raise Lacks(CLASSES_ALONE)
         return found(variant, params, grads, given)
 
-    return _found(context, make, dict, variant.name, small=small)
+    return _found(context, make, dict, has)
+
+
+def networks(context: Context, network: Network, rate: Rate) -> Found:
+    """Training steps of a network with dropout, of all libraries that are asked for."""
+
+    def make(library: Library) -> Steps:
+        made: Steps = {}
+        for label, step in library.networks.items():
+            try:
+                made[label] = step(network, rate, True)
+            except Lacks as lack:
+                made[label] = lack
+            except Exception as error:
+                made[label] = Lacks(line_of(error))
+        return made
+
+    return _found(context, make, dict, lambda library: bool(library.networks))
 
 
 def versions(names: Sequence[str] = tuple(LIBRARIES)) -> dict[str, str | None]:
@@ -191,14 +214,12 @@ def _found(
     context: Context,
     make: Callable[[Library], Functions | Steps],
     recorded: Callable[[], Functions],
-    name: str,
-    both: bool = False,
-    small: bool = False,
+    has: Callable[[Library], bool],
 ) -> Found:
     functions: Functions = {}
     missing: dict[str, str] = {}
     for library in LIBRARIES.values():
-        if not context.wants(library.name) or not _has(library, name, both, small):
+        if not context.wants(library.name) or not has(library):
             continue
         why = library.absent()
         if why is None and context.dtype not in library.dtypes:
@@ -225,9 +246,3 @@ def _found(
     functions = {k: f for k, f in found.items() if context.wants(library_of(k))} | functions
     good, raised = tried(functions)
     return Found(good, missing | raised)
-
-
-def _has(library: Library, name: str, both: bool, small: bool) -> bool:
-    if name in library.optimizers:
-        return library.small_state == small
-    return name in library.kernels and (library.both is not None or not both)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, only
+from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, Step, only
 from onepass.bench._row import Function
 
 jax: Any = Lazily("jax")
@@ -49,7 +49,7 @@ _ACTIVATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _dropped(key: Any, x: Any, p: float, shape: tuple[int, ...] | None = None) -> Any:
+def dropped(key: Any, x: Any, p: float, shape: tuple[int, ...] | None = None) -> Any:
     keep = jax.random.bernoulli(key, 1 - p, x.shape if shape is None else shape)
     return jnp.where(keep, x / (1 - p), 0)
 
@@ -61,7 +61,7 @@ def _behind(
     y = y if residual is None else y + residual
     name, own = activation if isinstance(activation, tuple) else (activation, {})
     y = y if name is None else _ACTIVATIONS[name](y, **own)
-    return _dropped(key, y, dropout_p) if dropout_p else y
+    return dropped(key, y, dropout_p) if dropout_p else y
 
 
 def _beside(v: Any, ndim: int, axis: int) -> Any:
@@ -73,7 +73,7 @@ def _affine(x: Any, w: Any, b: Any) -> Any:
     return x if b is None else x + b
 
 
-def _batch_norm(key: Any, x: Any, w: Any, b: Any, mean: Any, var: Any, residual: Any, *,
+def batch_norm(key: Any, x: Any, w: Any, b: Any, mean: Any, var: Any, residual: Any, *,
                 training: bool, momentum: float = 0.1, eps: float = 1e-5,
                 channels_last: bool = False, **behind: Any) -> Any:  # fmt: skip
     axis = x.ndim - 1 if channels_last else 1
@@ -126,11 +126,11 @@ def _bias_act(key: Any, x: Any, bias: Any, *, axis: int = 1, **behind: Any) -> A
 
 
 def _dropout(key: Any, x: Any, *, p: float = 0.5, seed: int = 0, offset: int = 0) -> Any:
-    return _dropped(key, x, p)
+    return dropped(key, x, p)
 
 
 def _feature_dropout(key: Any, x: Any, *, p: float = 0.5, seed: int = 0, offset: int = 0) -> Any:
-    return _dropped(key, x, p, (*x.shape[:2], *[1] * (x.ndim - 2)))
+    return dropped(key, x, p, (*x.shape[:2], *[1] * (x.ndim - 2)))
 
 
 def _keyless(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,7 +140,7 @@ def _keyless(function: Callable[..., Any]) -> Callable[..., Any]:
 # f(key, *inputs, **keywords) -> y, or (y, what else is new).
 _FORWARD: dict[str, Callable[..., Any]] = {
     **{name: _keyless(function) for name, function in _ACTIVATIONS.items()},
-    "batch_norm": _batch_norm,
+    "batch_norm": batch_norm,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
@@ -323,6 +323,12 @@ def _compute_here() -> None:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
+def _network(*given: Any) -> Step:
+    from onepass.bench._peers import _jax_network  # which builds on this module
+
+    return _jax_network.make(*given)
+
+
 LIBRARY = Library(
     "jax",
     module="jax",
@@ -330,5 +336,6 @@ LIBRARY = Library(
     kernels=[*_FORWARD, *_GRADIENTS, *_LOSSES],
     kernel=kernel,
     both=both,
+    networks={_LABEL: _network},
     pin=pin,
 )

@@ -7,12 +7,15 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onepass.bench._check import copied as copied
 from onepass.bench._records import case
 from onepass.bench._row import Function
+
+if TYPE_CHECKING:
+    from onepass.bench._training import Network, Rate
 
 Functions = dict[str, Function]
 Lazily = case.Lazily  # a module that is imported when an attribute is first read
@@ -45,6 +48,7 @@ def unpinned(threads: int) -> None:
     """For a library that computes on the thread that calls it."""
 
 
+MakeNetwork = Callable[["Network", "Rate", bool], Step]
 MakeSteps = Callable[[Any, Sequence[Any], Sequence[Any], dict[str, Any]], Steps]
 
 
@@ -66,6 +70,8 @@ class Library:
     steps       steps(variant, params, grads, options) -> {label: Step}, or {label: Lacks} of a form
                 that is not there: a step of its optimizer, with all that its class does
     functional  the same without a class around it: beside our kernels, which have none either
+    networks    {label: make(network, rate, dropout) -> Step} of a whole training step; a label of
+                ours starts with "onepass"
     pin         pin(threads): as many threads as the others have; Lacks where it cannot
     dtypes      that it computes in
     before      what must be done before it is imported
@@ -83,6 +89,7 @@ class Library:
     both: Callable[[Any, tuple[Any, ...], dict[str, Any]], Functions] | None = None
     steps: MakeSteps = nothing
     functional: MakeSteps | None = None
+    networks: Mapping[str, MakeNetwork] = dataclasses.field(default_factory=dict)
     pin: Callable[[int], None] = unpinned
     dtypes: Collection[str] = ("float32",)
     before: Callable[[], None] = lambda: None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from onepass.bench import _training as training
 from onepass.bench._peers._library import (
     Functions,
     Lacks,
@@ -16,6 +19,7 @@ from onepass.bench._peers._library import (
     only,
 )
 
+neural_network: Any = Lazily("sklearn.neural_network")
 extmath: Any = Lazily("sklearn.utils.extmath")
 stochastic: Any = Lazily("sklearn.neural_network._stochastic_optimizers")
 
@@ -44,6 +48,21 @@ def steps(
     return {_LABEL: Step(lambda: optimizer.update_params(held, slopes), lambda: held)}
 
 
+def network_step(network: training.Network, rate: training.Rate, dropout: bool) -> Step:
+    """Less work than the others: it has no batch norm, no dropout and no clipping."""
+    if not isinstance(network, training.Mlp):
+        raise Lacks("no network but one of Linear and ReLU")
+    x, t = network.x, training.target(network)
+    model = neural_network.MLPClassifier(network.sizes[1:-1], batch_size=network.batch, alpha=0.0)
+    model.partial_fit(x, t, classes=np.arange(training.CLASSES))
+
+    def run() -> Any:
+        model.partial_fit(x, t)
+        return model.loss_
+
+    return Step(run, lambda: [*model.coefs_, *model.intercepts_])
+
+
 LIBRARY = Library(
     "sklearn",
     module="sklearn",
@@ -53,5 +72,6 @@ LIBRARY = Library(
     optimizers=["adam", "sgd", "sgd_momentum"],
     kernel=kernel,
     steps=steps,
+    networks={"sklearn plain MLP": network_step},
     dtypes=("float32", "float64"),
 )

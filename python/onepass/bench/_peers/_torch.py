@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from onepass.bench._peers import _torch_network
 from onepass.bench._peers._library import Lacks, Lazily, Library, Step, Steps
 from onepass.bench._records import case as case_module
 from onepass.bench._records import cases
@@ -84,6 +85,10 @@ LIBRARY = Library(
     optimizers=[v.name for v in cases.optimizers.VARIANTS if v.record.torch is not None],
     steps=steps,
     functional=functional,
+    networks={
+        "torch eager": _torch_network.plain(_torch_network.eager),
+        "onepass torch": _torch_network.front(_torch_network.eager),
+    },
     pin=pin,
     dtypes=("float32", "float64", "float16", "bfloat16"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onepass.bench._peers import _torch
+from onepass.bench._peers import _torch, _torch_network
 from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, Steps, only
 from onepass.bench._records import case as case_module
 from onepass.bench._records import cases
@@ -144,6 +144,10 @@ LIBRARY = Library(
     kernel=kernel,
     both=both,
     steps=steps,
+    networks={
+        "torch compile": _torch_network.plain(compiled),
+        "onepass torch compile": _torch_network.front(compiled),
+    },
     pin=pin,
     dtypes=_torch.LIBRARY.dtypes,
 )
