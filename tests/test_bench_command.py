@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +45,12 @@ def test_what_a_run_prints_and_writes(capsys, tmp_path):
     given = [part for kind, path in files.items() for part in (f"--{kind}", path)]
     status, out, err = run(capsys, *RELU, "--against", "numpy", *given)
     assert (status, err) == (0, "")
-    assert re.search(r"^relu 65536 +1 +[\d.]+ us \([\d.]+-[\d.]+\) .* exact +numpy out= [\d.]+x$",
-                     out, re.MULTILINE)  # fmt: skip
+    assert re.search(
+        r"^relu 65536 +1 +[\d.]+ us \([\d.]+-[\d.]+\) .* exact +numpy out= [\d.]+x"
+        r"  onepass out= [\d.]+x$",
+        out,
+        re.MULTILINE,
+    )
     assert "1 of 1 rows" in out or "0 of 1 rows" in out
     data = json.loads(files["json"].read_text())
     assert data["format"] == 2
@@ -58,13 +61,13 @@ def test_what_a_run_prints_and_writes(capsys, tmp_path):
         "relu 65536", "activation", "cpu", "float32", 1,
     )  # fmt: skip
     assert (row["elements"], row["bytes"], row["streams"]) == (1 << 16, 8 << 16, [1, 1, 0])
-    assert list(row["samples"]) == ["onepass", "numpy out=", "limit"]
+    assert list(row["samples"]) == ["onepass", "onepass out=", "numpy out=", "limit"]
     for label, samples in row["samples"].items():
         assert min(samples) <= row["low"][label] <= row["seconds"][label] <= row["high"][label]
     assert row["ratios"].keys() == {"numpy out="}
     assert (row["error"], row["wrong"]) == (0.0, False)
     lines = files["csv"].read_text().splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[1].startswith("relu 65536,activation,cpu,float32,1,65536,524288,onepass,")
 
 
@@ -90,6 +93,7 @@ def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
         y[-1] = np.nan
         return y
 
+    assert json.loads(_table.json_text([np.nan, (-np.inf, 2.0)]), parse_constant=pytest.fail)
     files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
     for change, words in ((off, "error .* times its bound"), (nan, "no result")):
         with monkeypatch.context() as patch:
@@ -128,19 +132,17 @@ def test_a_run_goes_on_after_a_row_that_raises(capsys, monkeypatch, tmp_path):
     assert wrong == [True, True, False]
     status, out, _ = run(capsys, *arguments, "--resume")  # what failed is tried again
     assert (status, "leaky_relu 65536" in out, "\nrelu 1 " in out) == (1, True, False)
-    # A shape that does not fit is no failure.
+    # Where a shape does not fit, the row has not failed.
     status, out, _ = run(capsys, *arguments, "--shape", "4", "--only", "leaky_relu")
     assert (status, "skipped: no such thing" in out) == (0, True)
 
 
 def test_forms_of_ours_stand_beside_the_rivals(capsys, monkeypatch, tmp_path):
     """They come last; a rival that writes into memory that is there has ours of its kind."""
-
-    def waits(ms):
-        return lambda: time.sleep(ms * 1e-3)
-
     times = {"onepass": 4, "onepass out=": 2, "thinc eager": 8, "numpy out=": 3, "sklearn plain": 1}
-    functions = {label: waits(ms) for label, ms in times.items()}
+    functions = dict.fromkeys(times, lambda: None)
+    samples = {label: [ms * 1e-3] * 3 for label, ms in times.items()}
+    monkeypatch.setattr(_run, "interleaved", lambda *_: samples)
     row = Row("waits", "end-to-end", lambda context: Workload(functions, 10, 1e6))
     monkeypatch.setattr(_rows, "rows", lambda context: [row])
     files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
@@ -248,7 +250,10 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
     machine = data["machine"]
     for content, words in (
         ([], "cannot be read as a file of --json"),
-        ({"machine": machine, "results": []}, "earlier version"),
+        ({"machine": machine, "results": []}, "another version"),
+        (data | {"machine": []}, "is damaged"),
+        (data | {"options": None}, "is damaged"),
+        (data | {"results": [data["results"][0] | {"seconds": {}}]}, "is damaged: KeyError"),
         (data | {"machine": machine | {"malloc": "tuned"}}, "malloc was 'tuned' and is 'plain'"),
         (data | {"machine": machine | {"numpy": "1"}}, "numpy was '1' and is"),
         (data | {"machine": machine | {"clock": "processor time"}}, "clock was"),
@@ -259,6 +264,14 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
         assert (status, err.count("\n")) == (2, 1)
         assert words in err, err
         assert json.loads(path.read_text()) == content
+
+
+def test_an_interrupted_start_is_a_line(capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_session, "Session", interrupted)
+    assert run(capsys, *RELU) == (130, "", "\nonepass bench: interrupted\n")
 
 
 def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
@@ -366,13 +379,14 @@ def test_functions_take_turns_and_a_long_sample_ends(monkeypatch):
 
         return function
 
-    # 16 calls make a sample; from the fourth call on each takes a second.
-    functions = {"a": call("a", 1e-3), "b": call("b", 250e-6, 250e-6, 250e-6, 1.0)}
+    # 16 calls make a sample; from the sixth call on each takes a second.
+    functions = {"a": call("a", 1e-3), "b": call("b", *[250e-6] * 5, 1.0)}
     samples = _timing.interleaved(functions, 5, lambda: now[0])
     assert samples["a"] == pytest.approx([1e-3] * 5)
     assert samples["b"] == pytest.approx([1.0] * 5)
-    # two to calibrate; then one to warm up and a sample, in turn
-    assert log == ["a"] * 2 + ["b"] * 2 + (["a"] * 5 + ["b"] * 3) * 5
+    # one and three to calibrate; then one to warm up and a sample, each round from another on
+    a, b = ["a"] * 5, ["b"] * 3
+    assert log == ["a"] * 4 + ["b"] * 4 + (a + b + b + a) * 2 + a + b
 
 
 def test_preempted_samples_are_dropped_while_three_are_left(monkeypatch):

@@ -127,17 +127,17 @@ def test_the_limit_is_the_fastest_way():
 
 
 def test_a_large_limit_finds_nothing_in_a_cache(monkeypatch):
-    monkeypatch.setattr(_limits, "MEMORY", 1000)
     monkeypatch.setattr(_machine, "last_cache", lambda: 100_000)
     used = []
     monkeypatch.setattr(
         _limits._C, "move_streams", lambda reads, *_: used.append(reads[0].ctypes.data)
     )
-    function = _limits.limit(Streams(1, 0, 1), 12_000, 1)
-    used.clear()
-    for _ in range(100):
-        function()
-    assert len(set(used)) >= 400_000 // 12_000
+    for rotates, places in ((True, 400_000 // 12_000 + 1), (False, 1)):
+        function = _limits.limit(Streams(1, 0, 1), 12_000, 1, rotates)
+        used.clear()
+        for _ in range(100):
+            function()
+        assert len(set(used)) == places
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
+
 import numpy as np
 import pytest
-from onepass import _C
-from onepass.bench import _rows, _workloads
+from onepass import _C, bench, config, optim
+from onepass.bench import (
+    _beside,
+    _check,
+    _cuda_rows,
+    _limits,
+    _machine,
+    _networks,
+    _rows,
+    _run,
+    _timing,
+    _workloads,
+)
+from onepass.bench._peers._library import Lacks
 from onepass.bench._records import cases
-from onepass.bench._row import Context
+from onepass.bench._row import Context, Workload, own_form
 
 has_torch, tensor_of = cases._case.has_torch, cases._case.tensor_of
 optimizers = cases.optimizers
@@ -56,7 +72,7 @@ def test_every_row_has_shapes_and_a_rival(case):
 def test_rows_and_rivals_run(case):
     inputs, keywords = inputs_of(case)
     rivals = case.rivals(inputs, keywords)
-    for function in (_rows.single(case, inputs, keywords, rivals), *rivals.values()):
+    for function in (_rows.forms(case, inputs, keywords, rivals) | rivals).values():
         function()
 
 
@@ -68,7 +84,7 @@ def test_rows_and_rivals_take_tensors(case):
     inputs = tuple(map(tensor_of, inputs))
     rivals = case.rivals(inputs, keywords)
     assert not any(label.startswith("numpy") for label in rivals)
-    for function in (_rows.single(case, inputs, keywords, rivals), *rivals.values()):
+    for function in (_rows.forms(case, inputs, keywords, rivals) | rivals).values():
         function()
 
 
@@ -103,8 +119,317 @@ def test_a_step_of_each_optimizer(variant):
     rng = np.random.default_rng(0)
     params, grads = ([rng.standard_normal(9).astype(np.float32)] for _ in range(2))
     for clip in (False, True):
-        functions = _workloads.optimizer_step(variant, params, grads, clip, ("foreach",))
-        assert list(functions) == ["onepass", *(["torch foreach"] if variant.record.torch else [])]
-        for function in functions.values():
+        found = _workloads.optimizer_step(Context(), variant, params, grads, clip)
+        forms = [f"torch {form}" for form in ("fused", "foreach", "eager")]
+        rivals = {*found.functions, *found.missing} - {"onepass"}
+        assert rivals == {*(forms if variant.record.torch else [])}
+        assert all(why.startswith("PyTorch has no") for why in found.missing.values())
+        for function in found.functions.values():
             function()
         assert grads[0].any() != clip
+
+
+def test_like_is_compared_with_like():
+    """Ours makes a new result; into memory that is there it writes beside a rival that does too,
+    whichever other rivals are found."""
+    given = []
+    case = cases.BY_NAME["relu"]
+    case = dataclasses.replace(case, op=lambda x, out=None: given.append(out))
+    into = dataclasses.replace(case, op=lambda x, out=None: given.append(out) or np.empty_like(x))
+    inputs = (np.ones(4, np.float32),)
+    for rivals in ([], ["jax jit"], ["torch"]):
+        (function,) = _rows.forms(case, inputs, {}, rivals).values()
+        function()
+        assert given.pop() is None
+    for rivals in (["torch out="], ["jax jit", "numpy out="]):
+        new, held = _rows.forms(into, inputs, {}, rivals).values()
+        given.clear()
+        for function in (new, held, held):
+            function()
+        assert given[0] is None
+        assert given[1] is given[2] is not None
+    labels = ["onepass", "onepass out=", "jax jit", "numpy out="]
+    assert [own_form(label, labels) for label in ("jax jit", "numpy out=", "limit")] == [
+        "onepass", "onepass out=", "onepass",
+    ]  # fmt: skip
+    assert own_form("numpy out=", ["onepass", "numpy out="]) == "onepass"
+
+
+def test_a_limit_rotates_where_its_row_does(monkeypatch):
+    monkeypatch.setattr(_rows, "MEMORY", 1000)
+    monkeypatch.setattr(_machine, "last_cache", lambda: 100_000)
+    monkeypatch.setattr(_run, "interleaved", lambda *_: {})
+    given = []
+    monkeypatch.setattr(_limits, "limit", lambda *arguments: given.append(arguments[3]))
+    context = Context(against=frozenset())
+    for size, rotates in ((999, False), (1000, True)):
+        workload = _rows._kernel(cases.BY_NAME["relu"], (size,))(context)
+        _run.Meter().samples(workload, context)
+        assert given.pop() is rotates
+        # a copy of the arrays for each turn, or one function
+        assert (workload.functions["onepass"].__name__ == "<lambda>") is True
+        assert (workload.functions["onepass"].__qualname__.startswith("_turns")) is rotates
+    _run.Meter().samples(dataclasses.replace(workload, rotates=False), context)
+    assert given.pop() is False
+
+
+@pytest.mark.parametrize("level", ["activation", "nothing"])
+def test_a_family_is_known(level):
+    case = cases.BY_NAME["relu"]
+    if level == "activation":
+        assert (case.group, case.by_rows) == ("activation", True)
+        assert not dataclasses.replace(case, sums=True).by_rows
+        assert not cases.BY_NAME["lamb"].by_rows
+    else:
+        with pytest.raises(ValueError, match="relu: family 'nothing', expected one of"):
+            dataclasses.replace(case, family=level)
+
+
+def test_streams_have_loops():
+    """A limit is a loop over just as many arrays, or is on this list: another is of other
+    streams."""
+    known = _C.stream_shapes()
+    nearest = {"im2col", "col2im"}  # nine to one
+    for case in cases.CASES:
+        shape = dataclasses.astuple(_rows.streams(case, case.bench_shapes[-1], "float32"))
+        assert (shape in known) != (case.name in nearest), (case.name, shape)
+    for variant in optimizers.VARIANTS:
+        assert dataclasses.astuple(_workloads.step_streams(variant, False)) in known
+    assert dataclasses.astuple(_workloads.step_streams(_workloads.ADAMW, True)) in known
+    for layer in _networks.LAYERS.values():
+        assert dataclasses.astuple(layer.streams) in known
+
+
+@pytest.mark.parametrize("name", _networks.LAYERS)
+def test_bytes_of_a_layer(name):
+    """Forward and all gradients: x and dx, y and dy, and what is kept between."""
+    from onepass import nn
+
+    layer = _networks.LAYERS[name]
+    x = np.zeros((1, *layer.shape[1:]), np.float32)
+    y = layer.make(nn)(x)
+    assert x.size == layer.smaller * y.size
+    moved = 2 * (x.nbytes + y.nbytes)
+    moved += 2 * y.nbytes if name.startswith("max") else 0
+    moved += x.nbytes if name.startswith("depthwise") else 0
+    assert layer.bytes() == layer.shape[0] * moved
+
+
+def test_an_optimizer_is_timed_as_it_is_mostly_used():
+    for variant in optimizers.VARIANTS:
+        options = cases.BY_NAME[variant.name].bench_options
+        assert options.keys() <= {"step", *variant.options}
+
+
+def test_rows_of_a_device_say_their_dtype():
+    def make(*given, **more):
+        return Workload({}, 1, 1.0)
+
+    def dtype(*given, **more):
+        return _cuda_rows._row("a", "optim", make, *given, **more).make(Context()).dtype
+
+    assert dtype("relu", [(3,)], "bfloat16") == "bfloat16"
+    assert dtype("adamw", [(3,)], dtype="float16") == "float16"
+    assert dtype(20.0, state_dtype="bfloat16") == "float32"
+
+
+def test_rivals_made_by_hand_cannot_end_a_row(monkeypatch):
+    def fails():
+        raise AttributeError("module 'torch.optim' has no attribute 'Muon'")
+
+    def lacks():
+        raise Lacks("no such form")
+
+    makers = {
+        "numpy": lambda: dict,
+        "numpy raises": lambda: fails,
+        "numpy cannot be made": fails,
+        "numpy lacks": lacks,
+        "jax jit": fails,
+        "keras jax": fails,
+    }
+    monkeypatch.setitem(_beside.LIBRARIES, "keras", dataclasses.replace(
+        _beside.LIBRARIES["keras"], module="no_such_module_at_all"))  # fmt: skip
+    found = _beside.beside(Context(against=frozenset({"numpy", "keras"})), makers)
+    assert found.functions == {"numpy": dict}
+    error = "AttributeError: module 'torch.optim' has no attribute 'Muon'"
+    assert found.missing == {
+        "numpy raises": error,
+        "numpy cannot be made": error,
+        "numpy lacks": "no such form",
+        "keras": "not installed (pip install keras)",
+    }
+
+
+@NEEDS_TORCH
+def test_every_row_by_hand_is_in_that_net(monkeypatch):
+    """With a PyTorch that has nothing each row of workloads is made, and says so."""
+    import torch
+
+    for name in ("Muon", "SparseAdam", "LBFGS"):
+        monkeypatch.delattr(torch.optim, name, raising=False)
+    for make in (_workloads._muon, _workloads._sparse_adam):
+        workload = make(Context(against=frozenset({"torch"})))
+        assert list(workload.functions) == ["onepass"]
+        assert "torch eager" in workload.missing
+
+
+# ---- checks
+
+
+def test_no_number_is_infinitely_wrong():
+    """JSON and comparisons know infinity as what it is; NaN is neither right nor wrong."""
+    exact = cases.BY_NAME["relu"].tolerance
+    found = _check.compared(np.float32([1, np.nan]), [1.0, 2.0], exact, "float32", True)
+    assert (found.error, found.ulps) == (math.inf, math.inf)
+    for check in (_check.within, _check.together):
+        assert check(np.zeros(3), np.zeros(3), 0.1).error == 0
+        assert check(np.float32([0, 1e-9, 0]), np.zeros(3), 0.1).error == math.inf
+        assert check(np.float32([0, np.nan, 0]), np.zeros(3), 0.1).error == math.inf
+        assert check(np.float32([0, np.nan, 0]), np.ones(3), 0.1).error == math.inf
+        assert check(np.float32([1, 1.05, 1]), np.ones(3), 0.1).error <= 0.5001
+
+
+@pytest.mark.parametrize("times", [1.0, 2.0, 0.5, math.inf, "kept"])
+def test_clipping_and_clearing_are_checked(times, monkeypatch):
+    """Another norm, none at all, and gradients that are not cleared."""
+    variant = optimizers.BY_NAME["adamw"]
+    params, grads = _workloads._drawn([(65,), (90, 9), (9,)])
+    plain = optim.AdamW.step
+
+    def step(self, grads, max_norm, zero_grad):
+        if times == "kept":
+            return plain(self, grads, max_norm=max_norm)
+        max_norm = None if times == math.inf else times * max_norm
+        return plain(self, grads, max_norm=max_norm, zero_grad=zero_grad)
+
+    monkeypatch.setattr(optim.AdamW, "step", step)
+    for most in (1 << 17, 100):  # all of them, or the norm of all and two
+        monkeypatch.setattr(_check, "MOST", most)
+        found = _check.of_steps(variant, params, grads, clip=True)
+        assert found.wrong == (times != 1.0)
+        assert bool(found.note) == (most == 100 or times == "kept")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "chosen"), [([3, 5, 9, 2], [0, 1, 3]), ([99, 1], [1]), ([99, 98], [0])]
+)
+def test_the_tensors_that_are_compared(sizes, chosen, monkeypatch):
+    monkeypatch.setattr(_check, "MOST", 10)
+    assert _check._first([np.zeros(size) for size in sizes]) == chosen
+
+
+# ---- what is timed
+
+
+@pytest.mark.parametrize("of", ["arrays", "tensors"])
+def test_cleared_gradients_come_back(of, monkeypatch):
+    if of == "tensors" and not has_torch():
+        pytest.skip("PyTorch is not installed")
+    monkeypatch.setattr(_workloads, "REFILL", 3)
+    grads = [np.float32([1, 2])]
+    grads = [tensor_of(g) for g in grads] if of == "tensors" else grads
+    seen = []
+
+    def step():
+        seen.append(float(grads[0][1]))
+        grads[0][...] = 0
+
+    run = _workloads.refilled(step, grads)
+    for _ in range(7):
+        run()
+    assert seen == [2, 0, 0, 2, 0, 0, 2]
+
+
+def test_each_iteration_of_lbfgs_moves_and_remembers():
+    """A first step below the rounding of its parameters leaves the history empty."""
+    p, slopes = _workloads.bowl()
+    own = optim.LBFGS([p], **_workloads.LBFGS)
+    some, before = p[::1000], []
+
+    def closure():
+        before.append(some.copy())
+        return 1.0, [p * slopes]
+
+    own.step(closure)
+    own.step(closure)
+    moved = [np.mean(a != b) for a, b in itertools.pairwise([*before, some])]
+    assert len(moved) == 20
+    assert min(moved) > 0.99
+    (state,) = own.state_dict()["state"].values()
+    assert len(state["old_dirs"]) == 10
+
+
+def test_each_round_begins_with_another(monkeypatch):
+    monkeypatch.setattr(_timing, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(_timing, "_preemptions", lambda: 0)
+    log, now = [], [0.0]
+
+    def call(name):
+        def function():
+            log.append(name)
+            now[0] += 1.0
+
+        return function
+
+    _timing.interleaved({name: call(name) for name in "abc"}, 4, lambda: now[0])
+    turns = [name for name, _ in itertools.groupby(log[6:])]
+    assert "".join(turns) == "abcbcacababc"
+
+
+def test_one_disturbed_call_does_not_set_the_size_of_samples(monkeypatch):
+    monkeypatch.setattr(_timing, "SAMPLE_SECONDS", 4e-3)
+    rests, now = [], [0.0]
+    monkeypatch.setattr(_timing.time, "sleep", rests.append)
+    for durations, calls in (
+        ((9, 3e-2, 1e-5), 400),
+        ((9, 1e-5, 3e-2, 1e-5), 400),
+        ((9, 1e-5, 1e-5, 3e-2), 400),
+        ((9, 9), 1),
+    ):
+        turns = iter(durations)
+        count = []
+
+        def function(turns=turns, last=durations[-1], count=count):
+            count.append(None)
+            now[0] += next(turns, last)
+
+        assert _timing._calls_per_sample(function, lambda: now[0]) == calls
+        assert len(count) == (2 if calls == 1 else 4)  # what is slow is not called again
+    assert rests == [_timing.REST_SECONDS] * 4
+
+
+def test_who_is_preempted(monkeypatch):
+    asked = []
+    usage = _timing.resource.getrusage
+    monkeypatch.setattr(_timing.resource, "getrusage", lambda who: asked.append(who) or usage(who))
+    before = config.get_num_threads()
+    try:
+        for threads in (1, 2):
+            config.set_num_threads(threads)
+            _timing._preemptions()
+    finally:
+        config.set_num_threads(before)
+    assert asked == [_timing.resource.RUSAGE_THREAD, _timing.resource.RUSAGE_SELF]
+
+
+def test_streams_of_own_functions(monkeypatch):
+    given = []
+
+    def limit(*arguments):
+        given.append(arguments)
+        return lambda: None
+
+    monkeypatch.setattr(_limits, "limit", limit)
+    monkeypatch.setattr(_timing, "REST_SECONDS", 0.0)
+    bench.measure(dict, bytes=9, streams=(2, 1, 0), rounds=1)
+    assert dataclasses.astuple(given[0][0]) == (2, 1, 0)
+    for wrong, error, words in [
+        ((1, 1), TypeError, "three integers"),
+        ([1, 1, 0], TypeError, "three integers"),
+        ((1.0, 1, 0), TypeError, "three integers"),
+        ((0, 0, 0), ValueError, "at least one array"),
+        ((-1, 1, 0), ValueError, "no negative number"),
+    ]:
+        with pytest.raises(error, match=f"measure: 'streams' is .*{words}"):
+            bench.measure(dict, bytes=9, streams=wrong)

@@ -157,7 +157,7 @@ def test_rows_are_named_once_and_grouped():
         ("_loss", ("mse_loss", 40, "float32"), 40 * 12, ["torch"]),
         ("_row_norm", ("layer_norm", (4, 6), "float32", False), 24 * 8, ["torch"]),
         ("_row_norm", ("rms_norm", (4, 6), "float32", True), 24 * 20, ["torch"]),
-        ("_elementwise", ("relu", 40, "bfloat16"), 40 * 4, ["torch out="]),
+        ("_elementwise", ("relu", 40, "bfloat16"), 40 * 4, ["onepass out=", "torch out="]),
         ("_norm", (40, "bfloat16"), 40 * 2, ["torch"]),
         ("_softmax", ("softmax", (4, 6), "float32"), 24 * 8, ["torch"]),
         ("_batch_norm", ((2, 3, 4, 5), "float32", False, False), 120 * 8, ["torch"]),

@@ -34,7 +34,13 @@ class Lazily:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
+        if attribute in ("__wrapped__", "__file__", "__path__", "__spec__"):  # doctest, inspect
+            raise AttributeError(attribute)  # they look, and import nothing
+        module = importlib.import_module(self._name)
+        try:
+            return getattr(module, attribute)
+        except AttributeError:  # a submodule that nobody has imported yet
+            return importlib.import_module(f"{self._name}.{attribute}")
 
 
 torch, functional = Lazily("torch"), Lazily("torch.nn.functional")
@@ -195,12 +201,29 @@ EXACT = Tolerance(0, why="nothing is rounded, or the reference rounds it too")
 # ------------------------------------------------------------------------------------------- rows
 
 
+# A family's group in the benchmark, and whether a row of its results depends on that row of its
+# inputs alone; a Case may say of itself that it does not.
+FAMILIES = {
+    "activation": ("activation", True),
+    "channels": ("activation", False),
+    "dropout": ("dropout", True),
+    "loss": ("loss", False),
+    "mask": ("dropout", False),
+    "norm": ("norm", False),
+    "reduction": ("optim", False),
+    "row_norm": ("norm", True),
+    "rows": ("activation", True),
+    "update": ("optim", True),
+    "windows": ("conv", False),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One row.
 
     name         the kernel (a column of the benchmark and the id of its tests)
-    family       "activation", "dropout", "mask", "channels", "norm", "loss", "reduction", "update"
+    family       one of FAMILIES
     op           op(*inputs, **keywords) -> an array or a tuple of arrays; a function of onepass.ops
                  or a thin wrapper around one
     make         make(rng, shape, dtype, **options) -> inputs: arrays, lists of arrays, None
@@ -219,6 +242,7 @@ class Case:
     written      indices of the inputs that are updated in place
     prepare      turns inputs into the arguments of op: a backward runs its forward there
     out, alias   whether op takes `out`, for its first result; which inputs may be that
+    sums         over rows, unlike its family: the benchmark then checks fewer rows, not the first
     """
 
     name: str
@@ -240,6 +264,21 @@ class Case:
     alias: Sequence[int] = ()
     no_rival: str = ""
     both: Callable[[tuple, dict[str, Any]], dict[str, Callable[[], object]]] | None = None
+    sums: bool = False
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"{self.name}: family {self.family!r}, expected one of {[*FAMILIES]}")
+
+    @property
+    def group(self) -> str:
+        """In the benchmark."""
+        return FAMILIES[self.family][0]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the first rows of its results depend on the first rows of its inputs alone."""
+        return FAMILIES[self.family][1] and not self.sums
 
     @property
     def elementwise(self) -> bool:
@@ -341,6 +380,11 @@ def tensor_of(value: Any) -> Any:
     if copy.dtype == BFLOAT16 and BFLOAT16 is not None:  # PyTorch does not know NumPy's
         return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(copy)
+
+
+def copy_of(value: Any) -> Any:
+    """Of an array or a tensor."""
+    return value.copy() if isinstance(value, np.ndarray) else value.detach().clone()
 
 
 def array_of(tensor: Any) -> np.ndarray:

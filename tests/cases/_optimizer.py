@@ -324,9 +324,10 @@ class Variant:
             [(256, 256), (1024, 1024), (4096, 4096)] if self.factored else BENCH,
             self._rivals,
             options,
-            options[-1],
+            {"step": 9} | self.record.keywords(self.options),
             written=(0, *range(2, 2 + len(self.states))),
             no_rival="" if self.record.torch is not None else "PyTorch has no such optimizer",
+            sums=self.needs_norms or self.factored,
         )
 
     # ---- PyTorch

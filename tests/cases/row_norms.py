@@ -250,6 +250,7 @@ class RowNorm(NormRivals):
             out=True,
             alias=(0,),
             both=self._both,
+            sums=True,
         )
 
     def _length(self, shape):
@@ -412,7 +413,7 @@ def _weight_rows() -> Iterator[Case]:
     yield Case(
         "weight_norm", "row_norm", ops.weight_norm, make, weight_norm, _torch_weight_norm,
         fused(forward, FORWARD[:1], Steps([]), sums=8), lambda s: 2 * s, shapes, bench, rivals,
-        options,
+        options, sums=True,
     )  # fmt: skip
     yield Case(
         "weight_norm_backward",
@@ -432,6 +433,7 @@ def _weight_rows() -> Iterator[Case]:
         bench,
         rivals_backward,
         options,
+        sums=True,
     )
 
 

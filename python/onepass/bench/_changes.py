@@ -2,22 +2,24 @@
 
     x       of a function in a run: the mean of the logarithms of the faster half of its samples.
             Disturbances only ever add time, and this half has few of them.
-    d       new x - old x; of ours, and of each function beside it. Its variance is that of drawing
-            the samples again with replacement, plus place², plus, on a busy machine, the square of
-            WAITING times the tasks for each processor.
+    d       new x - old x; of ours, and of each function beside it. Its variance is `drawn` times
+            that of drawing the samples again with replacement, plus place². On a busy machine,
+            WAITING times the tasks for each processor, squared, is added to the former.
     m       what the machine changed: the mean of the d beside ours and of the median d of all rows,
-            each weighted by 1 / variance. That median is as uncertain as `common` says. Of functions
-            that disagree, the variance is as large as the disagreement.
-    change  d of ours - m. Where m is more than a quarter away from that median, d of ours - median if
-            that is smaller, and 0 if it has another sign: functions that went wild prove nothing.
+            each weighted by 1 / variance. The deviation of that median is `common`. Where functions
+            disagree by more than their noise, the variance of m is as large as the disagreement.
+    change  d of ours - m. Where m is more than a quarter away from the median, whichever of this
+            and d of ours - median is smaller, and 0 if their signs differ: functions that went wild
+            prove nothing. The noise remains that of the first.
     noise   two standard deviations of the change
     sees    a change that is found in 95 of 100 comparisons
 
-Two numbers are learned from the files. The code of a rival is the same in both, so what it seems to
-have changed is noise: `place`, what differs between two runs of a function and not between samples,
-such as the addresses of arrays, is as large as it takes for each rival, were it ours, to be found
-unchanged in 95 of 100 rows. `common` is how much rows differ in what the machine changed. Where too
-few functions stand beside rows to learn from, the scatter of our own changes is taken.
+Three numbers are learned from the files. The code of a rival is the same in both, so what it seems
+to have changed is noise: `drawn` and `place` are as large as it takes for the rivals, each judged as
+if it were ours, to be unchanged. `place` is what differs between runs and not between samples, such
+as the addresses of arrays; `drawn` is below 1 where disturbances meet ours and the rivals alike.
+`common` is how much rows differ in what the machine changed. Where too few functions stand beside
+each other, `place` is taken from the scatter of our own changes.
 
 The limit runs in our own pool, so what makes that slower must not pass for the machine: where it
 changed beside the rivals, it does not count.
@@ -28,27 +30,30 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.bench._results import Entry, Key
+from onepass.bench._results import Entry
 
 LEAST = math.log(1.05)
 CERTAIN, POWER = 2.0, 1.65  # standard deviations: of noise, and for 95 of 100 to lie beyond
-# How different two runs of a function are: the values to choose from, and one where nothing is known.
+# What two runs of a function may differ by beside their samples, and what is taken where nothing is
+# known. Samples share disturbances with those beside them: then only so much of their variance counts.
 PLACES = (0.008, 0.012, 0.017, 0.024, 0.034, 0.048, 0.068, 0.096, 0.13, 0.18, 0.25, 0.35)
+DRAWN = (0.25, 0.5)
 PLACE = 0.02
+UNCHANGED = 0.97  # of the rivals; of ours 95 in 100 are then, in files of few rows too
 WAITING = 0.04
 COMMON, LEAST_COMMON = 0.08, 0.015
+APART = 3.0  # times their noise, squared: functions that disagree more make m uncertain
 MANY = 5  # rows whose median says something; of fewer, the machine is taken to be as it was
 ENOUGH = 10  # functions from which `place` can be learned
 # A machine that changed by more than this, beside a row, proves nothing about the row by itself.
 PLAUSIBLE = math.log(1.25)
-# Of a median whose samples are not there.
-MEDIAN = 0.04
+MEDIAN = 0.04  # the deviation of a median whose samples are not there
 DRAWS = 200
 
 
@@ -86,7 +91,8 @@ class Pair:
 class Machine:
     """What the machine changed, and the noise of two runs.
 
-    median      d of all functions beside rows
+    median      d of the rivals in all rows
+    common, place, drawn  as above
     limit       what the limit changed beside the rivals, if that is why it does not count
     only_limit  no rival was timed
     """
@@ -94,8 +100,13 @@ class Machine:
     median: float
     common: float
     place: float
+    drawn: float = 1.0
     limit: float | None = None
     only_limit: bool = False
+
+    def of(self, d: Level) -> Level:
+        """With its whole noise."""
+        return Level(d.x, self.drawn * d.variance + self.place**2)
 
 
 def pair(old: Entry, new: Entry, dropped: Iterable[str] = ()) -> Pair:
@@ -127,8 +138,8 @@ def _faster_half(logs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def change(pair: Pair, machine: Machine, across: bool) -> Level:
     """Of a row, after what the machine changed."""
-    ours = pair.ours.wider(machine.place)
-    beside = [d.wider(machine.place) for d in pair.witnesses(machine.limit is None)]
+    ours = machine.of(pair.ours)
+    beside = [machine.of(d) for d in pair.witnesses(machine.limit is None)]
     found = ours - _machine_change(beside, machine, across)
     x = found.x
     if not across and abs(ours.x - x - machine.median) > PLAUSIBLE:
@@ -159,7 +170,8 @@ def _mean(known: Sequence[Level]) -> Level:
     weights = [1 / each.variance for each in known]
     x = sum(w * each.x for w, each in zip(weights, known, strict=True)) / sum(weights)
     apart = sum(w * (each.x - x) ** 2 for w, each in zip(weights, known, strict=True))
-    disagreement = max(1.0, apart / max(1, len(known) - 1))
+    disagreement = apart / max(1, len(known) - 1)
+    disagreement = disagreement if disagreement > APART else 1.0
     return Level(x, disagreement / sum(weights))
 
 
@@ -173,13 +185,14 @@ def learn(pairs: Sequence[Pair], across: bool) -> Machine:
     only_limit = not any(p.witnesses(False) for p in pairs)
     rivals = [d.x for p in pairs for d in p.witnesses(only_limit)]
     median = statistics.median(rivals) if len(pairs) >= MANY and rivals else 0.0
-    found = Machine(median, COMMON, PLACE, limit, only_limit)
+    found = Machine(median, COMMON, PLACE, limit=limit, only_limit=only_limit)
     several = [row for row in rows if len(row) > 1]
     if sum(map(len, several)) < ENOUGH:
         return _from_ours(pairs, rows, found, across)
-    for place in PLACES:
-        found = dataclasses.replace(found, place=place, common=_common(rows, place, median))
-        if _unchanged(several, found, across) >= 0.95:
+    for drawn, place in (*((share, PLACES[0]) for share in DRAWN), *((1.0, p) for p in PLACES)):
+        found = dataclasses.replace(found, place=place, drawn=drawn)
+        found = dataclasses.replace(found, common=_common(rows, found))
+        if _unchanged(several, found, across) >= UNCHANGED:
             break
     return found
 
@@ -199,16 +212,15 @@ def _limit_apart(pairs: Sequence[Pair]) -> float | None:
     return x if abs(x) > max(LEAST, 1.25 * CERTAIN * deviation / math.sqrt(len(apart))) else None
 
 
-def _common(rows: Sequence[Sequence[Level]], place: float, median: float) -> float:
+def _common(rows: Sequence[Sequence[Level]], machine: Machine) -> float:
     """How much rows differ in what the machine changed."""
-    means = [_mean([d.wider(place) for d in row]) for row in rows if row]
+    known = [[machine.of(d) for d in row] for row in rows if row]
+    means = [_mean(row) for row in known]
     if len(means) < MANY:
         return COMMON
-    scatter = 1.48 * statistics.median(abs(each.x - median) for each in means)
-    known = statistics.median(
-        1 / sum(1 / (d.variance + place**2) for d in row) for row in rows if row
-    )
-    return math.sqrt(max(LEAST_COMMON**2, scatter**2 - known))
+    scatter = 1.48 * statistics.median(abs(each.x - machine.median) for each in means)
+    chance = statistics.median(1 / sum(1 / d.variance for d in row) for row in known)
+    return math.sqrt(max(LEAST_COMMON**2, scatter**2 - chance))
 
 
 def _unchanged(rows: Sequence[Sequence[Level]], machine: Machine, across: bool) -> float:
@@ -232,7 +244,7 @@ def _from_ours(
     """Where functions do not stand beside each other: from the scatter of our own changes."""
     if len(pairs) < ENOUGH:
         return found
-    found = dataclasses.replace(found, common=_common(rows, PLACE, found.median))
+    found = dataclasses.replace(found, common=_common(rows, found))
     changes = [change(p, found, across) for p in pairs]
     middle = statistics.median(c.x for c in changes)
     scatter = 1.48 * statistics.median(abs(c.x - middle) for c in changes)

@@ -16,12 +16,9 @@ from typing import Any
 import numpy as np
 
 from onepass.bench._records import case as records
-from onepass.bench._records import cases
-from onepass.bench._row import Check
+from onepass.bench._row import Check, named
 
 MOST = 1 << 17
-# Backwards whose every result is of single rows.
-BY_ROWS = ("activation", "dropout", "rows")
 
 
 def of_case(
@@ -38,10 +35,10 @@ def of_case(
     short = (max(2, MOST // max(1, math.prod(shape[1:]))), *shape[1:])
     note, part = "", None
     if short[0] < shape[0]:
-        if _by_rows(case):
+        if case.by_rows:
             part, note = short[0], f"the first {short[0]:,} of {shape[0]:,} rows"
         else:
-            shape, note, inputs = short, f"at {'x'.join(map(str, short))}", None
+            shape, note, inputs = short, f"at {named(short)}", None
     if inputs is None:
         inputs = case.inputs(shape, dtype, options)
     want = case.expect(_cut(inputs, shape, part), options)
@@ -60,27 +57,53 @@ def of_steps(
     grads: Sequence[Any],
     place: Callable[[Any], Any] = np.copy,
     back: Callable[[Any], Any] = lambda value: value,
-    **controls: Any,
+    clip: bool = False,
 ) -> Check:
-    """Of two steps of an optimizer over a list: those tensors that make up MOST elements."""
+    """Of two steps of an optimizer over a list: those tensors that make up MOST elements.
+
+    The second step's gradients are three times the first's. With ``clip`` they are scaled to twice,
+    and all must be 0 afterwards: steps that do not depend on the size of gradients, as AdamW's, do
+    depend on that of one beside the next.
+    """
     ours = [place(p) for p in params]
     optimizer = variant.make(ours, lr=1e-2)
-    chosen: list[int] = []
-    total = 0
-    for i, p in enumerate(params):
-        if total + p.size <= MOST or i + 1 == len(params) > len(chosen) == 0:
-            chosen, total = [*chosen, i], total + p.size
-    clipping = {key: value for key, value in controls.items() if key != "zero_grad"}
+    chosen = _first(params)
     run = variant.trajectory([params[i].copy() for i in chosen], lr=1e-2)
-    for _ in range(2):
-        optimizer.step([place(g) for g in grads], **controls)
-        run.step([grads[i] for i in chosen], **clipping)
+    few = [grads[i] for i in chosen]
+    # The formula sees the chosen ones alone, whose norm is smaller.
+    controls, formula = (
+        ({"max_norm": 2 * _norm(grads), "zero_grad": True}, {"max_norm": 2 * _norm(few)})
+        if clip
+        else ({}, {})
+    )
+    for factor in (np.float32(1), np.float32(3)):
+        slopes = [place(g * factor) for g in grads]
+        optimizer.step(slopes, **controls)
+        run.step([g * factor for g in few], **formula)
+        if clip and any(np.any(back(slope)) for slope in slopes):
+            return Check(math.inf, None, "gradients are not cleared")
     note = "" if len(chosen) == len(params) else f"{len(chosen)} of {len(params)} tensors"
     checks = (
         compared(back(ours[i]), want, records.Derived(), "float32", True)
         for i, want in zip(chosen, run.params, strict=True)
     )
     return worst(checks, note)
+
+
+def _first(params: Sequence[Any]) -> list[int]:
+    """Places of the tensors that fit into MOST elements, one at least."""
+    chosen: list[int] = []
+    left = MOST
+    for i, p in enumerate(params):
+        if p.size <= left:
+            chosen.append(i)
+            left -= p.size
+    return chosen or [0]
+
+
+def _norm(arrays: Sequence[Any]) -> float:
+    """Of all elements, in float64."""
+    return math.sqrt(sum(float(np.sum(np.square(a, dtype=np.float64))) for a in arrays))
 
 
 def compared(
@@ -108,7 +131,8 @@ def compared(
         # Where terms cancel, the last digit of the result says little.
         exact = elementwise and getattr(tolerance, "peak", 1.0) == 0
         if exact and stored.name in records.SIGNIFICAND and got.size:
-            ulps = float(np.max(np.where(same, 0.0, error / _ulp(plain, stored.name))))
+            units = np.where(same, 0.0, error / _ulp(plain, stored.name))
+            ulps = float(np.max(np.where(np.isnan(units), np.inf, units)))
     return Check(float(np.max(share, initial=0.0)), ulps)
 
 
@@ -117,16 +141,21 @@ def within(got: Any, want: Any, share: float) -> Check:
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     if got.shape != want.shape:
         return Check(math.inf, None, f"shape {got.shape}, expected {want.shape}")
-    top = np.max(np.abs(want), initial=0.0)
-    error = float(np.max(np.abs(got - want), initial=0.0) / (share * top)) if top else 0.0
-    return Check(math.inf if math.isnan(error) else error)
+    size, error = (np.max(np.abs(a), initial=0.0) for a in (want, got - want))
+    return Check(_relative(error, share * size))
 
 
 def together(got: Any, want: Any, share: float) -> Check:
     """Of values that are stored in few bits: the norm of all errors over ``share`` of the norm."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
-    error = float(np.linalg.norm(got - want) / (share * np.linalg.norm(want)))
-    return Check(math.inf if math.isnan(error) else error)
+    return Check(_relative(np.linalg.norm(got - want), share * np.linalg.norm(want)))
+
+
+def _relative(error: Any, bound: Any) -> float:
+    """Nothing is right to a bound of 0 but what is exact, and nothing where there is a NaN."""
+    if error == 0:
+        return 0.0
+    return float(error / bound) if bound > 0 and not math.isnan(error) else math.inf
 
 
 def worst(checks: Iterator[Check], note: str = "") -> Check:
@@ -141,19 +170,9 @@ def worst(checks: Iterator[Check], note: str = "") -> Check:
     )
 
 
-def copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def copied(inputs: Sequence[Any]) -> list[Any]:
     """Copies of all arrays."""
-    return tuple(_mapped(lambda a: a.copy(), inputs))
-
-
-def _by_rows(case: Any) -> bool:
-    """Whether the first rows of its results depend on the first rows of its inputs alone."""
-    if case.family == "update":
-        variant = cases.optimizers.BY_NAME[case.name]
-        return not (variant.needs_norms or variant.factored)
-    return case.family in BY_ROWS or (
-        case.family == "row_norm" and not case.name.startswith("weight") and case.both is None
-    )
+    return list(_mapped(lambda a: a.copy(), inputs))
 
 
 def _ulp(want: np.ndarray, dtype: str) -> np.ndarray:
@@ -181,8 +200,3 @@ def _mapped(function: Callable[[Any], Any], inputs: Sequence[Any]) -> Iterator[A
 def _flat(results: Sequence[Any]) -> list[Any]:
     parts = [r if isinstance(r, list) else [r] for r in results]
     return list(itertools.chain.from_iterable(parts))
-
-
-def failed(error: Exception) -> Check:
-    """Of a kernel that raises."""
-    return Check(math.inf, None, f"{type(error).__name__}: {' '.join(str(error).split())}")

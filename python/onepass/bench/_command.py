@@ -45,6 +45,9 @@ def main(given: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _console.write(f"onepass bench: {error}\n", sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        _console.write("\nonepass bench: interrupted\n", sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,7 +27,7 @@ def unusable() -> str | None:
 
 
 def rows(context: Context) -> Iterator[Row]:
-    """All rows, or those of the dtype that the user asks for."""
+    """All rows; each has a shape and a dtype of its own, so the user chooses neither."""
     del context
     return _cuda_rows.rows()
 

@@ -6,6 +6,7 @@ A check runs the same kernel on the device at a small size.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from onepass.bench import _check as check
+from onepass.bench._peers import tried
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
-from onepass.bench._row import Check, Context, Function, Row, Workload
-from onepass.bench._rows import single
-from onepass.bench._workloads import both_bytes, named, optimizer_step, step_bytes
+from onepass.bench._row import DTYPES, Check, Context, Function, Row, Workload, named
+from onepass.bench._rows import forms
+from onepass.bench._workloads import both_bytes, optimizer_step, step_bytes
 
 DEVICE = "cuda"
 LARGE = 1 << 30
@@ -87,7 +89,8 @@ def _step(
     params = [_random(shape, dtype) for shape in shapes]
     grads = [_random(shape, dtype).mul_(0.01) for shape in shapes]
     options = {"capturable": True} if graph else {}
-    functions = optimizer_step(variant, params, grads, clips, (form,), options)
+    on = Context(device=DEVICE)
+    found = optimizer_step(on, variant, params, grads, clips, (form,), options)
     each = step_bytes(variant, clips, params[0].element_size())
     elements = sum(p.numel() for p in params)
 
@@ -95,10 +98,13 @@ def _step(
         rng = np.random.default_rng(0)
         few = ((4096,), (64, 65))
         p, g = ([rng.standard_normal(s).astype(np.float32) for s in few] for _ in range(2))
-        found = check.of_steps(variant, p, g, _placed, _back)
-        return Check(found.error, found.ulps, "few elements of float32")
+        off = check.of_steps(variant, p, g, _placed, _back, clip=clips)
+        return Check(off.error, off.ulps, "few elements of float32")
 
-    return Workload(functions, elements, elements * each, check=compare, graph=graph)
+    return Workload(
+        found.functions, elements, elements * each, check=compare, missing=found.missing,
+        graph=graph,
+    )  # fmt: skip
 
 
 def _options(each: float, **options: Any) -> Workload:
@@ -131,12 +137,12 @@ def _single(
     name: str, inputs: tuple[Any, ...], keywords: dict[str, Any], elements: int, graph: bool = False
 ) -> Workload:
     case, first = cases.BY_NAME[name], inputs[0][0] if isinstance(inputs[0], list) else inputs[0]
-    rivals = case.rivals(inputs, keywords)
-    functions = {"onepass": single(case, inputs, keywords, rivals), **rivals}
+    rivals = tried(case.rivals(inputs, keywords))
+    functions = forms(case, inputs, keywords, rivals.functions) | rivals.functions
     count = elements * case.bytes(first.element_size())
     dtype = str(first.dtype).removeprefix("torch.")
     compare = _checked(name, tuple(_shaped(inputs, keywords)), dtype, keywords)
-    return Workload(functions, elements, count, check=compare, graph=graph)
+    return Workload(functions, elements, count, check=compare, missing=rivals.missing, graph=graph)
 
 
 def _shaped(inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Shape:
@@ -166,10 +172,14 @@ def _both(
     """Forward and gradient together."""
     x = inputs[1]
     functions = cases.BY_NAME[f"{name}_backward"].both(inputs, keywords)
+    ours = {"onepass": functions.pop("onepass")}
+    found = tried(functions)
     dtype, shape = str(x.dtype).removeprefix("torch."), _shaped(inputs, keywords)
     count = x.numel() * both_bytes(name, x.element_size())
     compare = _checked(f"{name}_backward", shape, dtype, keywords)
-    return Workload(functions, x.numel(), count, check=compare, graph=graph)
+    return Workload(
+        ours | found.functions, x.numel(), count, check=compare, missing=found.missing, graph=graph
+    )
 
 
 def _batch_norm(
@@ -187,14 +197,14 @@ def _batch_norm(
     return _single("batch_norm", (x, *vectors, None), keywords, x.numel(), graph)
 
 
-def _renorm(shape: Shape) -> Workload:
+def _renorm(shape: Shape, dtype: str) -> Workload:
     """Batch renormalisation beside our batch norm."""
     import torch
 
     from onepass import ops
 
     n, c, *image = shape
-    x = _random((n, *image, c), "bfloat16")
+    x = _random((n, *image, c), dtype)
     out = torch.empty_like(x)
     vectors: Any = [torch.rand(c, device=DEVICE) + 0.5 for _ in range(4)]
     keywords: dict[str, Any] = {"training": True, "activation": "relu", "channels_last": True}
@@ -204,7 +214,7 @@ def _renorm(shape: Shape) -> Workload:
         "onepass": lambda: renorm(x, *vectors, **limits, **keywords, out=out),
         "onepass batch_norm": lambda: ops.batch_norm(x, *vectors, **keywords, out=out),
     }
-    compare = _checked("batch_renorm", shape, "bfloat16", keywords | limits)
+    compare = _checked("batch_renorm", shape, dtype, keywords | limits)
     return Workload(functions, x.numel(), 2.0 * x.numel() * x.element_size(), check=compare)
 
 
@@ -266,8 +276,13 @@ def _windows(name: str, dtype: str) -> Workload:
 
 
 def _row(name: str, group: str, make: Callable[..., Workload], *given: Any, **more: Any) -> Row:
+    """A row whose dtype is among the arguments of `make`."""
+
+    dtypes = [value for value in given if value in DTYPES]
+    dtype = more.get("dtype", dtypes[0] if dtypes else "float32")
+
     def made(context: Context) -> Workload:
-        return make(*given, **more)
+        return dataclasses.replace(make(*given, **more), dtype=dtype)
 
     return Row(name, group, functools.wraps(make)(made))
 
@@ -373,5 +388,7 @@ def rows() -> Iterator[Row]:
             dtype, False, False, graph=True, dropout_p=0.1, seed=1,
         )  # fmt: skip
     for shape in (DECISIVE[0], DECISIVE[-1]):
-        yield _row(f"batch_renorm fwd {named(shape)} NHWC bfloat16", "norm", _renorm, shape)
+        yield _row(
+            f"batch_renorm fwd {named(shape)} NHWC bfloat16", "norm", _renorm, shape, "bfloat16"
+        )
     yield from _norm_rows(RESNET50[len(DECISIVE) :])

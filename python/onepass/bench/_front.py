@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from onepass.bench import _check as check
-from onepass.bench._row import Check, Context, Function, Row, Streams, Workload
+from onepass.bench._beside import beside
+from onepass.bench._row import Check, Context, Function, Row, Streams, Workload, named
 
 Make = Callable[[Any], Any]
 
@@ -35,22 +36,27 @@ def _row(
 
         x = torch.randn(shape, requires_grad=True)
         target = [torch.randint(0, classes, shape[:1])] if classes else []
-        ours, theirs = make(nn), make(torch.nn)
-        functions = {
-            "onepass": _training(ours, x, *target),
-            "torch eager": _training(theirs, x, *target),
-        }
-        if context.wants("torch-compile"):
+
+        def compiled() -> Function:
             torch._dynamo.reset()  # what was compiled for another number of threads
-            functions["torch compile"] = _training(torch.compile(theirs), x, *target)
+            return _training(torch.compile(make(torch.nn)), x, *target)
+
+        found = beside(
+            context,
+            {
+                "torch eager": lambda: _training(make(torch.nn), x, *target),
+                "torch compile": compiled,
+            },
+        )
         arrays = streams.reads + streams.writes
         count = 4.0 * arrays * math.prod(shape)
         return Workload(
-            functions,
+            {"onepass": _training(make(nn), x, *target), **found.functions},
             math.prod(shape),
             count,
             streams,
             lambda: _compared(shape, make, classes),
+            missing=found.missing,
         )
 
     return made
@@ -77,7 +83,7 @@ def _compared(shape: tuple[int, ...], make: Make, classes: int) -> Check:
     checks = (
         check.within(got.detach(), want.detach(), 1e-5) for want, got in zip(*results, strict=True)
     )
-    return check.worst(checks, f"at {'x'.join(map(str, few))}, beside PyTorch in float64")
+    return check.worst(checks, f"at {named(few)}, beside PyTorch in float64")
 
 
 def _followed(norm: str, channels: int) -> Make:
@@ -99,7 +105,7 @@ _MAKE: dict[str, tuple[str, Callable[[Context], Workload]]] = {
     "front relu 64": ("activation", _row((64,), lambda n: n.ReLU(), _BOTH)),
     "front relu 1M": ("activation", _row((1 << 20,), lambda n: n.ReLU(), _BOTH)),
     **{
-        f"front bn relu {'x'.join(map(str, shape))}": (
+        f"front bn relu {named(shape)}": (
             "norm",
             _row(shape, _followed(f"BatchNorm{len(shape) // 2}d", shape[1]), _BOTH),
         )

@@ -22,8 +22,6 @@ from onepass.bench._timing import in_rotation
 
 ITEM = 4  # bytes of an element
 PAGE, LINE = 4096, 64
-# From this many elements on the rows of kernels find nothing in a cache, and their limits neither.
-MEMORY = 1 << 23
 SMALL = 1 << 20  # bytes for which waking a worker may not pay
 TRIALS = 5
 TRIAL_SECONDS = 1e-3
@@ -38,18 +36,23 @@ class Way(NamedTuple):
     alone: bool  # on the caller's thread
 
 
-def limit(streams: Streams, count_bytes: float, threads: int) -> Function:
+def limit(streams: Streams, count_bytes: float, threads: int, rotates: bool = False) -> Function:
     """A function that moves these bytes and computes nothing, in the fastest way.
+
+    Which way that is is tried on `threads`. The function itself runs on as many as onepass's pool
+    has when it is called: the caller sets them (`config.set_num_threads`).
 
     Args:
         streams: the arrays. Of a number of arrays that no loop has, the nearest is taken: the one
             with the most similar shares of bytes read, written, and changed in place.
         count_bytes: bytes in all; those of an array that is changed in place count twice.
-        threads: of onepass's pool, when the function is called (`config.set_num_threads`).
+        threads: for which the way is chosen.
+        rotates: whether the row finds nothing in a cache (`Workload.rotates`): then the limit does
+            not either.
     """
     shape = nearest(streams)
     size = max(1, round(count_bytes / (ITEM * arrays_moved(shape))))
-    cache = _machine.last_cache() if size >= MEMORY else 0
+    cache = _machine.last_cache() if rotates else 0
     functions = in_rotation(lambda: ways(shape, size, threads), count_bytes, cache)
     return fastest(functions, threads)
 

@@ -67,15 +67,20 @@ def measure(
     *,
     bytes: float | None = None,
     against: Sequence[Callable[[], Any]] | Mapping[str, Callable[[], Any]] = (),
-    streams: Streams = Streams(),  # noqa: B008 - it is frozen
+    streams: tuple[int, int, int] = (1, 1, 0),
     rounds: int = ROUNDS,
 ) -> Measurement:
-    """Time functions of your own in turn, as ``onepass bench`` times its rows.
+    """Time functions of your own in turn, with the clock of ``onepass bench``.
 
     Each sample calls a function often enough to last four milliseconds; the functions take turns,
-    so what the machine does meanwhile meets all of them; samples during which the process was
-    preempted are dropped. Give every function arrays of its own. Where a function allocates its
+    so what the machine does meanwhile meets all of them; samples during which a computing thread
+    was preempted are dropped. Give every function arrays of its own. Where a function allocates its
     result, its page faults are part of its time.
+
+    What else ``onepass bench`` does for its rows is left to you: it sets the threads of every
+    library (here each has as many as you gave it), tells malloc to keep its memory, and lets
+    functions over more than 8 million elements take turns between copies of their arrays, so that
+    no cache has them. Here your functions, and the limit, use the same memory at each call.
 
     Args:
         fn: what to measure, without arguments.
@@ -83,7 +88,8 @@ def measure(
             With it the limit of memory is measured beside it, on ``config.get_num_threads()``
             threads.
         against: functions to compare with, in a list or by name.
-        streams: how many arrays of equal size those bytes are.
+        streams: how many arrays of equal size those bytes are: only read, only written, and
+            changed in place, whose bytes count twice.
         rounds: samples of each function.
 
     Returns:
@@ -91,8 +97,8 @@ def measure(
         all ``samples``; printing it shows a table.
 
     Raises:
-        TypeError: ``fn`` or one of ``against`` cannot be called.
-        ValueError: ``bytes`` is not above 0, ``rounds`` is below 1.
+        TypeError: ``fn`` or one of ``against`` cannot be called, ``streams`` is not three integers.
+        ValueError: ``bytes`` is not above 0, ``rounds`` is below 1, ``streams`` has no array.
 
     Example:
         >>> import numpy as np
@@ -115,12 +121,23 @@ def measure(
         raise ValueError(f"measure: 'bytes' is {bytes!r}, expected a number > 0")
     if rounds < 1:
         raise ValueError(f"measure: 'rounds' is {rounds!r}, expected a number >= 1")
+    arrays = _streams(streams)
     if bytes is not None:
         from onepass import config
         from onepass.bench._limits import limit
 
-        functions["limit"] = limit(streams, bytes, config.get_num_threads())
+        functions["limit"] = limit(arrays, bytes, config.get_num_threads())
     return Measurement(interleaved(functions, rounds, time.perf_counter), bytes)
+
+
+def _streams(given: Any) -> Streams:
+    """Numbers of arrays; at least one."""
+    what = f"measure: 'streams' is {given!r}, expected (reads, writes, updates)"
+    if not isinstance(given, tuple) or not all(type(n) is int for n in given) or len(given) != 3:
+        raise TypeError(f"{what}, three integers")
+    if min(given) < 0 or max(given) < 1:
+        raise ValueError(f"{what}, at least one array and no negative number")
+    return Streams(*given)
 
 
 def _named(

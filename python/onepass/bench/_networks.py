@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from onepass.bench._beside import beside
 from onepass.bench._check import within, worst
-from onepass.bench._row import Check, Function
+from onepass.bench._peers import Found
+from onepass.bench._row import Check, Context, Function, Streams, named
 from onepass.bench._training import lying, residual_of
 
-Functions = dict[str, Function]
 SIZES = {"64x1x8x8": (64, 1, 8, 8), "32x3x32x32": (32, 3, 32, 32)}
 
 
@@ -64,30 +65,58 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
 
 
 NETWORKS = {"lenet": lenet, "resnet20": resnet20}
-# One layer between others: its forward, and all gradients. In C order and with the channels last.
+
+
+class Layer(NamedTuple):
+    """One layer between others: its forward, and all gradients.
+
+    make     make(n): from the modules of `n`, ours or PyTorch's
+    shape    of x
+    smaller  so many times fewer elements has y
+    images   arrays like x that the fewest reads and writes move
+    results  arrays like y
+    streams  the loop that is nearest to them
+    """
+
+    make: Callable[[Any], Any]
+    shape: tuple[int, ...]
+    smaller: int
+    images: int
+    results: int
+    streams: Streams
+
+    def bytes(self) -> float:
+        """Fewest of a call, in float32."""
+        return 4.0 * math.prod(self.shape) * (self.images + self.results / self.smaller)
+
+
+IMAGES, DEEP = (8, 64, 56, 56), (8, 64, 32, 32)
+# In C order and with the channels last. A maximum remembers its place, 4 bytes written and read; a
+# depthwise convolution reads x again for the gradient of its weight.
 LAYERS = {
-    "max pool 2x2": (lambda n: n.MaxPool2d(2), (8, 64, 56, 56)),
-    "max pool 3x3 stride 2": (lambda n: n.MaxPool2d(3, 2, 1), (8, 64, 56, 56)),
-    "avg pool 2x2": (lambda n: n.AvgPool2d(2), (8, 64, 56, 56)),
-    "global avg pool": (lambda n: n.AdaptiveAvgPool2d(1), (8, 64, 56, 56)),
-    "depthwise 3x3": (
-        lambda n: n.Conv2d(64, 64, 3, padding=1, groups=64, bias=False),
-        (8, 64, 32, 32),
+    "max pool 2x2": Layer(lambda n: n.MaxPool2d(2), IMAGES, 4, 2, 4, Streams(1, 1)),
+    "max pool 3x3 stride 2": Layer(lambda n: n.MaxPool2d(3, 2, 1), IMAGES, 4, 2, 4, Streams(1, 1)),
+    "avg pool 2x2": Layer(lambda n: n.AvgPool2d(2), IMAGES, 4, 2, 2, Streams(1, 1)),
+    "global avg pool": Layer(
+        lambda n: n.AdaptiveAvgPool2d(1), IMAGES, 56 * 56, 2, 2, Streams(1, 1)
     ),
-    "depthwise 3x3 stride 2": (
-        lambda n: n.Conv2d(64, 64, 3, 2, 1, groups=64, bias=False),
-        (8, 64, 32, 32),
+    "depthwise 3x3": Layer(
+        lambda n: n.Conv2d(64, 64, 3, padding=1, groups=64, bias=False), DEEP, 1, 3, 2,
+        Streams(3, 2),
     ),
-}
+    "depthwise 3x3 stride 2": Layer(
+        lambda n: n.Conv2d(64, 64, 3, 2, 1, groups=64, bias=False), DEEP, 4, 3, 2, Streams(2, 1)
+    ),
+}  # fmt: skip
 ORDERS = {"": False, " channels last": True}
 
 
-def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bool) -> Functions:
+def layer_functions(context: Context, layer: Layer, last: bool) -> Found:
     """Forward and all gradients of a layer of onepass.nn and of torch.nn."""
     from onepass import nn
 
     rng = np.random.default_rng(0)
-    ours, x = make(nn), lying(rng.standard_normal(shape).astype(np.float32), last)
+    ours, x = layer.make(nn), lying(rng.standard_normal(layer.shape).astype(np.float32), last)
     dy = lying(rng.standard_normal(ours(x).shape).astype(np.float32), last)
     parameters = list(ours.parameters())
 
@@ -97,20 +126,21 @@ def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bo
         ours(x)
         ours.backward(dy)
 
-    found: Functions = {"onepass": step}
-    if importlib.util.find_spec("torch"):
+    def rival() -> Function:
         import torch
 
-        theirs = make(torch.nn)
+        theirs = layer.make(torch.nn)
         if last:
             theirs = theirs.to(memory_format=torch.channels_last)
         image, gradient = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
         leaves = [image, *theirs.parameters()]
-        found["torch eager"] = lambda: torch.autograd.grad(theirs(image), leaves, gradient)
-    return found
+        return lambda: torch.autograd.grad(theirs(image), leaves, gradient)
+
+    found = beside(context, {"torch eager": rival})
+    return Found({"onepass": step, **found.functions}, found.missing)
 
 
-def step_functions(network: Callable[..., Any], shape: tuple[int, ...]) -> Functions:
+def step_functions(context: Context, network: Callable[..., Any], shape: tuple[int, ...]) -> Found:
     """Forward and gradient in training, without the gradient of the images."""
     from onepass import nn
 
@@ -126,20 +156,24 @@ def step_functions(network: Callable[..., Any], shape: tuple[int, ...]) -> Funct
         model(x)
         model.backward(dy, need_input_grad=False)
 
-    found: Functions = {"onepass": ours}
-    if importlib.util.find_spec("torch"):
+    def rival(order: str) -> Function:
         import torch
 
-        for label, order in (
-            ("torch eager", torch.contiguous_format),
-            ("torch eager channels_last", torch.channels_last),
-        ):
-            found[label] = _torch_step(
-                network(torch.nn, shape).to(memory_format=order),
-                torch.from_numpy(x).to(memory_format=order),
-                torch.from_numpy(dy),
-            )
-    return found
+        how = getattr(torch, order)
+        return _torch_step(
+            network(torch.nn, shape).to(memory_format=how),
+            torch.from_numpy(x).to(memory_format=how),
+            torch.from_numpy(dy),
+        )
+
+    found = beside(
+        context,
+        {
+            "torch eager": lambda: rival("contiguous_format"),
+            "torch eager channels_last": lambda: rival("channels_last"),
+        },
+    )
+    return Found({"onepass": ours, **found.functions}, found.missing)
 
 
 def _torch_step(model: Any, x: Any, dy: Any) -> Callable[[], object]:
@@ -181,5 +215,5 @@ def checked(make: Callable[..., Any], shape: tuple[int, ...], last: bool = False
         dx = model.backward(dy.astype(dtype))
         pairs.append([y, dx, *(p.grad for p in model.parameters())])
     found = worst(within(got, want, 1e-2) for got, want in zip(*pairs, strict=True))
-    note = f"at {'x'.join(map(str, shape))}, within 1 % of its own run in float64"
+    note = f"at {named(shape)}, within 1 % of its own run in float64"
     return Check(found.error, None, note)

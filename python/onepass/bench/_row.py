@@ -62,7 +62,8 @@ class Workload:
 
     functions  "onepass" first; then rivals, whose label starts with the library: "torch fused"
     elements   in all
-    bytes      fewest bytes in all: each input read once, each output written once
+    bytes      fewest bytes in all: each input read once, each output written once. Without
+               `streams` they may be some of them alone, of which there is no rate
     streams    None: memory sets no limit (a whole training step)
     check      runs ours once on fresh copies, and compares with float64
     products   the matrix products of the step alone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,10 @@ from onepass.bench import _end_to_end, _front, _machine, _workloads
 from onepass.bench import _peers as peers
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
-from onepass.bench._row import Context, Function, Row, Streams, Workload
+from onepass.bench._row import Context, Function, Row, Streams, Workload, named
 from onepass.bench._timing import in_rotation
-from onepass.bench._workloads import named
 
-_GROUP = {
-    "activation": "activation", "dropout": "dropout", "mask": "dropout", "channels": "activation",
-    "norm": "norm", "row_norm": "norm", "loss": "loss", "rows": "activation", "windows": "conv",
-    "reduction": "optim", "update": "optim",
-}  # fmt: skip
-# From this many elements on a row is about memory: no call may find its data in a cache.
+# From this many elements on a kernel's row is about memory: no call may find its data in a cache.
 MEMORY = 1 << 23
 
 
@@ -32,9 +26,7 @@ def rows(context: Context) -> Iterator[Row]:
         for i, shape in enumerate([context.shape] if context.shape else case.bench_shapes):
             if not context.shape or fits(case, shape):
                 quick = i == 0 and _shown(case)
-                yield Row(
-                    f"{case.name} {named(shape)}", group_of(case), _kernel(case, shape), quick
-                )
+                yield Row(f"{case.name} {named(shape)}", case.group, _kernel(case, shape), quick)
     if context.shape is None and context.dtype == "float32":
         yield from _workloads.rows()
         yield from _end_to_end.rows()
@@ -42,9 +34,9 @@ def rows(context: Context) -> Iterator[Row]:
             yield from _front.rows()
 
 
-def group_of(case: Any) -> str:
-    """The group of a row of the records."""
-    return _GROUP[case.family]
+def stored(dtype: str) -> np.dtype[Any]:
+    """NumPy's type of that name."""
+    return records.BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
 
 
 def fits(case: Any, shape: tuple[int, ...]) -> bool:
@@ -65,20 +57,20 @@ def _kernel(case: Any, shape: tuple[int, ...]) -> Callable[[Context], Workload]:
     def make(context: Context) -> Workload:
         options = case.bench_options or case.options[0]
         keywords = cases.keywords_of(options)
-        dtype = records.BFLOAT16 if context.dtype == "bfloat16" else np.dtype(context.dtype)
+        dtype = stored(context.dtype)
         inputs = case.inputs(shape, dtype, options)
         elements = math.prod(shape)
         count = elements * float(case.bytes(dtype.itemsize))
         missing: dict[str, str] = {}
 
         def functions() -> dict[str, Function]:
-            own = check.copied(inputs)
+            own = tuple(check.copied(inputs))
             found = peers.kernel(context, case, own, keywords)
             missing.update(found.missing)
-            ours = single(case, check.copied(inputs), keywords, found.functions)
-            return {"onepass": ours, **found.functions}
+            return forms(case, inputs, keywords, found.functions) | found.functions
 
-        cache = _machine.last_cache() if elements >= MEMORY else 0
+        rotates = elements >= MEMORY
+        cache = _machine.last_cache() if rotates else 0
         return Workload(
             in_rotation(functions, count, cache),
             elements,
@@ -86,19 +78,31 @@ def _kernel(case: Any, shape: tuple[int, ...]) -> Callable[[Context], Workload]:
             streams(case, shape, context.dtype),
             lambda: check.of_case(case, shape, str(dtype), options, inputs=inputs),
             missing=missing,
+            rotates=rotates,
         )
 
     return make
 
 
+def forms(
+    case: Any, inputs: Sequence[Any], keywords: dict[str, Any], rivals: Iterable[str]
+) -> dict[str, Function]:
+    """Ours of a row of the records, each form on inputs of its own. "onepass" makes a new result at
+    each call; where a rival does not, which its label says, there is "onepass out=" as well
+    (`own_form` says which of them a rival is compared with)."""
+    found = {"onepass": single(case, check.copied(inputs), keywords)}
+    if case.out and any("out=" in label for label in rivals):
+        found["onepass out="] = single(case, check.copied(inputs), keywords, into=True)
+    return found
+
+
 def single(
-    case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], rivals: dict[str, Function]
+    case: Any, inputs: Sequence[Any], keywords: dict[str, Any], into: bool = False
 ) -> Function:
-    """Ours of a row of the records. It writes into memory that is there, as a rival does that can;
-    where none can, each call makes a new result, here as there."""
+    """A call of ours; `into`: its result goes to memory that is there."""
     prepared = case.prepare(*inputs, **keywords)
     more = {}
-    if case.out and (not rivals or any("out=" in label for label in rivals)):
+    if into:
         result = case.op(*prepared, **keywords)  # `out` is like the first of the results
         more["out"] = records.empty_like(result[0] if isinstance(result, tuple) else result)
     return lambda: case.op(*prepared, **keywords, **more)
@@ -107,7 +111,7 @@ def single(
 def streams(case: Any, shape: tuple[int, ...], dtype: str) -> Streams:
     """What a row reads and writes, from its results on a few rows of that shape. An input that need
     not be read does not count: all add up to the bytes of the record."""
-    kind = records.BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
+    kind = stored(dtype)
     few = (min(8, shape[0]), *shape[1:]) if len(shape) > 1 else (min(4096, shape[0]),)
     options = case.bench_options or case.options[0]
     inputs = case.inputs(few, kind, options)

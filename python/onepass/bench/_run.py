@@ -43,7 +43,9 @@ class Meter:
         if workload.streams is not None:
             from onepass.bench._limits import limit
 
-            functions["limit"] = limit(workload.streams, workload.bytes, context.threads)
+            functions["limit"] = limit(
+                workload.streams, workload.bytes, context.threads, workload.rotates
+            )
         return interleaved(functions, self.rounds, self.clock, self.most_seconds), {}
 
     def about(self) -> dict[str, Any]:

@@ -154,16 +154,25 @@ class Session:
         if not self.options.resume or not path.exists():
             return
         _results.read(path)  # UsageError where it is none
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != _table.FORMAT:
-            raise UsageError(f"--resume: {path} is of an earlier version; pass another --json FILE")
-        self._check_same_run(content)
-        self.results = [result for result in content["results"] if "skipped" not in result]
-        known = {self._key(r["row"], r["threads"], r["dtype"]) for r in self.results}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            self._check_same_run(content)
+            kept = {
+                self._key(result["row"], result["threads"], result["dtype"]): result
+                for result in content["results"]
+                if "skipped" not in result
+            }
+            self.results = list(kept.values())
+            # What lines need is there:
+            self._texts(content), _table.summary(self.results, {})
+            for result in self.results:
+                _table.line(result)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"--resume: {path} is damaged: {error!r}") from None
         self.todo = [
             (row, context)
             for row, context in self.todo
-            if self._key(row.name, context.threads, context.dtype) not in known
+            if self._key(row.name, context.threads, context.dtype) not in kept
         ]
 
     def _key(self, row: str, threads: int, dtype: str) -> tuple[str, int, str]:
@@ -172,6 +181,10 @@ class Session:
 
     def _check_same_run(self, content: dict[str, Any]) -> None:
         """One file has one head."""
+        if content.get("format") != _table.FORMAT:
+            raise UsageError(
+                f"--resume: {self.options.json} is of another version; pass another --json FILE"
+            )
         pairs = [
             (name, content["machine"].get(name), self.about.get(name))
             for name in dict.fromkeys([*content["machine"], *self.about])
@@ -194,6 +207,16 @@ class Session:
             if value or (name == "against" and value is not None)  # none of them
         }
         content = _table.content(self.about, said, self.results)
+        try:
+            for path, text in self._texts(content).items():
+                with _files.replacing(path, "file", sync=False) as file:
+                    file.write(text.encode())
+        except OSError as error:
+            raise UsageError(str(error)) from None
+
+    def _texts(self, content: dict[str, Any]) -> dict[Path, str]:
+        """What the files contain."""
+        given = self.options
         texts: dict[Path, str] = {}
         if given.json is not None:
             texts[given.json] = _table.json_text(content, indent=1) + "\n"
@@ -203,12 +226,7 @@ class Session:
             from onepass.bench._html import page
 
             texts[given.html] = page(content)
-        try:
-            for path, text in texts.items():
-                with _files.replacing(path, "file", sync=False) as file:
-                    file.write(text.encode())
-        except OSError as error:
-            raise UsageError(str(error)) from None
+        return texts
 
 
 def _as_text(value: Any) -> Any:

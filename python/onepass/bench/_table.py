@@ -150,11 +150,9 @@ def is_even(result: dict[str, Any], label: str) -> bool:
     either lies where four in five samples of the other do."""
     low, middle, high = (result[name] for name in ("low", "seconds", "high"))
     ours = own_form(label, middle)
-    return (
-        1 / EVEN < result["ratios"][label] < EVEN
-        or low[label] <= middle[ours] <= high[label]
-        or low[ours] <= middle[label] <= high[ours]
-    )
+    close: bool = 1 / EVEN < result["ratios"][label] < EVEN
+    within: bool = low[label] <= middle[ours] <= high[label]
+    return close or within or bool(low[ours] <= middle[label] <= high[ours])
 
 
 def _place(result: dict[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """How a comparison is timed: rivals interleaved in one run, disturbed samples dropped.
 
-One sample calls a function often enough to last about SAMPLE_SECONDS. Rivals take turns, so what
-the machine does meanwhile meets all of them alike. A sample in which the process was preempted is
-dropped while three others are left. Absolute times move with the host's neighbours; ratios within
-one run hold.
+One sample calls a function often enough to last about SAMPLE_SECONDS. Rivals take turns, and each
+round begins with another of them: what the machine does meanwhile, and what one leaves behind for
+the next, meets all of them alike. A sample in which a thread was preempted (on one thread the
+calling one, else any of the process) is dropped while three others are left. Absolute times move
+with the host's neighbours; ratios within one run hold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from onepass import config
 from onepass.bench._row import Function
 
 try:
@@ -28,6 +30,7 @@ LEAST_ROUNDS = 5
 MOST_SECONDS = 6.0
 # Other libraries' idle threads spin for a while on the cores that the next rival needs.
 REST_SECONDS = 10e-3
+TRIALS = 3  # calls that say how many make a sample: one alone may be disturbed
 
 Clock = Callable[[], float]
 Samples = dict[str, list[float]]
@@ -57,7 +60,8 @@ def interleaved(
         for turn in range(rounds):
             if turn >= LEAST_ROUNDS and time.perf_counter() - began > most_seconds:
                 break
-            for name, function in functions.items():
+            for name in _from(list(functions), turn):
+                function = functions[name]
                 time.sleep(REST_SECONDS)
                 function()  # what the rivals have pushed out of the caches comes back untimed
                 before = _preemptions()
@@ -70,6 +74,12 @@ def interleaved(
         name: quiet[name] if len(quiet[name]) >= 3 else quiet[name] + disturbed[name]
         for name in functions
     }
+
+
+def _from(names: Sequence[str], turn: int) -> Sequence[str]:
+    """All of them in their order, from another one in each turn."""
+    first = turn % max(1, len(names))
+    return [*names[first:], *names[:first]]
 
 
 def _sample(function: Function, calls: int, clock: Clock) -> float:
@@ -88,17 +98,27 @@ def _sample(function: Function, calls: int, clock: Clock) -> float:
 
 
 def _preemptions() -> int:
+    """How often the calling thread was preempted, or any where several compute."""
     if resource is None:
         return 0
-    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", 0)).ru_nivcsw
+    several = config.get_num_threads() > 1
+    who = resource.RUSAGE_SELF if several else getattr(resource, "RUSAGE_THREAD", 0)
+    return resource.getrusage(who).ru_nivcsw
 
 
 def _calls_per_sample(function: Function, clock: Clock) -> int:
+    """From the least of a few calls, after the threads of the function before have come to rest.
+    Of one that takes longer than any sample there is no doubt."""
+    time.sleep(REST_SECONDS)
     function()
-    start = clock()
-    function()
-    once = clock() - start
-    return max(1, min(10_000, round(SAMPLE_SECONDS / max(once, 1e-7))))
+    least = math.inf
+    for _ in range(TRIALS):
+        start = clock()
+        function()
+        least = min(least, clock() - start)
+        if least > LONGEST_SAMPLE:
+            break
+    return max(1, min(10_000, round(SAMPLE_SECONDS / max(least, 1e-7))))
 
 
 def in_rotation(

@@ -17,9 +17,11 @@ import numpy as np
 from onepass.bench import _check as check
 from onepass.bench import _networks as networks
 from onepass.bench import _peers as peers
+from onepass.bench._beside import beside
+from onepass.bench._peers._library import Lacks
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
-from onepass.bench._row import Check, Context, Function, Row, Streams, Workload
+from onepass.bench._row import Check, Context, Function, Row, Streams, Workload, named
 
 Make = Callable[[Context], Workload]
 
@@ -30,6 +32,9 @@ MANY = [(125_000,)] * 200  # 25M
 MATRICES = [(256, 1024), (4096, 512)]
 LAYERS = [(8192, 1024), (512, 4096)]  # of the norms over rows
 MAPS = [(64, 256, 14, 14), (8, 512, 7, 7)]
+# So many calls after which gradients that a step has cleared are as they were: of zeros alone the
+# moments become subnormal after about 800.
+REFILL = 256
 
 
 # --------------------------------------------------------------------------------- optimizer steps
@@ -71,57 +76,90 @@ def _clipped(variant: Any, shapes: Sequence[tuple[int, ...]]) -> Make:
 
     def make(context: Context) -> Workload:
         params, grads = _drawn(shapes)
-        controls: dict[str, Any] = {"max_norm": 1e9, "zero_grad": True}
         elements = sum(p.size for p in params)
         # Functions zero the gradients they have, and so do rivals: each has its own.
-        functions = optimizer_step(
-            variant, [p.copy() for p in params], [g.copy() for g in grads], True
+        found = optimizer_step(
+            context, variant, [p.copy() for p in params], [g.copy() for g in grads], True
         )
         return Workload(
-            functions,
+            found.functions,
             elements,
             elements * step_bytes(variant, True),
             step_streams(variant, True),
-            lambda: check.of_steps(variant, params, grads, **controls),
+            lambda: check.of_steps(variant, params, grads, clip=True),
+            missing=found.missing,
         )
 
     return make
 
 
 def optimizer_step(
+    context: Context,
     variant: Any,
     params: Sequence[Any],
     grads: Sequence[Any],
     clip: bool,
-    forms: Sequence[str] = ("fused", "foreach"),
+    forms: Sequence[str] = ("fused", "foreach", "eager"),
     torch_options: dict[str, Any] | None = None,
-) -> dict[str, Function]:
-    """One step over a list of arrays or tensors; with `clip`, clipping and zeroing of the gradients
-    too. `forms` of PyTorch's optimizer; `torch_options` are more arguments of it."""
-    ours = variant.make(params, lr=1e-5)
+) -> peers.Found:
+    """One step over a list of arrays or tensors, ours and PyTorch's; with `clip`, clipping and
+    zeroing of the gradients too. `forms` of PyTorch's optimizer; `torch_options` are more arguments
+    of it."""
     controls = {"max_norm": 1e9, "zero_grad": True} if clip else {}
-    functions: dict[str, Function] = {"onepass": lambda: ours.step(grads, **controls)}
-    if variant.record.torch is not None and records.has_torch():
-        around = _clip_and_zero if clip else lambda optimizer: optimizer.step
-        theirs = ([records.tensor_of(a) for a in arrays] for arrays in (params, grads))
-        functions |= variant.torch_steps(
-            *theirs, {"lr": 1e-5, **(torch_options or {})}, around, forms
-        )
-    return functions
+    options = {"lr": 1e-5, **(torch_options or {})}
+    ours = variant.make(params, lr=1e-5)
+
+    def own() -> None:
+        ours.step(grads, **controls)
+
+    def theirs(form: str) -> Function:
+        tensors = ([records.tensor_of(a) for a in arrays] for arrays in (params, grads))
+        ((_, made),) = variant.torch_forms(*tensors, options, (form,))
+        if isinstance(made, str):
+            raise Lacks(made)
+        return _clip_and_zero(made, form) if clip else made.step  # type: ignore[no-any-return]
+
+    labels = [] if variant.record.torch is None else forms
+    found = beside(context, {f"torch {form}": functools.partial(theirs, form) for form in labels})
+    functions = {"onepass": refilled(own, grads) if clip else own}
+    return peers.Found(functions | found.functions, found.missing)
 
 
-def _clip_and_zero(optimizer: Any) -> Function:
+def _clip_and_zero(optimizer: Any, form: str) -> Function:
+    """In one form throughout."""
     import torch
 
     tensors = optimizer.param_groups[0]["params"]
     grads = [p.grad for p in tensors]
+    lists = form != "eager"
 
     def step() -> None:
-        torch.nn.utils.clip_grad_norm_(tensors, 1e9, foreach=True)
+        torch.nn.utils.clip_grad_norm_(tensors, 1e9, foreach=lists)
         optimizer.step()
-        torch._foreach_zero_(grads)
+        if lists:
+            torch._foreach_zero_(grads)
+        else:
+            optimizer.zero_grad(set_to_none=False)
 
-    return step
+    return refilled(step, grads)
+
+
+def refilled(step: Function, grads: Sequence[Any]) -> Function:
+    """A step that clears its gradients; before every so many calls they are as at first. On a GPU
+    they stay 0, as subnormal numbers cost nothing there."""
+    if not isinstance(grads[0], np.ndarray) and grads[0].device.type != "cpu":
+        return step
+    kept, calls = [records.copy_of(g) for g in grads], 0
+
+    def run() -> None:
+        nonlocal calls
+        if calls % REFILL == 0:
+            for g, value in zip(grads, kept, strict=True):
+                g[...] = value
+        calls += 1
+        step()
+
+    return run
 
 
 def _tensors(context: Context) -> Workload:
@@ -129,16 +167,15 @@ def _tensors(context: Context) -> Workload:
     import onepass.torch.optim as front
 
     params, grads = _drawn(SMALL120)
-    step = functools.partial(_torch_step, params, grads)
-    functions = {
-        "onepass": step(front.AdamW, lr=1e-5),
-        "torch fused": step("AdamW", lr=1e-5, fused=True),
-        "torch foreach": step("AdamW", lr=1e-5, foreach=True),
+    found = _torch_forms(context, lambda: _with_gradients(params, grads))
+    adamw: Any = front.AdamW
+    functions: dict[str, Function] = {
+        "onepass": adamw(_with_gradients(params, grads), lr=1e-5).step,
     }
 
     def compare() -> Check:
-        tensors: list[Any] = []
-        step(front.AdamW, into=tensors, lr=1e-2)()
+        tensors = _with_gradients(params, grads)
+        adamw(tensors, lr=1e-2).step()
         run = ADAMW.trajectory(params, lr=1e-2)
         run.step(grads)
         return check.worst(
@@ -148,26 +185,36 @@ def _tensors(context: Context) -> Workload:
 
     elements = sum(p.size for p in params)
     count = elements * step_bytes(ADAMW, False)
-    return Workload(functions, elements, count, step_streams(ADAMW, False), compare)
+    return Workload(
+        functions | found.functions, elements, count, step_streams(ADAMW, False), compare,
+        missing=found.missing,
+    )  # fmt: skip
 
 
-def _torch_step(
-    params: Sequence[Any],
-    grads: Sequence[Any],
-    optimizer: Any,
-    into: list[Any] | None = None,
-    **options: Any,
-) -> Function:
-    """A step of a class of optimizers, or of PyTorch's of that name, over tensors."""
+def _with_gradients(params: Sequence[Any], grads: Sequence[Any]) -> list[Any]:
+    """Parameters of PyTorch."""
     import torch
 
     tensors = [torch.nn.Parameter(records.tensor_of(p)) for p in params]
     for p, g in zip(tensors, grads, strict=True):
         p.grad = records.tensor_of(g)
-    if into is not None:
-        into += tensors
-    cls = getattr(torch.optim, optimizer) if isinstance(optimizer, str) else optimizer
-    return cls(tensors, **options).step  # type: ignore[no-any-return]
+    return tensors
+
+
+def _torch_forms(context: Context, make: Callable[[], Any]) -> peers.Found:
+    """PyTorch's AdamW in each of its forms, over what `make` gives."""
+    forms: dict[str, dict[str, Any]] = {
+        "fused": {"fused": True}, "foreach": {"foreach": True}, "eager": {"foreach": False},
+    }  # fmt: skip
+
+    def made(options: dict[str, Any]) -> Function:
+        import torch
+
+        return torch.optim.AdamW(make(), lr=1e-5, **options).step
+
+    return beside(
+        context, {f"torch {form}": functools.partial(made, own) for form, own in forms.items()}
+    )
 
 
 def _param_groups(context: Context) -> Workload:
@@ -186,15 +233,7 @@ def _param_groups(context: Context) -> Workload:
     flat = [grads[names.index(name)] for group in groups for name in group["param_names"]]
     ours = optim.AdamW(groups)
     functions: dict[str, Function] = {"onepass": lambda: ours.step(flat)}
-    if records.has_torch():
-        import torch
-
-        for form in ("fused", "foreach"):
-            tensors = [torch.nn.Parameter(records.tensor_of(p)) for p in params]
-            for p, g in zip(tensors, grads, strict=True):
-                p.grad = records.tensor_of(g)
-            option: dict[str, Any] = {form: True}
-            functions[f"torch {form}"] = torch.optim.AdamW(groups_of(tensors), **option).step
+    rivals = _torch_forms(context, lambda: groups_of(_with_gradients(params, grads)))
 
     def compare() -> Check:
         own = groups_of([p.copy() for p in params], lr=1e-2)
@@ -213,7 +252,10 @@ def _param_groups(context: Context) -> Workload:
 
     elements = sum(p.size for p in params)
     count = elements * step_bytes(ADAMW, False)
-    return Workload(functions, elements, count, step_streams(ADAMW, False), compare)
+    return Workload(
+        functions | rivals.functions, elements, count, step_streams(ADAMW, False), compare,
+        missing=rivals.missing,
+    )  # fmt: skip
 
 
 def _muon(context: Context) -> Workload:
@@ -224,15 +266,18 @@ def _muon(context: Context) -> Workload:
     params, grads = _drawn(layer)
     ours = optim.Muon([p.copy() for p in params], lr=1e-5)
     functions: dict[str, Function] = {"onepass": lambda: ours.step(grads)}
-    if records.has_torch():
-        matrices = [i for i, p in enumerate(params) if p.ndim == 2]
-        vectors = [i for i, p in enumerate(params) if p.ndim < 2]
 
-        def own(at: list[int], cls: Any, **options: Any) -> Function:
-            return _torch_step([params[i] for i in at], [grads[i] for i in at], cls, **options)
+    def theirs() -> Function:
+        import torch
 
-        muon, adamw = own(matrices, "Muon", lr=1e-5), own(vectors, "AdamW", lr=1e-5, fused=True)
-        functions["torch eager"] = lambda: (muon(), adamw())
+        if not hasattr(torch.optim, "Muon"):
+            raise Lacks(f"PyTorch {torch.__version__} has no Muon")
+        tensors = _with_gradients(params, grads)
+        muon = torch.optim.Muon([p for p in tensors if p.ndim == 2], lr=1e-5)
+        adamw = torch.optim.AdamW([p for p in tensors if p.ndim < 2], lr=1e-5, fused=True)
+        return lambda: (muon.step(), adamw.step())
+
+    found = beside(context, {"torch eager": theirs})
     elements = sum(p.size for p in params)
 
     def run(dtype: str) -> list[Any]:
@@ -241,7 +286,10 @@ def _muon(context: Context) -> Workload:
         return [h - p for h, p in zip(held, params, strict=True)]
 
     # Five Newton-Schulz steps: no bound is derived, but a thousandth of the step is plenty.
-    return Workload(functions, elements, elements * 20.0, None, _in_float64(run, 1e-3))
+    return Workload(
+        functions | found.functions, elements, elements * 20.0, None, _in_float64(run, 1e-3),
+        missing=found.missing,
+    )  # fmt: skip
 
 
 def _stored(state_dtype: Any, size: int) -> Make:
@@ -293,55 +341,78 @@ def _sparse_adam(context: Context) -> Workload:
     indices = np.random.default_rng(1).integers(0, len(table), len(values))
     ours = optim.SparseAdam([table.copy()])
     functions: dict[str, Function] = {"onepass": lambda: ours.step([(indices, values)])}
-    if records.has_torch():
+
+    def theirs() -> Function:
         import torch
 
         at, rows = torch.from_numpy(indices)[None], records.tensor_of(values)
         p = torch.nn.Parameter(records.tensor_of(table))
         p.grad = torch.sparse_coo_tensor(at, rows, table.shape, check_invariants=True)
-        functions["torch eager"] = torch.optim.SparseAdam([p]).step
+        return torch.optim.SparseAdam([p]).step
+
+    found = beside(context, {"torch eager": theirs})
 
     def run(dtype: str) -> list[Any]:
         held = table.astype(dtype)
         optim.SparseAdam([held], lr=1e-2).step([(indices, values.astype(dtype))])
         return [held - table]
 
-    return Workload(functions, values.size, values.size * 28.0, None, _in_float64(run, 1e-4))
+    return Workload(
+        functions | found.functions, values.size, values.size * 28.0, None, _in_float64(run, 1e-4),
+        missing=found.missing,
+    )  # fmt: skip
+
+
+LBFGS: dict[str, Any] = {
+    "lr": 1e-2, "max_iter": 10, "history_size": 10, "tolerance_grad": 0, "tolerance_change": 0,
+}  # fmt: skip
+
+
+def bowl() -> tuple[np.ndarray, np.ndarray]:
+    """A start and the slopes of a quadratic of a million parameters, which cost next to nothing.
+
+    The first step, of `lr` in the sum of all gradients, moves each by 20 roundings; the others go a
+    hundredth of the way, so in hundreds of them no change becomes too small for the history.
+    """
+    (start, slopes), _ = _drawn([(1_000_000,)] * 2)
+    return start * np.float32(1e-2), np.abs(slopes) + 1
 
 
 def _lbfgs(context: Context) -> Workload:
-    """Ten iterations on a quadratic of a million parameters, which cost next to nothing."""
+    """Ten iterations; from the second call on each has a history of ten."""
     from onepass import optim
 
-    (start, scale), _ = _drawn([(1_000_000,)] * 2)
-    options: dict[str, Any] = {
-        "max_iter": 10, "history_size": 10, "tolerance_grad": 0, "tolerance_change": 0,
-    }  # fmt: skip
+    start, slopes = bowl()
+    held = start.copy()
+    ours = optim.LBFGS([held], **LBFGS)
+    functions: dict[str, Function] = {
+        "onepass": lambda: ours.step(lambda: (1.0, [held * slopes])),
+    }
 
-    def stepping(p: Any, scale: Any) -> Function:
-        own = optim.LBFGS([p], lr=1e-3, **options)
-        return lambda: own.step(lambda: (1.0, [p * scale]))
-
-    functions: dict[str, Function] = {"onepass": stepping(start.copy(), scale)}
-    if records.has_torch():
+    def theirs() -> Function:
         import torch
 
-        q, slopes = (records.tensor_of(a) for a in (start, scale))
-        theirs = torch.optim.LBFGS([q], lr=1e-3, **options)
+        q, scale = (records.tensor_of(a) for a in (start, slopes))
+        own = torch.optim.LBFGS([q], **LBFGS)
 
         def closure() -> Any:
-            q.grad = q * slopes
+            q.grad = q * scale
             return torch.ones(())
 
-        functions["torch eager"] = lambda: theirs.step(closure)
+        return lambda: own.step(closure)
 
-    def run(dtype: str) -> list[Any]:  # of few parameters, whose first step exceeds rounding
-        p, slopes = start[:1000].astype(dtype), np.abs(scale[:1000]).astype(dtype) + 1
-        optim.LBFGS([p], lr=0.5, **options).step(lambda: (1.0, [p * slopes]))
+    found = beside(context, {"torch eager": theirs})
+
+    def run(dtype: str) -> list[Any]:  # of few parameters
+        p, scale = (a[:1000].astype(dtype) for a in (start, slopes))
+        optim.LBFGS([p], **LBFGS | {"lr": 0.5}).step(lambda: (1.0, [p * scale]))
         return [p - start[:1000]]
 
     count = start.size * 40.0 * (4 * 10 + 6)
-    return Workload(functions, start.size, count, None, _in_float64(run, 1e-3))
+    return Workload(
+        functions | found.functions, start.size, count, None, _in_float64(run, 1e-3),
+        missing=found.missing,
+    )  # fmt: skip
 
 
 def _in_float64(run: Callable[[str], Sequence[Any]], share: float) -> Callable[[], Check]:
@@ -402,10 +473,12 @@ def _network(name: str, shape: tuple[int, ...]) -> Make:
 
     def make(context: Context) -> Workload:
         elements = math.prod(shape)
+        found = networks.step_functions(context, networks.NETWORKS[name], shape)
         return Workload(
-            networks.step_functions(networks.NETWORKS[name], shape),
+            found.functions,
             elements,
             4.0 * elements,
+            missing=found.missing,
             check=lambda: networks.checked(networks.NETWORKS[name], (8, *shape[1:])),
         )
 
@@ -413,17 +486,19 @@ def _network(name: str, shape: tuple[int, ...]) -> Make:
 
 
 def _layer(name: str, last: bool) -> Make:
-    """A layer over images; the bytes are those of x and dx."""
-    make_layer, shape = networks.LAYERS[name]
+    """A layer over images, forward and all gradients."""
+    layer = networks.LAYERS[name]
+    shape = layer.shape
 
     def make(context: Context) -> Workload:
-        elements = math.prod(shape)
+        found = networks.layer_functions(context, layer, last)
         return Workload(
-            networks.layer_functions(make_layer, shape, last),
-            elements,
-            8.0 * elements,
-            Streams(1, 1),
-            lambda: networks.checked(lambda n, *_, **__: make_layer(n), (2, *shape[1:]), last),
+            found.functions,
+            math.prod(shape),
+            layer.bytes(),
+            layer.streams,
+            lambda: networks.checked(lambda n, *_, **__: layer.make(n), (2, *shape[1:]), last),
+            missing=found.missing,
         )
 
     return make
@@ -484,8 +559,3 @@ def rows() -> Iterator[Row]:
     for name in networks.NETWORKS:
         for order, images in networks.SIZES.items():
             yield Row(f"{name} fwd+bwd {order}", "end-to-end", _network(name, images))
-
-
-def named(shape: Sequence[int]) -> str:
-    """As rows have it: 256x1024."""
-    return "x".join(map(str, shape))

@@ -10,14 +10,15 @@ import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from onepass.bench._check import copied as copied
+from onepass.bench._records import case
 from onepass.bench._row import Function
 
 if TYPE_CHECKING:
     from onepass.bench._training import Network, Rate
 
 Functions = dict[str, Function]
+Lazily = case.Lazily  # a module that is imported when an attribute is first read
 
 
 class Step(NamedTuple):
@@ -37,22 +38,6 @@ CLASSES_ALONE = "a class takes its steps: it is in rows of lists of tensors"
 
 class Lacks(Exception):  # noqa: N818 - not an error: a line of the table
     """A library has a row, but not with these options; says which."""
-
-
-class Lazily:
-    """A module that is imported when an attribute is first read."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute in ("__wrapped__", "__file__", "__path__", "__spec__"):  # doctest, inspect
-            raise AttributeError(attribute)  # they look, and import nothing
-        module = importlib.import_module(self._name)
-        try:
-            return getattr(module, attribute)
-        except AttributeError:  # a submodule that nobody has imported yet
-            return importlib.import_module(f"{self._name}.{attribute}")
 
 
 def nothing(*_: Any, **__: Any) -> dict[str, Any]:
@@ -158,7 +143,3 @@ def only(options: dict[str, Any], **had: Any) -> dict[str, Any]:
         if name in options and options[name] != value:
             raise Lacks(f"no {name}={options[name]!r}")
     return {name: value for name, value in options.items() if name not in had}
-
-
-def copied(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.array(a) for a in arrays]
