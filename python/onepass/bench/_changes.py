@@ -15,9 +15,9 @@
     sees    a change that is found in 95 of 100 comparisons
 
 Three numbers are learned from the files. The code of a rival is the same in both, so what it seems
-to have changed is noise: `drawn` and `place` are as large as it takes for the rivals, each judged as
-if it were ours, to be unchanged. `place` is what differs between runs and not between samples, such
-as the addresses of arrays; `drawn` is below 1 where disturbances meet ours and the rivals alike.
+to have changed is noise: `drawn` and `place` are as large as it takes for the rivals, each judged
+as if it were ours, to be unchanged. `place` is what differs between runs and not between samples,
+such as the addresses of arrays; `drawn` is below 1 where disturbances meet ours and rivals alike.
 `common` is how much rows differ in what the machine changed. Where too few functions stand beside
 each other, `place` is taken from the scatter of our own changes.
 
@@ -40,8 +40,8 @@ from onepass.bench._results import Entry
 
 LEAST = math.log(1.05)
 CERTAIN, POWER = 2.0, 1.65  # standard deviations: of noise, and for 95 of 100 to lie beyond
-# What two runs of a function may differ by beside their samples, and what is taken where nothing is
-# known. Samples share disturbances with those beside them: then only so much of their variance counts.
+# What two runs of a function differ by beside their samples: to choose from, or if it is unknown.
+# Samples share disturbances with those beside them; then so much of their variance counts.
 PLACES = (0.008, 0.012, 0.017, 0.024, 0.034, 0.048, 0.068, 0.096, 0.13, 0.18, 0.25, 0.35)
 DRAWN = (0.25, 0.5)
 PLACE = 0.02
@@ -182,7 +182,7 @@ def learn(pairs: Sequence[Pair], across: bool) -> Machine:
     """From all rows."""
     limit = _limit_apart(pairs)
     rows = [p.witnesses(limit is None) for p in pairs]
-    only_limit = not any(p.witnesses(False) for p in pairs)
+    only_limit = {"limit"} == {label for p in pairs for label in p.beside}
     rivals = [d.x for p in pairs for d in p.witnesses(only_limit)]
     median = statistics.median(rivals) if len(pairs) >= MANY and rivals else 0.0
     found = Machine(median, COMMON, PLACE, limit=limit, only_limit=only_limit)

@@ -123,7 +123,7 @@ def check_same_machine(old: Results, new: Results) -> None:
         both = name in old.machine and name in new.machine
         if a != b and (both or name in ("gpu", "clock")):
             raise UsageError(
-                f"{old.name} and {new.name} are of different machines: {name} is {_text(a)} and "
+                f"{old.name} and {new.name} were not measured alike: {name} is {_text(a)} and "
                 f"{_text(b)}; --across-machines compares their ratios"
             )
 

@@ -15,6 +15,7 @@ from onepass import _console, config
 from onepass._numbers import integer
 from onepass.bench import _machine, _options
 from onepass.bench._limits import ITEM, arrays_moved, fastest, nearest, ways
+from onepass.bench._rates import Place, Rate, size_text
 from onepass.bench._row import Streams, UsageError
 from onepass.bench._timing import interleaved, quantile
 
@@ -29,34 +30,6 @@ SHAPES = {
 L2, L3 = 1 << 20, 32 << 20
 LEAST_MEMORY, MOST_MEMORY = 256 << 20, 2 << 30
 ROUNDS = 9
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where the data are: sizes of all arrays together, for one thread and for each more."""
-
-    name: str
-    size: int
-    per_thread: bool = False
-
-    def bytes(self, threads: int) -> int:
-        return self.size * threads if self.per_thread else self.size
-
-    @property
-    def title(self) -> str:
-        return f"{self.name}, {_size(self.size)}" + (" a thread" if self.per_thread else "")
-
-
-@dataclasses.dataclass(frozen=True)
-class Rate:
-    """Bytes a second of one shape: the median of the samples, and 10 to 90 % of them."""
-
-    shape: str
-    place: str
-    threads: int
-    bytes_per_second: float
-    low: float
-    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +66,7 @@ class Roofline:
         """Draw it with matplotlib: a PNG, or what the name of the file ends with."""
         from onepass.bench._roofline_plot import plot
 
-        plot(self, file)
+        plot(self.machine["cpu"], self.places, self.rates, file)
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -163,7 +136,9 @@ def places(threads: int) -> tuple[list[Place], list[str]]:
     wanted = min(max(4 * max(l3, l2 * threads), LEAST_MEMORY), MOST_MEMORY)
     size = min(wanted, _free() // 4)
     if size < wanted:
-        notes.append(f"{_size(_free())} of memory are free: arrays there have {_size(size)}.")
+        notes.append(
+            f"{size_text(_free())} of memory are free: arrays there have {size_text(size)}."
+        )
     found.append(Place("memory", size))
     return found, notes
 
@@ -216,13 +191,6 @@ def _cell(rate: Rate) -> str:
 
 def _gb(rate: float) -> str:
     return f"{rate / 1e9:.1f}" if rate < 1e10 else f"{rate / 1e9:.0f}"
-
-
-def _size(count: int) -> str:
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if count >= scale:
-            return f"{count / scale:.3g} {unit}"
-    return f"{count / 1024:.3g} KiB"
 
 
 # ---- the command

@@ -1,0 +1,41 @@
+"""What a roofline is made of: places of data, and rates."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the data are: sizes of all arrays together, for one thread and for each more."""
+
+    name: str
+    size: int
+    per_thread: bool = False
+
+    def bytes(self, threads: int) -> int:
+        return self.size * threads if self.per_thread else self.size
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {size_text(self.size)}" + (" a thread" if self.per_thread else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """Bytes a second of one shape: the median of the samples, and 10 to 90 % of them."""
+
+    shape: str
+    place: str
+    threads: int
+    bytes_per_second: float
+    low: float
+    high: float
+
+
+def size_text(count: int) -> str:
+    """Of bytes: "4 MiB"."""
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count / 1024:.3g} KiB"
