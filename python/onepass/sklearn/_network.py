@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from collections.abc import Callable
@@ -75,6 +76,13 @@ class Network:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, trainer=pickle.loads(state["trainer"]))
+
+    def copied(self) -> Network:
+        """A network that can be trained while this one stays as it is."""
+        new = object.__new__(Network)
+        changes = {"trainer": self.trainer, "record": self.record}
+        vars(new).update(vars(self) | copy.deepcopy(changes))
+        return new
 
     @property
     def model(self) -> Any:
