@@ -358,6 +358,16 @@ def test_partial_fit_takes_classes_and_data_piece_by_piece() -> None:
     assert one.predict_proba(X).shape == (60, 3)
 
 
+def test_a_subclass_may_name_fewer_parameters() -> None:
+    class Small(MLPRegressor):
+        def __init__(self, units=3):
+            super().__init__((units,), max_iter=2, random_state=0)
+            self.units = units
+
+    model = clone(Small(units=4)).fit(X, NUMBERS)
+    assert_same(model, MLPRegressor((4,), max_iter=2, random_state=0).fit(X, NUMBERS))
+
+
 @BOTH
 def test_a_warm_start_goes_on(estimator) -> None:
     y = TARGETS[estimator]
@@ -491,6 +501,8 @@ def test_learning_rates() -> None:
     cut.fit(X, NUMBERS)
     assert np.allclose(np.unique(rates(cut))[::-1], 0.01 / 5.0 ** np.arange(7))
     assert cut.n_iter_ == 3 + 6 * 2
+    again = cut.set_params(warm_start=True, max_iter=1).fit(X, NUMBERS)
+    assert rates(again)[-1] == 0.01  # and not the 6.4e-7 at which it has ended
 
 
 @pytest.mark.parametrize(

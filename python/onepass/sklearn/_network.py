@@ -136,6 +136,9 @@ class Network:
         convergence = self._convergence if goes_on else None
         if convergence is None:
             convergence = Convergence(options, self.record, score, full_batch=full_batch)
+            if options.rate == "adaptive":  # the last fit may have cut it to next to nothing
+                for group in self.trainer.optimizer.param_groups:
+                    group["lr"] = group.get("initial_lr", group["lr"])
         convergence.options, convergence.samples = options, count
         small = GradientTolerance(options.tol, math.inf)
         trainer = self.trainer
