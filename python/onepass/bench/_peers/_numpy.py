@@ -1,4 +1,4 @@
-"""NumPy: the expressions that a user would write, in place where that is no harder to read.
+"""NumPy: the expressions that a user would write, in place where that reads as well.
 
 Activations and dropout stand in their records in tests/cases.
 """
