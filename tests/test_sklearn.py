@@ -368,6 +368,16 @@ def test_a_subclass_may_name_fewer_parameters() -> None:
     assert_same(model, MLPRegressor((4,), max_iter=2, random_state=0).fit(X, NUMBERS))
 
 
+def test_a_partial_fit_that_fails_is_named_by_predict() -> None:
+    model = MLPRegressor((5,), random_state=0).partial_fit(X, NUMBERS)
+    model.set_params(optimizer="sgd", learning_rate_init=1e300)
+    with pytest.raises(FloatingPointError):
+        for _ in range(3):
+            model.partial_fit(X, NUMBERS)
+    with pytest.raises(ValueError, match="or a partial_fit has diverged"):
+        model.predict(X)
+
+
 @BOTH
 def test_a_warm_start_goes_on(estimator) -> None:
     y = TARGETS[estimator]

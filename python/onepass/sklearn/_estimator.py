@@ -120,7 +120,9 @@ class MLP(BaseEstimator):
             epochs=1 if goes_on else options.max_iter,
             full_batch=full_batch,
             goes_on=goes_on,
-            score=None if held_out is None else functools.partial(self._score_of, network, *held_out),
+            score=None
+            if held_out is None
+            else functools.partial(self._score_of, network, *held_out),
         )
         self._network = network
         self._note(options, goes_on)

@@ -183,7 +183,7 @@ class Network:
         if wrong.any():
             raise ValueError(
                 f"the network's output is not finite for sample {int(wrong.argmax())} of X: its "
-                "numbers are too far from those of the training; look for an error in them"
+                "numbers are too far from those of the training, or a partial_fit has diverged"
             )
         return y
 
