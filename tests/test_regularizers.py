@@ -153,6 +153,8 @@ def test_the_values_are_those_of_the_formulas() -> None:
     np.testing.assert_allclose(found["l1"], 0.25 * sum(abs(w).sum() for w in weights), 1e-13)
     expected = 2 * sum(((g - np.eye(len(g))) ** 2).sum() for g in grams)
     np.testing.assert_allclose(found["soft_orthogonality"], expected, 1e-12)
+    for penalty, size in ((L2(1.0), 1e200), (SoftOrthogonality(1.0), 1e90)):
+        assert penalty.penalty([np.array([[size], [1.0]])])[0] == np.inf
 
 
 def test_activation_sparsity_is_the_mean_size_of_the_outputs_of_its_layers() -> None:

@@ -19,6 +19,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
 import threadpoolctl  # noqa: E402
 from onepass.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
+from onepass.sklearn._convergence import Convergence  # noqa: E402
 from scipy import sparse  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine  # noqa: E402
@@ -357,6 +358,26 @@ def test_partial_fit_takes_classes_and_data_piece_by_piece() -> None:
     assert one.predict_proba(X).shape == (60, 3)
 
 
+def test_a_subclass_may_name_fewer_parameters() -> None:
+    class Small(MLPRegressor):
+        def __init__(self, units=3):
+            super().__init__((units,), max_iter=2, random_state=0)
+            self.units = units
+
+    model = clone(Small(units=4)).fit(X, NUMBERS)
+    assert_same(model, MLPRegressor((4,), max_iter=2, random_state=0).fit(X, NUMBERS))
+
+
+def test_a_partial_fit_that_fails_is_named_by_predict() -> None:
+    model = MLPRegressor((5,), random_state=0).partial_fit(X, NUMBERS)
+    model.set_params(optimizer="sgd", learning_rate_init=1e300)
+    with pytest.raises(FloatingPointError):
+        for _ in range(3):
+            model.partial_fit(X, NUMBERS)
+    with pytest.raises(ValueError, match="or a partial_fit has diverged"):
+        model.predict(X)
+
+
 @BOTH
 def test_a_warm_start_goes_on(estimator) -> None:
     y = TARGETS[estimator]
@@ -372,6 +393,71 @@ def test_a_warm_start_goes_on(estimator) -> None:
     assert_same(whole, again)
     with pytest.raises(ValueError, match=r"'hidden_layer_sizes' is \(4,\), expected \(9,\)"):
         parts.set_params(hidden_layer_sizes=4).fit(X, y)
+
+
+@BOTH
+def test_a_warm_start_that_fails_leaves_the_estimator_as_it_was(estimator, monkeypatch) -> None:
+    y = TARGETS[estimator]
+    model = estimator(
+        (9,), dropout=0.2, norm="batch", batch_size=16, random_state=0, max_iter=3, warm_start=True
+    ).fit(X, y)
+    other = pickle.loads(pickle.dumps(model)).fit(X, y)
+    before, kept = vars(model).copy(), model.loss_curve_
+    arrays, losses = arrays_of(model), list(kept)
+
+    def same() -> bool:
+        equal = map(np.array_equal, arrays_of(model), arrays)
+        return all(equal) and kept == losses and vars(model) == before
+
+    model.set_params(optimizer="sgd", learning_rate_init=1e300)
+    with pytest.raises(FloatingPointError):
+        model.fit(X, y)
+    model.set_params(optimizer="adamw", learning_rate_init=None)
+    assert same()
+
+    def interrupted(self, run) -> None:
+        if run.epoch == 5:
+            raise KeyboardInterrupt
+        watch(self, run)
+
+    watch = Convergence.on_epoch_end
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Convergence, "on_epoch_end", interrupted)
+        model.fit(X, y)
+    assert same()
+    assert_same(model.fit(X, y), other)
+    assert model.loss_curve_ == other.loss_curve_
+    assert kept == losses
+
+
+def test_the_losses_of_a_call_are_the_users_own() -> None:
+    model = MLPRegressor((5,), random_state=0, early_stopping=True, max_iter=2, warm_start=True)
+    curve, scores = model.fit(X, NUMBERS).loss_curve_, model.validation_scores_
+    model.fit(X, NUMBERS)
+    assert [len(curve), len(scores), len(model.loss_curve_)] == [2, 2, 4]
+    model = MLPRegressor((5,), random_state=0).partial_fit(X, NUMBERS)
+    model.loss_curve_.clear()
+    assert len(model.partial_fit(X, NUMBERS).loss_curve_) == 2
+
+
+@pytest.mark.parametrize("options", [{"early_stopping": True}, {"optimizer": "lbfgs"}, {}])
+@BOTH
+def test_a_pickle_holds_no_data(estimator, options) -> None:
+    options = {"standardize": False, "random_state": 0, "max_iter": 2, **options}
+    model = estimator((5,), **options).fit(X, TARGETS[estimator])
+    text = pickle.dumps(model)
+    assert_same(pickle.loads(text), model)
+    assert not any(row.tobytes() in text for row in X)
+
+
+@BOTH
+def test_the_order_of_the_data_in_memory_changes_no_bit(estimator) -> None:
+    y = TARGETS[estimator] if estimator is MLPClassifier else np.column_stack([NUMBERS, X])
+    make = functools.partial(estimator, (9,), random_state=0, max_iter=3)
+    wanted = make().fit(X, y)
+    for x, targets in ((np.asfortranarray(X), np.asfortranarray(y)), (pd.DataFrame(X), y)):
+        assert_same(wanted, made := make().fit(x, targets))
+        assert np.array_equal(wanted.predict(X), made.predict(x))
 
 
 @BOTH
@@ -396,8 +482,8 @@ def test_the_held_out_part_has_its_share_of_each_class_and_its_weights() -> None
     seen = []
 
     class Watched(MLPClassifier):
-        def _score_of(self, x, y, weight):
-            seen.append((y, weight, super()._score_of(x, y, weight)))
+        def _score_of(self, network, x, y, weight):
+            seen.append((y, weight, super()._score_of(network, x, y, weight)))
             return seen[-1][2]
 
     Watched(early_stopping=True, validation_fraction=0.2, max_iter=1, random_state=0).fit(X, y, w)
@@ -425,6 +511,8 @@ def test_learning_rates() -> None:
     cut.fit(X, NUMBERS)
     assert np.allclose(np.unique(rates(cut))[::-1], 0.01 / 5.0 ** np.arange(7))
     assert cut.n_iter_ == 3 + 6 * 2
+    again = cut.set_params(warm_start=True, max_iter=1).fit(X, NUMBERS)
+    assert rates(again)[-1] == 0.01  # and not the 6.4e-7 at which it has ended
 
 
 @pytest.mark.parametrize(
@@ -584,8 +672,11 @@ def test_partial_fit_refuses_what_it_cannot_do() -> None:
     model, abc = MLPClassifier((3,), random_state=0), list("abc")
     with pytest.raises(ValueError, match="'classes' is None"):
         model.partial_fit(X, CLASSES)
-    with pytest.raises(ValueError, match="has the class 'c'"):
+    with pytest.raises(ValueError, match="has the class 'c', .* of 'classes'"):
         model.partial_fit(X, CLASSES, classes=["a", "b"])
+    for wrong in ("abc", [], [["a", "b", "c"]]):
+        with pytest.raises(ValueError, match="expected a list of all classes"):
+            model.partial_fit(X, CLASSES, classes=wrong)
     assert not hasattr(model, "classes_")
     with pytest.raises(ValueError, match="'early_stopping' is True"):
         clone(model).set_params(early_stopping=True).partial_fit(X, CLASSES, classes=abc)

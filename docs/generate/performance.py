@@ -43,8 +43,9 @@ How to read the tables:
 - **time** is our median; in brackets, where the samples were kept, the range of all but the fastest
   and the slowest tenth.
 - **of limit** is the time in which memory can move the fewest bytes that the operation needs, over
-  our time. Near 100 % nothing but fewer bytes would help. More than 100 % is possible: older runs
-  compare with a copy, which must fetch its target before it writes.
+  our time. Near 100 % nothing but fewer bytes would help. More than 100 % is possible: arrays that
+  fit into the caches are not fetched from memory, and older runs compare with a copy, which must
+  fetch its target before it writes.
 - **threads** is the number of threads, or GPU.
 - **error** is the largest against float64, in units in the last place (ulp) or as a part of the
   bound that was derived for that element. Older runs did not keep it.

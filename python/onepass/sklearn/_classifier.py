@@ -17,6 +17,7 @@ from onepass.sklearn import _weights
 from onepass.sklearn._docs import PARAMETERS
 from onepass.sklearn._estimator import MLP, can_go_on, check_incremental, unchanged_on_error
 from onepass.sklearn._losses import LogLoss
+from onepass.sklearn._network import Network
 from onepass.sklearn._options import Options
 
 
@@ -164,7 +165,13 @@ class MLPClassifier(ClassifierMixin, MLP):
                 "partial_fit, such as np.unique(all_y)"
             )
         if classes is not None:
-            classes = np.unique(np.asarray(classes))
+            given = np.asarray(classes)
+            if given.ndim != 1 or not given.size:
+                raise ValueError(
+                    f"MLPClassifier: 'classes' is {classes!r}, expected a list of all classes, such "
+                    "as np.unique(all_y)"
+                )
+            classes = np.unique(given)
             if not first and not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     f"MLPClassifier: 'classes' is {classes.tolist()}, expected those of the first "
@@ -290,8 +297,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         if not known.all():
             strange = y[~known].tolist()[0]
             raise ValueError(
-                f"{owner}: 'y' has the class {strange!r}, expected those of the first fit: "
-                f"{self.classes_.tolist()}"
+                f"{owner}: 'y' has the class {strange!r}, expected those of the first fit, or of "
+                f"'classes' in the first partial_fit: {self.classes_.tolist()}"
             )
         return np.searchsorted(self.classes_, y)
 
@@ -303,8 +310,8 @@ class MLPClassifier(ClassifierMixin, MLP):
             return None
         return y if y.ndim == 1 else y[:, 0].astype(np.int64)
 
-    def _score_of(self, X: Any, y: Any, weight: Any) -> float:
-        outputs = self._network.outputs(X)
+    def _score_of(self, network: Network, X: Any, y: Any, weight: Any) -> float:
+        outputs = network.outputs(X)
         if self._multilabel:
             right = ((outputs > 0) == (y > 0)).all(axis=1)
         else:

@@ -105,14 +105,13 @@ class MLP(BaseEstimator):
             dtype = "float32" if X.dtype == np.float32 else "float64"
             network = self._new_network(options, X, y, seed, dtype)
         else:
-            network = self._network
+            network = self._network if goes_on else self._network.copied()
             network.follow(self)
         held_out = None
         if options.early_stopping and not goes_on:
             X, y, weight, held_out = self._split(options, X, y, weight, network.trainer.seed)
         if fresh and options.standardize:
             network.scale(X, y, weight, targets=self._scales_targets)
-        self._network = network
         converged = network.train(
             options,
             X,
@@ -121,8 +120,11 @@ class MLP(BaseEstimator):
             epochs=1 if goes_on else options.max_iter,
             full_batch=full_batch,
             goes_on=goes_on,
-            score=None if held_out is None else functools.partial(self._score_of, *held_out),
+            score=None
+            if held_out is None
+            else functools.partial(self._score_of, network, *held_out),
         )
+        self._network = network
         self._note(options, goes_on)
         if not (converged or goes_on):
             warnings.warn(
@@ -162,7 +164,14 @@ class MLP(BaseEstimator):
         dtypes = (np.float64, np.float32)
         numeric = self._scales_targets
         X, y = validate_data(
-            self, X, y, dtype=dtypes, multi_output=True, y_numeric=numeric, reset=reset
+            self,
+            X,
+            y,
+            dtype=dtypes,
+            order="C",  # sums over rows depend on it: a DataFrame gives the bits of its array
+            multi_output=True,
+            y_numeric=numeric,
+            reset=reset,
         )
         return X, y
 
@@ -170,7 +179,7 @@ class MLP(BaseEstimator):
         """``X`` of a prediction."""
         check_is_fitted(self)
         _refuse_masked(self, X=X)
-        return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return validate_data(self, X, dtype=(np.float64, np.float32), order="C", reset=False)
 
     def _new_network(self, options: Options, X: Any, y: Any, seed: int, dtype: str) -> Network:
         self.n_outputs_ = y.shape[1] if y.ndim > 1 else len(self.classes_)
@@ -201,11 +210,11 @@ class MLP(BaseEstimator):
         record, network = self._network.record, self._network
         self.n_iter_ = network.epochs
         self.t_ = record.samples
-        self.loss_curve_ = record.losses
+        self.loss_curve_ = list(record.losses)
         self.loss_ = record.losses[-1]
         early = options.early_stopping and not goes_on
         self.best_loss_ = None if early else min(record.losses)
-        self.validation_scores_ = record.scores if early else None
+        self.validation_scores_ = list(record.scores) if early else None
         self.best_validation_score_ = max(record.scores) if early else None
 
     # ---- of the subclass
@@ -224,8 +233,8 @@ class MLP(BaseEstimator):
         """What the held-out part has its share of, or None."""
         return None
 
-    def _score_of(self, X: Any, y: Any, weight: Any) -> float:
-        """Of the held-out part, whose ``y`` is encoded."""
+    def _score_of(self, network: Network, X: Any, y: Any, weight: Any) -> float:
+        """Of a network on the held-out part, whose ``y`` is encoded."""
         raise NotImplementedError
 
     # ---- what was learnt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from collections.abc import Callable
@@ -76,6 +77,13 @@ class Network:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, trainer=pickle.loads(state["trainer"]))
 
+    def copied(self) -> Network:
+        """A network that can be trained while this one stays as it is."""
+        new = object.__new__(Network)
+        changes = {"trainer": self.trainer, "record": self.record}
+        vars(new).update(vars(self) | copy.deepcopy(changes))
+        return new
+
     @property
     def model(self) -> Any:
         """The modules; inputs and targets are scaled around them."""
@@ -128,6 +136,9 @@ class Network:
         convergence = self._convergence if goes_on else None
         if convergence is None:
             convergence = Convergence(options, self.record, score, full_batch=full_batch)
+            if options.rate == "adaptive":  # the last fit may have cut it to next to nothing
+                for group in self.trainer.optimizer.param_groups:
+                    group["lr"] = group.get("initial_lr", group["lr"])
         convergence.options, convergence.samples = options, count
         small = GradientTolerance(options.tol, math.inf)
         trainer = self.trainer
@@ -172,7 +183,7 @@ class Network:
         if wrong.any():
             raise ValueError(
                 f"the network's output is not finite for sample {int(wrong.argmax())} of X: its "
-                "numbers are too far from those of the training; look for an error in them"
+                "numbers are too far from those of the training, or a partial_fit has diverged"
             )
         return y
 

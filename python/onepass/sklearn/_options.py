@@ -48,7 +48,7 @@ class Options:
             TypeError, ValueError: a parameter of another type or out of range.
         """
         owner = type(estimator).__name__
-        given = estimator.get_params(deep=False)
+        given = vars(estimator)  # a subclass may name fewer in its __init__
 
         def flag(name: str) -> bool:
             return numbers.flag(owner, name, given[name])

@@ -14,6 +14,7 @@ from onepass._docs import shares
 from onepass.sklearn._docs import PARAMETERS
 from onepass.sklearn._estimator import MLP, can_go_on, check_incremental, unchanged_on_error
 from onepass.sklearn._losses import HalfSquaredError
+from onepass.sklearn._network import Network
 from onepass.sklearn._options import Options
 
 
@@ -163,7 +164,7 @@ class MLPRegressor(RegressorMixin, MLP):
             )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        y = y.reshape(len(y), -1).astype(np.float64)
+        y = np.ascontiguousarray(y.reshape(len(y), -1), np.float64)
         if not fresh and y.shape[1] != self.n_outputs_:
             raise ValueError(
                 f"{options.owner}: 'y' has {y.shape[1]} numbers a sample, expected "
@@ -176,8 +177,8 @@ class MLPRegressor(RegressorMixin, MLP):
     def _loss(self) -> Any:
         return HalfSquaredError()
 
-    def _score_of(self, X: Any, y: Any, weight: Any) -> float:
-        return float(r2_score(y, self._network.predicted(X), sample_weight=weight))
+    def _score_of(self, network: Network, X: Any, y: Any, weight: Any) -> float:
+        return float(r2_score(y, network.predicted(X), sample_weight=weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

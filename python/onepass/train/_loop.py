@@ -32,6 +32,12 @@ class Loop:
         # weights of its batches so far.
         self._first_divisor = self._weight = 0.0
         self._penalties = Penalties()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let callbacks and data go: a trainer is pickled without those of its last fit."""
+        self._callbacks: list[Any] = []
+        self._batch: tuple[Any, ...] = ()
 
     def train(self, loader: Loader, validation: Loader | None) -> None:
         """Epochs until ``run.max_epochs`` or ``run.stop``."""
@@ -43,12 +49,12 @@ class Loop:
         )
         self._has_weights = loader.sample_weight is not None
         self._validates = validation is not None
-        self._callbacks: list[Any] = []
         self._begun = False
         try:
             self._follow_parts()
         except BaseException:
             self._penalties.end()
+            self._forget()
             raise
         self._buffers = Buffers(run.model)
         self._start = StepStart(run, self._buffers)
@@ -69,6 +75,7 @@ class Loop:
                 raise
             finally:
                 self._penalties.end()
+                self._forget()
 
     def _abort(self, error: BaseException) -> None:
         """Call ``on_abort`` of every callback, also where that of another one fails."""

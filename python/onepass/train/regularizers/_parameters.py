@@ -34,7 +34,8 @@ class L2(ParameterRegularizer):
     name = "l2"
 
     def penalty(self, arrays: Sequence[Array]) -> tuple[float, Sequence[Array]]:
-        return 0.5 * float(ops.global_norm(arrays)) ** 2, arrays
+        norm = float(ops.global_norm(arrays))
+        return 0.5 * norm * norm, arrays  # norm ** 2 raises where this is infinite
 
 
 @_documented
@@ -92,6 +93,5 @@ def _orthogonality(array: Array) -> tuple[float, Any]:
     gram = library(array).matmul(a, a.T)
     gram.reshape(-1)[:: len(gram) + 1] -= 1
     gradient = 4 * (gram @ a)
-    return float(ops.global_norm([gram])) ** 2, (gradient.T if tall else gradient).reshape(
-        array.shape
-    )
+    norm = float(ops.global_norm([gram]))
+    return norm * norm, (gradient.T if tall else gradient).reshape(array.shape)
