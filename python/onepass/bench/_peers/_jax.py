@@ -301,7 +301,7 @@ _started: int | None = None
 
 def pin(threads: int) -> None:
     """XLA makes its threads with the first array, and keeps them: for another number it must begin
-    anew. Functions that were compiled before are of no use then."""
+    anew. Functions that were compiled before must be compiled anew then."""
     global _started
     if _started == threads:
         return
