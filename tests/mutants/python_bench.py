@@ -116,7 +116,7 @@ BENCH = [
         ),
     ),
     Mutant(
-        "a result that is no number has no error in ulps either",
+        "NaN in a result has no error in ulps either",
         "python/onepass/bench/_check.py",
         "np.where(np.isnan(units), np.inf, units)",
         "units",
