@@ -34,7 +34,7 @@ BENCH = [
         ("tests/test_bench_compare.py::test_a_limit_that_went_wild_proves_nothing",),
     ),
     Mutant(
-        "bench: a NaN in the file is no JSON",
+        "bench: the file has a NaN, which JSON lacks",
         "python/onepass/bench/_table.py",
         "not math.isfinite(value)",
         "math.isinf(value)",
@@ -116,7 +116,7 @@ BENCH = [
         ),
     ),
     Mutant(
-        "NaN in a result has no error in ulps either",
+        "a NaN has no error in ulps either",
         "python/onepass/bench/_check.py",
         "np.where(np.isnan(units), np.inf, units)",
         "units",
