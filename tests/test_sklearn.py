@@ -370,10 +370,9 @@ def test_a_subclass_may_name_fewer_parameters() -> None:
 
 def test_a_partial_fit_that_fails_is_named_by_predict() -> None:
     model = MLPRegressor((5,), random_state=0).partial_fit(X, NUMBERS)
-    model.set_params(optimizer="sgd", learning_rate_init=1e300)
+    model.set_params(optimizer="sgd", learning_rate_init=1e300).partial_fit(X, NUMBERS)
     with pytest.raises(FloatingPointError):
-        for _ in range(3):
-            model.partial_fit(X, NUMBERS)
+        model.partial_fit(X, NUMBERS)
     with pytest.raises(ValueError, match="or a partial_fit has diverged"):
         model.predict(X)
 
@@ -421,9 +420,10 @@ def test_a_warm_start_that_fails_leaves_the_estimator_as_it_was(estimator, monke
         watch(self, run)
 
     watch = Convergence.on_epoch_end
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Convergence, "on_epoch_end", interrupted)
+    monkeypatch.setattr(Convergence, "on_epoch_end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
+    monkeypatch.undo()
     assert same()
     assert_same(model.fit(X, y), other)
     assert model.loss_curve_ == other.loss_curve_
@@ -672,7 +672,7 @@ def test_partial_fit_refuses_what_it_cannot_do() -> None:
     model, abc = MLPClassifier((3,), random_state=0), list("abc")
     with pytest.raises(ValueError, match="'classes' is None"):
         model.partial_fit(X, CLASSES)
-    with pytest.raises(ValueError, match="has the class 'c', .* of 'classes'"):
+    with pytest.raises(ValueError, match=r"has the class 'c', .* of 'classes'"):
         model.partial_fit(X, CLASSES, classes=["a", "b"])
     for wrong in ("abc", [], [["a", "b", "c"]]):
         with pytest.raises(ValueError, match="expected a list of all classes"):

@@ -168,8 +168,8 @@ class MLPClassifier(ClassifierMixin, MLP):
             given = np.asarray(classes)
             if given.ndim != 1 or not given.size:
                 raise ValueError(
-                    f"MLPClassifier: 'classes' is {classes!r}, expected a list of all classes, such "
-                    "as np.unique(all_y)"
+                    f"MLPClassifier: 'classes' is {classes!r}, expected a list of all classes, "
+                    "such as np.unique(all_y)"
                 )
             classes = np.unique(given)
             if not first and not np.array_equal(classes, self.classes_):
