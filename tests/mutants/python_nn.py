@@ -68,13 +68,6 @@ NN = [
         (f"{IN_THREADS}::test_an_evaluation_between_forward_and_backward_changes_nothing",),
     ),
     Mutant(
-        "residual: the sum overwrites a gradient that the body holds",
-        f"{FOLDER}/_residual.py",
-        "np.add(main, side, out=side)",
-        "np.add(main, side, out=main)",
-        ("tests/test_fusion.py::test_a_residual_adds_in_memory_that_nobody_else_holds",),
-    ),
-    Mutant(
         "trainer: a layer's own eval() is forgotten",
         f"{FOLDER}/_use.py",
         "module._holds_eval = hold",

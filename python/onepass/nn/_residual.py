@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from onepass._array import Array
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
@@ -14,13 +12,6 @@ from onepass.nn._group import check_distinct, unfuse
 from onepass.nn._module import Module, layout
 from onepass.nn._module_list import check_module
 from onepass.nn._sequential import Sequential
-
-
-def _alike(a: Array, b: Array) -> bool:
-    """Whether the sum of both, arrays of NumPy, would lie in memory as either does."""
-    if type(a) is not np.ndarray or type(b) is not np.ndarray:
-        return False
-    return a.dtype == b.dtype and a.shape == b.shape and a.strides == b.strides
 
 
 class Residual(Fusable):
@@ -108,13 +99,7 @@ class Residual(Fusable):
         side = dy if whole is None else whole.residual_grad
         if self.shortcut is not None:
             side = self.shortcut.backward(side, need_input_grad=need_input_grad)
-        if not need_input_grad:
-            return None
-        if whole is not None and side is whole.residual_grad:  # a kernel wrote it, for this block
-            whole.residual_grad = None
-            if _alike(main, side) and not np.may_share_memory(side, dy):
-                return np.add(main, side, out=side)
-        return main + side
+        return main + side if need_input_grad else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_adds"}

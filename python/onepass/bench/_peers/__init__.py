@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from onepass.bench._peers import (
     _bitsandbytes,
-    _jax,
+    _jax_network,
     _keras,
     _numpy,
     _onednn,
@@ -41,7 +41,7 @@ LIBRARIES: dict[str, Library] = {
     for module in (
         _torch,
         _torch_compile,
-        _jax,
+        _jax_network,
         _optax,
         _numpy,
         _thinc,

@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, Step, only
+from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, only
 from onepass.bench._row import Function
 
 jax: Any = Lazily("jax")
 jnp: Any = Lazily("jax.numpy")
 nn: Any = Lazily("jax.nn")
 
-_LABEL = "jax jit"
+LABEL = "jax jit"
 
 
 # ------------------------------------------------------------------------------------ the formulas
@@ -232,15 +232,15 @@ def on_device(value: Any) -> Any:
 
 def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functions:
     if case.name in _LOSSES:
-        return {_LABEL: _loss(case.name, inputs, keywords)}
+        return {LABEL: _loss(case.name, inputs, keywords)}
     name = case.name.removesuffix("_backward")
     forward, draws = _FORWARD[name], _draws(name, keywords)
     if name == case.name or "dropout" in name:  # a dropout's gradient is the same by another name
         run = _called(lambda key, *inputs: forward(key, *inputs, **keywords), inputs, draws)
-        return {_LABEL: run}
+        return {LABEL: run}
     if name in _ACTIVATIONS or name == "glu":  # as ours, from x: only what the slope needs is left
-        return {_LABEL: _called(_gradient(name, keywords), inputs, draws)}
-    return {_LABEL: _pull(name, inputs, keywords)}
+        return {LABEL: _called(_gradient(name, keywords), inputs, draws)}
+    return {LABEL: _pull(name, inputs, keywords)}
 
 
 def both(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functions:
@@ -251,7 +251,7 @@ def both(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functi
         return gradients, y
 
     run: Any = _called(function, inputs, _draws(name, keywords))
-    return {_LABEL: lambda: run()[0]}
+    return {LABEL: lambda: run()[0]}
 
 
 def _gradient(name: str, keywords: dict[str, Any]) -> Callable[..., Any]:
@@ -323,12 +323,6 @@ def _compute_here() -> None:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
-def _network(*given: Any) -> Step:
-    from onepass.bench._peers import _jax_network  # which builds on this module
-
-    return _jax_network.make(*given)
-
-
 LIBRARY = Library(
     "jax",
     module="jax",
@@ -336,6 +330,5 @@ LIBRARY = Library(
     kernels=[*_FORWARD, *_GRADIENTS, *_LOSSES],
     kernel=kernel,
     both=both,
-    networks={_LABEL: _network},
     pin=pin,
 )
