@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onepass._array import to_numpy
 from onepass.data._given import array_of
 
-LEAST = 1e-30
+LEAST, MOST = 1e-30, 1e30
 
 
 def checked_weights(
@@ -36,8 +36,8 @@ def checked_weights(
         )
     array = array.astype(np.float64)
     _refuse(owner, name, array, (array >= 0) & np.isfinite(array), "finite numbers >= 0")
-    fits = (array == 0) | ((array >= LEAST) & (array <= 1 / LEAST))
-    expected = f"0 or numbers between {LEAST} and {1 / LEAST}, which float32 can multiply"
+    fits = (array == 0) | ((array >= LEAST) & (array <= MOST))
+    expected = f"0 or numbers between {LEAST} and {MOST}, which float32 can multiply"
     _refuse(owner, name, array, fits, expected)
     return array
 
