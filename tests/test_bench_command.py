@@ -507,15 +507,15 @@ def test_workloads_are_checked(row):
 
 def test_the_installed_command(tmp_path):
     """As CMake and pip lay the files: the records beside the package's, no source tree around."""
-    assert "install(DIRECTORY tests/cases/ DESTINATION onepass/bench/cases" in (
+    assert "install(DIRECTORY tests/cases/ DESTINATION onepass/bench/_cases" in (
         ROOT / "CMakeLists.txt"
     ).read_text(encoding="utf-8")
     package = Path(onepass.__file__).parent
     site, empty = tmp_path / "site", tmp_path / "empty"
     ignored = shutil.ignore_patterns("__pycache__", "*.so")
     shutil.copytree(package, site / "onepass", ignore=ignored)
-    if not (site / "onepass/bench/cases").exists():
-        shutil.copytree(ROOT / "tests/cases", site / "onepass/bench/cases", ignore=ignored)
+    if not (site / "onepass/bench/_cases").exists():
+        shutil.copytree(ROOT / "tests/cases", site / "onepass/bench/_cases", ignore=ignored)
     for library in package.glob("*.so"):
         (site / "onepass" / library.name).symlink_to(library)
     empty.mkdir()
@@ -524,7 +524,7 @@ def test_the_installed_command(tmp_path):
     environment["PYTHONPATH"] = str(site)
     options = {"cwd": empty, "env": environment, "capture_output": True, "text": True}
     found = subprocess.run([sys.executable, "-c", code], check=True, **options)
-    assert found.stdout.strip() == str(site / "onepass/bench/cases/__init__.py")
+    assert found.stdout.strip() == str(site / "onepass/bench/_cases/__init__.py")
     # Not --plain-malloc: it starts itself anew.
     command = [sys.executable, "-m", "onepass.bench", *RELU[:-1], "--json", "a.json"]
     done = subprocess.run(command, check=False, **options)

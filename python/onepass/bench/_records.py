@@ -1,6 +1,6 @@
 """The table of kernels (tests/cases): what each computes, how exactly, and its rivals.
 
-A wheel contains it as ``onepass.bench.cases``; in a source tree it is read where it is. It has no
+A wheel contains it as ``onepass.bench._cases``; in a source tree it is read where it is. It has no
 types: this file is the border.
 """
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NAME = "onepass.bench.cases"
+NAME = "onepass.bench._cases"
 
 
 def _records() -> Any:

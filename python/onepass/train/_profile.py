@@ -103,7 +103,8 @@ class Profile(Callback):
         self._mark = time.perf_counter()
 
     def _wrap(self, run: Run) -> None:
-        self._replace(np, "matmul", PARTS[0])
+        for name in ("matmul", "dot"):
+            self._replace(np, name, PARTS[0])
         for name in ops.__all__:
             if not isinstance(getattr(ops, name), type):
                 self._replace(ops, name, PARTS[1])
