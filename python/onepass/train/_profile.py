@@ -21,8 +21,8 @@ PARTS = ("matrix products", "fused kernels", "optimizer step", "Python and the r
 class Profile(Callback):
     """Time the parts of some training steps.
 
-    For those steps a clock wraps ``numpy.matmul`` and ``dot``, the functions of ``onepass.ops`` and the
-    ``step`` of the optimizer. Use it on the CPU: on CUDA the calls return before the work is done.
+    For those steps a clock wraps ``numpy.matmul`` and ``dot``, the functions of ``onepass.ops`` and
+    the ``step`` of the optimizer. Use it on the CPU: on CUDA the calls return before the work is done.
 
     Args:
         steps: how many steps to time.
