@@ -22,7 +22,7 @@ class Profile(Callback):
     """Time the parts of some training steps.
 
     For those steps a clock wraps ``numpy.matmul`` and ``dot``, the functions of ``onepass.ops`` and
-    the ``step`` of the optimizer. Use it on the CPU: on CUDA the calls return before the work is done.
+    the ``step`` of the optimizer. Use it on the CPU: on CUDA calls return before the work is done.
 
     Args:
         steps: how many steps to time.
