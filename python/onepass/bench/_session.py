@@ -18,8 +18,8 @@ from onepass._suggest import suggestion
 from onepass.bench import _machine, _results, _rows, _run, _table
 from onepass.bench._row import Context, Row, UsageError, named
 
-QUICK_SECONDS = 45.0  # for a quick run without its start
-QUICK_END = 50.0  # on a busy machine rows are left out
+QUICK_SECONDS = 37.0  # for a quick run without its start: with all rivals that takes 15 more
+QUICK_END = 42.0  # later rows are left out, and said
 QUICK_ROUNDS = 7
 # What two parts of one run may have different in a file's head.
 VARYING = ("date", "load", "copy_bytes_per_second")
