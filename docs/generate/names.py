@@ -78,6 +78,7 @@ OF_FILE = {
     "layers": {
         *("_bias_act", "_conv", "_flatten", "_gradcheck", "_linear", "_module", "_module_list"),
         *("_parameter", "_pool", "_random", "_rescaling", "_residual", "_sequential", "_windows"),
+        *("_file", "_from_torch", "_summary"),
     },
 }
 # Names without their underscores and endings → the one that they stand beside.
@@ -99,6 +100,7 @@ KIN = {
     "setrngstate": "manualseed",
     "col2im": "im2col",
     "savedrun": "loadrun",
+    "layersummary": "summary",
 }
 
 

@@ -10,11 +10,12 @@ from cpp_kernels import KERNELS
 from python_augment import AUGMENT
 from python_bench import BENCH
 from python_data import DATA
+from python_exchange import EXCHANGE
 from python_front import FRONT
 from python_nn import NN
 from python_optim import OPTIM
 from python_train import TRAIN
 
-PYTHON = [*AUGMENT, *BENCH, *DATA, *FRONT, *OPTIM, *NN, *TRAIN]
+PYTHON = [*AUGMENT, *BENCH, *DATA, *EXCHANGE, *FRONT, *OPTIM, *NN, *TRAIN]
 CPP = KERNELS + BIND + CPU + CORE + CUDA
 MUTANTS = [*PYTHON, *CPP]

@@ -15,6 +15,9 @@ from onepass.nn._dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from onepass.nn._exchange._file import load
+from onepass.nn._exchange._from_torch import from_torch
+from onepass.nn._exchange._summary import LayerSummary, Summary
 from onepass.nn._flatten import Flatten
 from onepass.nn._fold import fold_batch_norm
 from onepass.nn._gated import GLU, Maxout
@@ -52,6 +55,7 @@ __all__ = [
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "LayerSummary",
     "Linear",
     "LogSoftmax",
     "MaxPool2d",
@@ -64,11 +68,14 @@ __all__ = [
     "Residual",
     "Sequential",
     "Softmax",
+    "Summary",
     "WeightNorm",
     "fold_batch_norm",
+    "from_torch",
     "get_rng_state",
     "gradcheck",
     "init",
+    "load",
     "manual_seed",
     "set_rng_state",
     "update_batch_norm",

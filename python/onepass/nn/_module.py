@@ -17,6 +17,7 @@ from onepass._keywords import SuggestsKeywords
 from onepass._parameter import Computed, Parameter
 from onepass._turns import noted
 from onepass.nn import _state_dict
+from onepass.nn._exports import Exports
 from onepass.nn._facts import NOT_COUNTED, bypassable, edits, is_bypassable
 from onepass.nn._saved import Saves
 from onepass.nn._state_dict import LoadResult
@@ -29,7 +30,7 @@ M = TypeVar("M", bound="Module")
 DEPTH = 8  # containers in containers that are looked into
 
 
-class Module(Saves, SuggestsKeywords):
+class Module(Saves, Exports, SuggestsKeywords):
     """Base of all layers: parameters, running statistics, forward and backward.
 
     A subclass sets `Parameter` and `Module` attributes in its constructor, and writes two methods::

@@ -183,8 +183,8 @@ class RMSNorm(RowNorm):
         self.eps = None if eps is None else numbers.in_range("RMSNorm", "eps", eps, 0)
         self.elementwise_affine = elementwise_affine
         known = check_dtype("RMSNorm", dtype)
-        ones = np.ones(self.normalized_shape, known)
-        self.weight = Parameter(ones) if elementwise_affine else None
+        shape = self.normalized_shape
+        self.weight = Parameter(np.ones(shape, known)) if elementwise_affine else None
 
     def _norm(self, x: Array, options: dict[str, Any]) -> tuple[Array, Any]:
         return ops.rms_norm(x, self.normalized_shape, _data(self.weight), self.eps, **options)

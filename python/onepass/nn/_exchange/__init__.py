@@ -1,0 +1,1 @@
+"""What a model becomes outside of the process, and what becomes a model: files, tables, PyTorch, ONNX."""

@@ -1,0 +1,154 @@
+"""Each layer as its class and the options of its constructor, from which it can be made again.
+
+The options have the names that PyTorch's classes have, and so serve those too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from onepass.nn import (
+    _activation,
+    _batch_norm,
+    _batch_renorm,
+    _conv,
+    _decorrelated,
+    _dropout,
+    _flatten,
+    _fold,
+    _gated,
+    _linear,
+    _module_list,
+    _pool,
+    _rescaling,
+    _residual,
+    _row_norm,
+    _sequential,
+    _softmax,
+    _weight_norm,
+)  # fmt: skip
+from onepass.nn import _random as random
+from onepass.nn._module import Module
+from onepass.nn._module_list import ModuleList
+from onepass.nn._residual import Residual
+from onepass.nn._sequential import Sequential
+from onepass.nn._weight_norm import WeightNorm
+from onepass.ops._declare import Kernel
+
+CONTAINERS = (Sequential, Residual, ModuleList, WeightNorm)
+_FILES = (
+    _activation, _batch_norm, _batch_renorm, _conv, _decorrelated, _dropout, _flatten, _fold,
+    _gated, _linear, _module_list, _pool, _rescaling, _residual, _row_norm, _sequential, _softmax,
+    _weight_norm,
+)  # fmt: skip
+_BASES = {"Activation", "BatchNorm", "InstanceNorm", "RowNorm", "Layers"}
+_OWN_CALL = ("__call__", "forward", "fused_forward", "backward")
+
+
+class NotALayerError(ValueError):
+    """A module of which it is not known how it is made; the message says which and why."""
+
+
+@cache
+def layers() -> dict[str, type[Module]]:
+    """The classes that onepass has, by name; a file can name no other."""
+    found: dict[str, type[Module]] = {}
+    for file in _FILES:
+        for name, value in vars(file).items():
+            own = inspect.isclass(value) and value.__module__ == file.__name__
+            if own and issubclass(value, Module) and not name.startswith("_"):
+                found[name] = value
+    return {name: found[name] for name in sorted(found.keys() - _BASES)}
+
+
+def place(name: str) -> str:
+    """A layer of a model, for messages, by its name in ``named_modules``."""
+    return f"layer {name!r}" if name else "the model"
+
+
+def check_known(module: Module, name: str) -> None:
+    """Refuse what is no layer of onepass, or one that was changed to compute something else.
+
+    Raises:
+        NotALayerError: it is.
+    """
+    kind = type(module)
+    if layers().get(kind.__name__) is not kind:
+        raise NotALayerError(f"{place(name)} is a {kind.__name__}, which is no layer of onepass")
+    changed = [method for method in _OWN_CALL if method in vars(module)]
+    if changed:
+        raise NotALayerError(
+            f"{place(name)}, a {kind.__name__}, has a {changed[0]} of its own as an attribute"
+        )
+    known = {"body", "shortcut"} if kind is Residual else {"module"} if kind is WeightNorm else ()
+    others = [] if kind in (Sequential, ModuleList) else [
+        key for key, _ in module.named_children() if key not in known
+    ]  # fmt: skip
+    if others:
+        raise NotALayerError(
+            f"{place(name)}, a {kind.__name__}, has another module as its attribute {others[0]!r}"
+        )
+    if isinstance(module, Residual) and type(module.body) is not Sequential:
+        raise NotALayerError(f"{place(name)} has a {type(module.body).__name__} as its body")
+
+
+def options_of(module: Any) -> dict[str, Any]:
+    """The arguments that the constructor would make the layer from, but modules and ``dtype``.
+
+    Raises:
+        NotALayerError: an activation was given in a form that no file holds.
+    """
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(type(module)).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL or name in ("module", "modules", "shortcut"):
+            continue
+        if name == "dtype" and not isinstance(getattr(module, "dtype", None), str):
+            continue  # that of the parameters
+        value = getattr(module, name)
+        found[name] = value is not None if name == "bias" else value
+        if isinstance(value, Kernel):
+            raise NotALayerError(f"the {name} of a {type(module).__name__} is a kernel, not a name")
+    return found
+
+
+def names_of_options(kind: type[Module]) -> list[str]:
+    """The arguments of a constructor that `options_of` gives."""
+    return [name for name in inspect.signature(kind).parameters if name != "dtype"]
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Inside, initial values take no random numbers from those of the process.
+
+    Dropout layers made inside keep their streams; where an error ends it, nothing has changed.
+    """
+    put_back = random.kept_random(Sequential())
+    try:
+        yield
+    except BaseException:
+        put_back()
+        raise
+    streams = random._state.streams
+    put_back()
+    random._state.streams = streams
+
+
+def set_modes(module: Module, training: bool, held: bool, frozen: bool) -> None:
+    """Give one module its mode, whether its own ``eval()`` holds, and frozen statistics."""
+    module.training, module._holds_eval, module.statistics_frozen = training, held, frozen
+
+
+def walk(module: Module, name: str, visit: Callable[[Module, str, dict[str, Any]], Any]) -> Any:
+    """``visit`` of each module with what it gave of those inside, by attribute; innermost first.
+
+    Raises:
+        NotALayerError: one is no layer of onepass.
+    """
+    check_known(module, name)
+    dot = f"{name}." if name else ""
+    inside = {key: walk(child, dot + key, visit) for key, child in module.named_children()}
+    return visit(module, name, inside)

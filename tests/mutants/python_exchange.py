@@ -1,0 +1,76 @@
+"""Planted mistakes in python/onepass/nn/_exchange: see README.md."""
+
+from __future__ import annotations
+
+from mutant import Mutant
+
+FOLDER = "python/onepass/nn/_exchange"
+FILES = "tests/test_model_files.py"
+SUMMARY = "tests/test_summary.py"
+TORCH = "tests/test_torch_exchange.py"
+
+EXCHANGE = [
+    Mutant(
+        "file: memory is taken for a layer before its size is compared",
+        f"{FOLDER}/_architecture.py",
+        "    if wanted > given:\n",
+        "    if False:\n",
+        (f"{FILES}::test_a_hostile_description_builds_nothing",),
+    ),
+    Mutant(
+        "file: shared parameters come back as copies",
+        f"{FOLDER}/_file.py",
+        "        setattr(owner, key, other)\n",
+        "",
+        (f"{FILES}::test_modes_frozen_and_shared_parameters_come_back",),
+    ),
+    Mutant(
+        "file: the bytes of an array may be those of another",
+        f"{FOLDER}/_safetensors.py",
+        "        if entries[name][2] != end:\n",
+        "        if False:\n",
+        (f"{FILES}::test_a_hostile_header_is_refused",),
+    ),
+    Mutant(
+        "file: an array in Fortran's order is written as it lies",
+        f"{FOLDER}/_file.py",
+        'own = np.asarray(to_numpy(array), order="C")',
+        "own = np.asarray(to_numpy(array)).T.copy().T",
+        (f"{FILES}::test_arrays_that_do_not_lie_in_c_order",),
+    ),
+    Mutant(
+        "summary: running statistics are those of the model itself",
+        f"{FOLDER}/_summary.py",
+        "    model.eval()\n    for module",
+        "    for module",
+        (f"{SUMMARY}::test_every_layer_has_numbers_and_nothing_changes",),
+    ),
+    Mutant(
+        "summary: the gradient by x is counted",
+        f"{FOLDER}/_summary.py",
+        "    _walk(model, False, True, places, heads)\n",
+        "    _walk(model, True, True, places, heads)\n",
+        (f"{SUMMARY}::test_a_network_counted_by_hand",),
+    ),
+    Mutant(
+        "to_torch: frozen statistics move there",
+        f"{FOLDER}/_torch.py",
+        "        if isinstance(module, Running) and module.statistics_frozen:\n",
+        "        if False:\n",
+        (f"{TORCH}::test_modes_and_frozen_parameters_stay",),
+    ),
+    Mutant(
+        "from_torch: memory is shared",
+        f"{FOLDER}/_from_torch.py",
+        "        return np.array(own.numpy())\n",
+        "        return own.numpy()\n",
+        (f"{TORCH}::test_no_memory_is_shared",),
+    ),
+    Mutant(
+        "from_torch: hooks are dropped in silence",
+        f"{FOLDER}/_from_torch.py",
+        '        if hooks and not (hooked and hooks == ["_forward_pre_hooks"]):\n',
+        "        if False:\n",
+        (f"{TORCH}::test_what_we_lack_is_refused_by_name",),
+    ),
+]

@@ -1,0 +1,408 @@
+"""`Module.save`, `Module.load`, `nn.load`: what comes back, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from small_layers import ALL, layer
+from small_models import assert_same, perturb, residual_model
+
+FORMS = ["m.safetensors", "m.npz"]
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+def flags(model):
+    return {
+        name: (m.training, m._holds_eval, m.statistics_frozen, getattr(m, "fuse", None))
+        for name, m in model.named_modules()
+    }
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_layer_comes_back_from_its_file_alone(name, tmp_path):
+    for form, dtype in zip(FORMS, ("float64", "float32"), strict=True):
+        ours, x = layer(name, dtype)
+        random = nn.get_rng_state(ours)
+        ours.save(tmp_path / form)
+        again = nn.load(tmp_path / form)
+        after = nn.get_rng_state(ours)
+        assert (after["init"], after["layers"]) == (random["init"], random["layers"])
+        assert repr(again) == repr(ours)
+        assert_same(again.state_dict(), ours.state_dict())
+        assert flags(again) == flags(ours)
+        np.testing.assert_array_equal(again.eval()(x), ours.eval()(x), strict=True)
+
+
+@each_form
+def test_modes_frozen_and_shared_parameters_come_back(form, tmp_path):
+    model = perturb(residual_model(p=0.3))
+    model[1].eval()
+    model[4].freeze()
+    model[5].body.fuse = False
+    model[6].weight.requires_grad = False
+    model[4].shortcut.weight = model[1].body[2].weight
+    model.save(tmp_path / form)
+    again = nn.load(tmp_path / form)
+    assert flags(again) == flags(model)
+    named = dict(model.named_parameters())
+    assert {k: p.requires_grad for k, p in again.named_parameters()} == {
+        k: p.requires_grad for k, p in named.items()
+    }
+    assert again[4].shortcut.weight is again[1].body[2].weight
+    assert_same(again.state_dict(), model.state_dict())
+    assert again[3].stream.peek() != model[3].stream.peek()
+
+
+@each_form
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_dtypes_are_kept(dtype, form, tmp_path):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.astype(dtype)
+    model[1].num_batches_tracked[...] = 7
+    model.save(tmp_path / form)
+    again = nn.load(tmp_path / form)
+    assert_same(again.state_dict(), model.state_dict())
+    assert again[0].weight.dtype == dtype
+    plain = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    plain.load(tmp_path / form)
+    wide = {k: v.astype(p.dtype) for (k, v), p in
+            zip(model.state_dict().items(), plain.state_dict().values(), strict=True)}  # fmt: skip
+    assert_same(plain.state_dict(), wide)
+
+
+class Own(nn.Module):
+    def __init__(self):
+        self.inner = nn.Linear(3, 2)
+        self.scale = nn.Parameter(np.ones(2, np.float32))
+
+    def forward(self, x):
+        return self.inner(x) * self.scale.data
+
+
+@each_form
+def test_weights_of_a_module_of_ones_own_go_into_one_that_is_there(form, tmp_path):
+    model = perturb(nn.Sequential(nn.ReLU(), Own()))
+    model.save(tmp_path / form)
+    with pytest.raises(ValueError, match="weights alone: layer '1' is a Own, which is no layer of"):
+        nn.load(tmp_path / form)
+    other = nn.Sequential(nn.ReLU(), Own())
+    assert other.load(tmp_path / form) == ([], [], [])
+    assert_same(other.state_dict(), model.state_dict())
+    part = Own()
+    part.load(tmp_path / form, prefix="1.")
+    assert_same(part.state_dict(), model[1].state_dict())
+
+
+@each_form
+def test_another_model_is_refused_and_unchanged(form, tmp_path):
+    nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)).save(tmp_path / form)
+    other = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+    before = other.state_dict()
+    with pytest.raises(ValueError, match=r"m\.\w+: load_state_dict: (.|\n)*missing 1\.bias") as e:
+        other.load(tmp_path / form)
+    assert "0.weight is float32 (4, 3), expected float32 (5, 3)" in str(e.value)
+    assert_same(other.state_dict(), before)
+    result = other.load(tmp_path / form, strict=False)
+    assert result.missing == ["1.bias"]
+    assert result.mismatched == ["0.weight", "0.bias", "1.weight"]
+
+
+def test_the_file_is_replaced_whole_and_equal_models_give_equal_bytes(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    for form in FORMS:
+        model.save(tmp_path / "new" / form)
+        first = (tmp_path / "new" / form).read_bytes()
+        model.save(tmp_path / "new" / form)
+        assert (tmp_path / "new" / form).read_bytes() == first
+    model[0].weight.data = model[0].weight.data.astype("float128")
+    with pytest.raises(TypeError, match=r"save: '0\.weight' has dtype float128"):
+        model.save(tmp_path / "new" / FORMS[0])
+    assert sorted(os.listdir(tmp_path / "new")) == sorted(FORMS)
+    assert nn.load(tmp_path / "new" / FORMS[0])[0].weight.dtype == "float32"
+
+
+def test_arrays_that_do_not_lie_in_c_order(tmp_path):
+    model = nn.Linear(3, 4)
+    model.weight.data = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
+    model.bias.data = np.arange(8, dtype=np.float32)[::-2]
+    for form in FORMS:
+        model.save(tmp_path / form)
+        assert_same(nn.load(tmp_path / form).state_dict(), model.state_dict())
+
+
+# -- other libraries -------------------------------------------------------------------------------
+
+
+def test_safetensors_reads_and_writes_the_same(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    model = perturb(residual_model(dtype="float32"))
+    model.save(tmp_path / "m.safetensors")
+    assert_same(safetensors.load_file(tmp_path / "m.safetensors"), model.state_dict())
+    state = {k: v + 1 for k, v in model.state_dict().items()}
+    safetensors.save_file(state, tmp_path / "n.safetensors")
+    model.load(tmp_path / "n.safetensors")
+    assert_same(model.state_dict(), state)
+    with pytest.raises(ValueError, match="does not say of which model; build the model, and call"):
+        nn.load(tmp_path / "n.safetensors")
+
+
+def test_pytorch_loads_what_safetensors_reads(tmp_path):
+    torch = pytest.importorskip("torch")
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    ours = perturb(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU())).eval()
+    ours.save(tmp_path / "m.safetensors")
+    t = torch.nn
+    theirs = t.Sequential(t.Conv2d(2, 3, 3), t.BatchNorm2d(3), t.ReLU()).eval()
+    theirs.load_state_dict(load_file(tmp_path / "m.safetensors"))
+    x = np.random.default_rng(0).standard_normal((2, 2, 5, 5)).astype(np.float32)
+    np.testing.assert_allclose(
+        theirs(torch.from_numpy(x)).detach().numpy(), ours(x), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_numpy_reads_and_writes_the_same(tmp_path):
+    model = perturb(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))
+    model.save(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
+        names = [name for name in file.files if name != "about.json"]
+        assert_same({name: file[name] for name in names}, model.state_dict())
+    state = {k: np.asfortranarray(v + 1) for k, v in model.state_dict().items()}
+    np.savez(tmp_path / "n.npz", **state)
+    model.load(tmp_path / "n.npz")
+    assert_same(model.state_dict(), state)
+
+
+# -- hostile and damaged files ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.1))
+
+
+def refused(path, words):
+    """By both; nothing is changed."""
+    target = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.1))
+    before, random = target.state_dict(), nn.get_rng_state()
+    with pytest.raises(ValueError, match=words) as e:
+        nn.load(path)
+    assert str(path) in str(e.value)
+    with pytest.raises(ValueError, match=words):
+        target.load(path)
+    assert_same(target.state_dict(), before)
+    assert nn.get_rng_state() == random
+
+
+@each_form
+def test_a_file_that_is_cut_off_or_damaged_anywhere_is_refused(model, form, tmp_path):
+    path = tmp_path / form
+    model.save(path)
+    whole = path.read_bytes()
+    for end in {0, 1, 4, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1}:
+        path.write_bytes(whole[:end])
+        refused(path, "cannot be used")
+    path.write_bytes(whole + b"x")
+    refused(path, "cannot be used") if form == FORMS[0] else None
+    rng = np.random.default_rng(0)
+    state = model.state_dict()
+    for _ in range(150):
+        changed = bytearray(whole)
+        changed[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        path.write_bytes(changed)
+        try:
+            again = nn.load(path)
+        except ValueError:
+            continue
+        assert_same(again.state_dict(), state)  # a byte that nothing reads, such as a time
+
+
+def header(path):
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def rewrite(path, change, about=None):
+    """With another header, whose arrays have no checksum."""
+    found, data = header(path)
+    known = json.loads(found["__metadata__"].pop("onepass"))
+    found["__metadata__"] = {}
+    if about is not None:
+        about(known)
+    found["__metadata__"]["onepass"] = json.dumps(known)
+    change(found)
+    text = json.dumps(found).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def entry(**changes):
+    return lambda header: header["0.weight"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (entry(shape=[4, 4]), "takes 64 bytes, and has 48"),
+        (entry(shape=[2**62, 2**62]), "takes .* bytes, and has 48"),
+        (entry(shape=[-4, -3]), "has shape"),
+        (entry(shape=[4.0, 3]), "has shape"),
+        (entry(shape=[True, 12]), "has shape"),
+        (entry(shape="12"), "has shape"),
+        (entry(shape=[1] * 40 + [12]), "has shape"),
+        (entry(data_offsets=[0]), "has no dtype, shape and data_offsets"),
+        (entry(data_offsets=[1, 49]), "do not begin where those before it end"),
+        (entry(dtype="F128"), "has dtype 'F128', expected one of"),
+        (entry(dtype=["F32"]), "has dtype"),
+        (lambda h: h.update(other={"dtype": "F32", "shape": [0]}), "has no dtype, shape and"),
+        (lambda h: h.pop("0.bias"), "do not begin|in the file"),
+        (lambda h: h.update(__metadata__=[1]), "is no object of texts"),
+        (lambda h: h.update(__metadata__={"sha256": "0"}), "SHA-256 does not match"),
+    ],
+)
+def test_a_hostile_header_is_refused(model, change, words, tmp_path):
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    rewrite(path, change)
+    refused(path, words)
+
+
+def first(**changes):
+    return lambda about: about["model"]["layers"]["inside"]["0"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        (first(layer="Maxout2"), "layer '0' is a 'Maxout2', which this version of onepass has not"),
+        (first(layer=["Linear"]), "layer '0' is a"),
+        (first(layer="Module"), "has not"),
+        (first(layer="__builtins__"), "has not"),
+        (first(options={"in_features": 2**40, "out_features": 2**40, "bias": True}), "has 12089"),
+        (first(options={"in_features": -3, "out_features": -4}), "'out_features' is -4"),
+        (first(options={"in_features": "3", "out_features": 4}), "'in_features' is '3'"),
+        (first(options={"in_features": 3, "out_features": 4, "evil": 1}), "unknown keyword 'evil'"),
+        (first(options={"in_features": 3}), "out_features"),
+        (first(options={"in_features": 4, "out_features": 3, "bias": True}), "expected float32"),
+        (first(options={"in_features": 3, "out_features": 4, "bias": False}), "know nothing"),
+        (first(inside={"0": {"layer": "ReLU"}}), "has .* inside"),
+        (first(layer="Sequential", options={"fuse": "yes"}), "'fuse' is 'yes'"),
+        (first(layer="Residual", options={"fuse": True}), "body"),
+        (lambda a: a.update(model=7), "cannot be used"),
+        (lambda a: a.update(format=99, version="9"), "format 99, .* written by onepass 9, a later"),
+        (lambda a: a.pop("format"), "format"),
+        (lambda a: a["model"].update(tied={"1.weight": "1.bias"}), "are one parameter, and differ"),
+        (lambda a: a["model"].update(tied={"0.weight": "5.x"}), "cannot be used"),
+        (lambda a: a["model"].update(frozen=["1.running_mean"]), "is no parameter"),
+        (lambda a: a["model"].update(frozen=["0.__class__"]), "is no parameter"),
+        (lambda a: a["model"]["layers"]["inside"].pop("0"), "names"),
+    ],
+)
+def test_a_hostile_description_builds_nothing(model, about, words, tmp_path):
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    rewrite(path, lambda header: None, about)
+    random = nn.get_rng_state()
+    with pytest.raises(ValueError, match=words) as e:
+        nn.load(path)
+    assert str(path) in str(e.value)
+    assert nn.get_rng_state() == random
+
+
+def test_a_description_without_end_is_refused(model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    found, data = header(path)
+    deep = '{"layer":"Sequential","options":{"fuse":true},"inside":{"0":' * 20000
+    about = '{"format":1,"model":{"tied":{},"frozen":[],"layers":' + deep
+    about += '{"layer":"ReLU"}' + "}}" * 20000 + "}}"
+    found["__metadata__"] = {"onepass": about}
+    text = json.dumps(found).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    with pytest.raises(ValueError, match="cannot be used"):
+        nn.load(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch evil",)
+
+
+def test_pickles_are_never_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", **{"0.weight": np.array([Evil()], object)})
+    refused(Path("a.npz"), "dtype object, expected numbers")
+    Path("b.npz").write_bytes(pickle.dumps(Evil()))
+    refused(Path("b.npz"), "neither safetensors nor an archive of NumPy|header")
+    with zipfile.ZipFile("c.npz", "w") as archive:
+        archive.writestr("c/data.pkl", pickle.dumps(Evil()))
+    refused(Path("c.npz"), r"a file of torch\.save, which holds pickles")
+    np.savez_compressed("d.npz", w=np.zeros(10))
+    refused(Path("d.npz"), "is compressed, expected an archive of numpy.savez")
+    with zipfile.ZipFile("e.npz", "w") as archive:  # a header that asks for an exabyte
+        text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1152921504606846976,), }"
+        text += b" " * (117 - len(text)) + b"\n"
+        archive.writestr("w.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    refused(Path("e.npz"), "is not as large as its shape")
+    assert not Path("evil").exists()
+
+
+def test_what_is_no_file(tmp_path):
+    for call in (nn.load, nn.Linear(2, 2).load):
+        with pytest.raises(FileNotFoundError):
+            call(tmp_path / "none")
+        with pytest.raises(IsADirectoryError):
+            call(tmp_path)
+        with pytest.raises(TypeError, match="load: 'path' is 3, expected a path"):
+            call(3)
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ValueError, match="it is a pipe"):
+            call(tmp_path / "pipe")
+        os.unlink(tmp_path / "pipe")
+    with pytest.raises(TypeError, match="save: 'path' is None, expected a path"):
+        nn.ReLU().save(None)
+    with pytest.raises(OSError, match="cannot write"):
+        nn.ReLU().save(tmp_path)
+
+
+def test_a_loaded_model_trains_on(model, tmp_path):
+    model.save(tmp_path / "m.safetensors")
+    again = nn.load(tmp_path / "m.safetensors")
+    opt = optim.SGD(again.parameters(), lr=0.1)
+    x = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    before = again.state_dict()
+    again.backward(np.ones_like(again(x)))
+    opt.step()
+    assert not np.array_equal(again.state_dict()["0.bias"], before["0.bias"])
+
+
+def test_without_ml_dtypes(tmp_path):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    model = nn.Linear(2, 2)
+    model.weight.data = model.weight.data.astype(ml_dtypes.bfloat16)
+    model.save(tmp_path / "m.safetensors")
+    code = (
+        "import sys; sys.modules['ml_dtypes'] = None\n"
+        "from onepass import nn\n"
+        "m = nn.Linear(2, 2); m.load('m.safetensors'); print(m.weight.data.tolist())\n"
+        "try: nn.load('m.safetensors')\n"
+        "except ModuleNotFoundError as e: print(e)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    values, said = done.stdout.splitlines()
+    assert values == str(model.weight.data.astype(np.float32).tolist()), done.stderr
+    assert "pip install 'onepass[bfloat16]'" in said
