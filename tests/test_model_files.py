@@ -227,6 +227,7 @@ def test_a_file_that_is_cut_off_or_damaged_anywhere_is_refused(model, form, tmp_
         except ValueError:
             continue
         assert_same(again.state_dict(), state)  # a byte that nothing reads, such as a time
+        assert repr(again) == repr(model)
 
 
 def header(path):

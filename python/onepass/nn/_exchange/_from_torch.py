@@ -42,11 +42,11 @@ def from_torch(module: Any) -> Module:
     """A model of PyTorch's modules as one of onepass's, that computes the same.
 
     Values, dtypes, modes, frozen parameters, and parameters that layers share are those of
-    ``module``; the values are copied, so that neither model changes the other. A model on CUDA comes
-    to CuPy. Names in ``state_dict()`` are PyTorch's, but for weight norms, for layers of a
-    ``Sequential`` that have names there and numbers here, and for what is fused: a norm or `Linear`
-    of `onepass.torch.nn` with an activation or dropout becomes a `Sequential` of two or three
-    layers, which runs as one kernel.
+    ``module``; the values are copied, so that neither model changes the other. A model on CUDA
+    comes to CuPy. Names in ``state_dict()`` are PyTorch's, but for weight norms, for layers of a
+    ``Sequential`` that have names there and numbers here, and for what is fused: a norm or
+    `Linear` of `onepass.torch.nn` with an activation or dropout becomes a `Sequential` of two or
+    three layers, which runs as one kernel.
 
     Dropout has other masks than PyTorch's. A norm in evaluation mode within a model in training
     keeps that mode, as by its own ``eval()``.
@@ -116,8 +116,7 @@ class _Made:
         """The module of ours."""
         normed = self._weight_norm_of(module, name)
         self._check_plain(module, name, hooked=normed is not None)
-        made = self._weight_normed(module, name, *normed) if normed else self._made(module, name)
-        return made
+        return self._weight_normed(module, name, *normed) if normed else self._made(module, name)
 
     def _made(self, module: Any, name: str) -> Module:
         nn, dot = self.torch.nn, f"{name}." if name else ""

@@ -34,8 +34,15 @@ def read(file: BinaryIO) -> tuple[str | None, dict[str, NDArray[Any]]]:
     """The text, None if there is none, and the arrays.
 
     Raises:
-        ValueError, zipfile.BadZipFile: it is no such archive, cut off, or damaged.
+        ValueError: it is no such archive, cut off, or damaged.
     """
+    try:
+        return _read(file)
+    except Exception as error:  # an archive can be damaged in every way
+        raise ValueError(str(error) or "the file ends before") from error
+
+
+def _read(file: BinaryIO) -> tuple[str | None, dict[str, NDArray[Any]]]:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if len(set(names)) != len(names):

@@ -286,12 +286,11 @@ def _log_softmax(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
 
 @_of(nn.GLU)
 def _glu(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
-    label, options = (
-        (layer.activation, {}) if isinstance(layer.activation, str) else layer.activation
-    )
-    gate = MODULES[label](**options)
+    gate = layer.activation or "identity"
+    label, options = (gate, {}) if isinstance(gate, str) else gate
+    bent = MODULES[label](**options)
     half, other = g.add("Split", x, outputs=2, axis=layer.dim)
-    return g.add("Mul", half, OPERATORS[type(gate)](g, gate, other, y, y))
+    return g.add("Mul", half, OPERATORS[type(bent)](g, bent, other, y, y))
 
 
 @_of(nn.Maxout)

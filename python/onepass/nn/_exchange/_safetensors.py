@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 MOST_HEADER = 100_000_000  # bytes, as in the package
 METADATA = "__metadata__"
+DIGEST = "sha256"  # among the metadata
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
@@ -33,21 +34,21 @@ _NAMES = {
 def write(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
     """Write arrays in C order. Those of wide elements come first, so that all are aligned.
 
-    The metadata gets ``sha256``, of the bytes of the arrays.
+    The metadata gets ``sha256``, of all that is in the file but the order.
     """
     order = sorted(arrays, key=lambda name: -arrays[name].dtype.itemsize)
-    digest, end = hashlib.sha256(), 0
+    end = 0
     entries: dict[str, Any] = {}
     for name in order:
         array = arrays[name]
-        digest.update(_bytes(array))
         begin, end = end, end + array.nbytes
         entries[name] = {
             "dtype": _NAMES[array.dtype.name],
             "shape": list(array.shape),
             "data_offsets": [begin, end],
         }
-    header = {METADATA: {**metadata, "sha256": digest.hexdigest()}, **entries}
+    kinds = {name: entry["dtype"] for name, entry in entries.items()}
+    header = {METADATA: {**metadata, DIGEST: _digest(metadata, arrays, kinds)}, **entries}
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MOST_HEADER:
@@ -55,6 +56,19 @@ def write(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], metadata: dict[str
     file.write(struct.pack("<Q", len(text)) + text)
     for name in order:
         file.write(_bytes(arrays[name]))
+
+
+def _digest(
+    metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]], kinds: Mapping[str, str]
+) -> str:
+    """Of names, dtypes, shapes, values and metadata."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        about = [name, kinds[name], list(arrays[name].shape)]
+        digest.update(json.dumps(about).encode())
+        digest.update(_bytes(arrays[name]))
+    digest.update(json.dumps(metadata, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _bytes(array: NDArray[Any]) -> Any:
@@ -89,7 +103,6 @@ def read(file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, NDArray[A
         end = entries[name][3]
     if end != size - 8 - length:
         raise ValueError(f"its arrays have {end} bytes, and {size - 8 - length} are in the file")
-    digest = hashlib.sha256()
     found: dict[str, NDArray[Any]] = {}
     for name in order:
         kind, shape, *_ = entries[name]
@@ -97,9 +110,10 @@ def read(file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, NDArray[A
         room = _bytes(array)
         if len(room) and file.readinto(room) != len(room):  # type: ignore[attr-defined]
             raise ValueError(f"it ended while {name!r} was read")
-        digest.update(room)
         found[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if metadata.get("sha256", digest.hexdigest()) != digest.hexdigest():
+    digest = metadata.pop(DIGEST, None)
+    kinds = {name: entry[0] for name, entry in entries.items()}
+    if digest is not None and digest != _digest(metadata, found, kinds):
         raise ValueError("its SHA-256 does not match: it was damaged or changed")
     return metadata, {n: found[n] for n in header}, {n for n in order if entries[n][0] == "BF16"}
 

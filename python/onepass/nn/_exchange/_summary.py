@@ -68,6 +68,7 @@ class Summary:
     ``print(summary)`` shows a table of 80 columns; the attributes are its numbers.
 
     Attributes:
+        model: name of its class.
         layers: a `LayerSummary` for each layer, in the order of ``named_modules``.
         input_shape, dtype: of x.
         output_shape: of y.
@@ -159,8 +160,8 @@ def _summary(model: Module, given: Any) -> Summary:
 
 def _input(model: Module, given: Any) -> Array:
     """The array, or zeros of the shape."""
-    if hasattr(given, "dtype") and hasattr(given, "shape"):
-        if given.dtype.kind not in "iu":
+    if hasattr(given, "dtype") and hasattr(given, "shape") and not isinstance(given, type):
+        if getattr(given.dtype, "kind", "f") not in "iu":
             like("summary", "x", given)
         return given
     if not isinstance(given, Sequence) or isinstance(given, str):
@@ -170,7 +171,7 @@ def _input(model: Module, given: Any) -> Array:
         )
     shape = tuple(numbers.integer("summary", "x", n, 1) for n in given)
     first = next((p.data for p in model.parameters()), np.empty(0, np.float32))
-    return beside(first, np.zeros(shape, np.dtype(first.dtype.name)))
+    return beside(first, np.zeros(shape, first.dtype))
 
 
 # -- how a step goes through the model -------------------------------------------------------------
@@ -257,7 +258,7 @@ def _recording(module: Module, calls: list[tuple[Call, str]]) -> Any:
 
 
 def _is_line(module: Any, place: Place) -> bool:
-    """Layers, blocks that add, and modules with parameters of their own; not those that only call."""
+    """Layers, blocks that add, modules with parameters of their own; not what only calls."""
     if isinstance(module, Residual) or own_parameters(module):
         return True
     return next(module.named_children(), None) is None

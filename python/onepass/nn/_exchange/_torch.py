@@ -78,9 +78,13 @@ def to_torch(model: Module) -> Any:
     made = _Made(torch)
     with using(model, "to_torch"):
         try:
-            return walk(model, "", made.visit)
+            theirs = walk(model, "", made.visit)
         except NotALayerError as error:
             raise ValueError(f"to_torch: {error}") from None
+        devices = {getattr(p.data, "device", None) for p in model.parameters()}
+    for device in {d.id for d in devices if hasattr(d, "id")}:  # of CuPy's arrays
+        theirs.to(f"cuda:{device}")
+    return theirs
 
 
 class _Made:
@@ -159,12 +163,8 @@ class _Made:
         return made
 
     def _tensor(self, array: Any) -> Any:
-        """A copy, on the same device."""
+        """A copy, on the host."""
         own = np.array(to_numpy(array), order="C")
         if own.dtype.name == "bfloat16":
-            tensor = self.torch.from_numpy(own.view(np.int16)).view(self.torch.bfloat16)
-        else:
-            tensor = self.torch.from_numpy(own)
-        device = getattr(array, "device", None)
-        index = getattr(device, "id", None)  # of CuPy's arrays
-        return tensor if index is None else tensor.to(f"cuda:{index}")
+            return self.torch.from_numpy(own.view(np.int16)).view(self.torch.bfloat16)
+        return self.torch.from_numpy(own)
