@@ -20,7 +20,8 @@ ALL = {
     "conv valid": (lambda D: nn.Conv2d(4, 4, 2, padding="valid", groups=4, bias=False, **D), MAPS),
     "max pool": (lambda D: nn.MaxPool2d(2), MAPS),
     "max pool ceil": (lambda D: nn.MaxPool2d(3, 2, 1, ceil_mode=True), MAPS),
-    "max pool dilated": (lambda D: nn.MaxPool2d((2, 3), 1, (1, 2), (2, 2)), MAPS),
+    "max pool dilated": (lambda D: nn.MaxPool2d((2, 3), 1, 1, (2, 2)), MAPS),
+    "max pool padded far": (lambda D: nn.MaxPool2d((2, 3), 1, 2, (3, 2)), MAPS),
     "avg pool": (lambda D: nn.AvgPool2d((2, 3)), MAPS),
     "avg pool ceil": (lambda D: nn.AvgPool2d(3, 2, 1, ceil_mode=True), MAPS),
     "avg pool of the image": (lambda D: nn.AvgPool2d(3, 2, 1, True, False), MAPS),
@@ -101,7 +102,7 @@ ALL = {
 }  # fmt: skip
 LACKING = {  # in torch.nn
     *("batch renorm", "decorrelated", "swiglu", "glu with options", "maxout"),
-    *("maxout of the last", "rescaling", "abs", "sin"),
+    *("maxout of the last", "max pool padded far", "rescaling", "abs", "sin"),
 }
 
 

@@ -14,6 +14,7 @@ from small_models import assert_same, perturb, residual_model
 torch = pytest.importorskip("torch")
 T = torch.nn
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even:UserWarning")
 BOTH = sorted(ALL.keys() - LACKING)
 
 
@@ -185,6 +186,16 @@ def test_shared_parameters_are_shared():
     again = nn.from_torch(theirs)
     assert again[0].weight is again[2].weight
     assert len(list(again.parameters())) == 3
+
+
+def test_a_norm_without_one_of_its_parameters():
+    ours = nn.BatchNorm1d(3, dtype="float64")
+    ours.weight = None
+    theirs = ours.to_torch()
+    assert list(theirs._parameters.items())[0] == ("weight", None)
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach().numpy(), **CLOSE)
+    assert nn.from_torch(theirs).weight is None
 
 
 def test_a_residual_model_is_saved_and_copied_there():

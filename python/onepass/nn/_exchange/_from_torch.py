@@ -244,7 +244,8 @@ class _Made:
         for key, value in tuple(vars(made).items()):
             if isinstance(value, Parameter) and key != skip:
                 theirs = getattr(module, key)
-                setattr(made, key, self._parameter(theirs, value.shape, dot + key))
+                own = None if theirs is None else self._parameter(theirs, value.shape, dot + key)
+                setattr(made, key, own)
         for key in made.buffer_names:
             buffer = getattr(module, key)
             if buffer is not None:

@@ -21,6 +21,7 @@ from onepass.nn._exchange._layers import NotALayerError, options_of, place, walk
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
+from onepass.nn._pool import MaxPool2d
 from onepass.nn._rescaling import Rescaling
 from onepass.nn._residual import Residual
 from onepass.nn._running import Running
@@ -117,14 +118,7 @@ class _Made:
         return made
 
     def _layer(self, module: Any, name: str) -> Any:
-        kind, options = type(module).__name__, options_of(module)
-        if isinstance(module, GLU) and options.pop("activation") != "sigmoid":
-            raise ValueError(
-                f"to_torch: {place(name)} is a GLU with activation={module.activation!r}, and "
-                "torch.nn.GLU has sigmoid alone; onepass.torch.nn.GLU has it"
-            )
-        if isinstance(module, Conv2d):
-            options.pop("channels_last")  # of memory, not of what is computed
+        kind, options = type(module).__name__, self._options(module, name)
         kind = "Linear" if kind == "FoldedLinear" else kind
         theirs = getattr(self.torch.nn, kind, None)
         if theirs is None:
@@ -136,11 +130,35 @@ class _Made:
         if arrays or any(b is not None for b in buffers.values()):
             options["device"] = "meta"  # without initial values, which draw random numbers
         made = theirs(**options)
-        for key, parameter in arrays.items():
-            setattr(made, key, self._parameter(parameter))
+        for key in list(made._parameters):
+            own = arrays.get(key)
+            setattr(made, key, None if own is None else self._parameter(own))
         for key, array in buffers.items():
             made.register_buffer(key, None if array is None else self._tensor(array))
         return made
+
+    def _options(self, module: Any, name: str) -> dict[str, Any]:
+        """Those of PyTorch's class.
+
+        Raises:
+            ValueError: it lacks one, or its value.
+        """
+        options = options_of(module)
+        if isinstance(module, GLU) and options.pop("activation") != "sigmoid":
+            raise ValueError(
+                f"to_torch: {place(name)} is a GLU with activation={module.activation!r}, and "
+                "torch.nn.GLU has sigmoid alone; onepass.torch.nn.GLU has it"
+            )
+        if isinstance(module, MaxPool2d) and any(
+            2 * p > k for p, k in zip(module.padding, module.kernel_size, strict=True)
+        ):
+            raise ValueError(
+                f"to_torch: {place(name)} is a MaxPool2d with padding={module.padding}, and "
+                f"torch.nn.MaxPool2d takes half of kernel_size, {module.kernel_size}, at most"
+            )
+        if isinstance(module, Conv2d):
+            options.pop("channels_last")  # of memory, not of what is computed
+        return options
 
     def _weight_normed(self, module: WeightNorm, name: str, made: Any) -> Any:
         key, torch = module.name, self.torch
