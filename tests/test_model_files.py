@@ -143,6 +143,15 @@ def test_arrays_that_do_not_lie_in_c_order(tmp_path):
         assert_same(nn.load(tmp_path / form).state_dict(), model.state_dict())
 
 
+def test_a_norm_without_one_of_its_parameters(tmp_path):
+    model = nn.BatchNorm1d(3)
+    model.weight = None
+    model.save(tmp_path / "m.npz")
+    again = nn.load(tmp_path / "m.npz")
+    assert again.weight is None
+    assert_same(again.state_dict(), model.state_dict())
+
+
 # -- other libraries -------------------------------------------------------------------------------
 
 

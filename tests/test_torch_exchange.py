@@ -192,7 +192,7 @@ def test_a_norm_without_one_of_its_parameters():
     ours = nn.BatchNorm1d(3, dtype="float64")
     ours.weight = None
     theirs = ours.to_torch()
-    assert list(theirs._parameters.items())[0] == ("weight", None)
+    assert next(iter(theirs._parameters.items())) == ("weight", None)
     x = np.random.default_rng(0).standard_normal((5, 3))
     np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach().numpy(), **CLOSE)
     assert nn.from_torch(theirs).weight is None

@@ -19,9 +19,11 @@ from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
+from onepass.nn._signal import Norm
 from onepass.nn._weight_norm import WeightNorm
 
 MOST_LAYERS = 100_000
+_AFFINE = ("weight", "bias")  # which a norm may be without
 # The options whose product is the number of elements that a constructor takes memory for.
 _SIZES: dict[str, tuple[str, ...]] = {
     "Linear": ("out_features", "in_features"),
@@ -73,6 +75,10 @@ def _tree(module: Module, name: str, inside: dict[str, Any]) -> dict[str, Any]:
         tree["options"] = {key: _packed(value) for key, value in options.items()}
     if inside:
         tree["inside"] = inside
+    if isinstance(module, Norm) and (
+        absent := [k for k in _AFFINE if vars(module).get(k, 0) is None]
+    ):
+        tree["absent"] = absent
     modes = {
         "eval": not module.training,
         "held": module._holds_eval,
@@ -135,6 +141,9 @@ def _made(tree: Any, name: str, elements: Callable[[str], int]) -> Module:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place(name)}: {error}") from error
     check_known(module, name)
+    for key in tree.get("absent", ()) if isinstance(module, Norm) else ():
+        if key in _AFFINE and key in vars(module):
+            setattr(module, key, None)
     set_modes(
         module,
         not tree.get("eval", False),
