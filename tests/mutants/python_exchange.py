@@ -41,7 +41,7 @@ EXCHANGE = [
     Mutant(
         "summary: it goes through the model itself",
         f"{FOLDER}/_summary.py",
-        "        twin: Module = copy.deepcopy(model, kept)\n",
+        "        twin: Module = copy.deepcopy(model, kept | untouched_streams(model))\n",
         "        twin = model\n",
         (f"{SUMMARY}::test_every_layer_has_numbers_and_nothing_changes",),
     ),

@@ -7,7 +7,9 @@ of a layer is two integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,9 +79,42 @@ class Stream:
         self.set(*state)  # a copied or unpickled layer continues where it was
 
 
+class _OfThread(local):
+    init: np.random.Generator | None = None
+
+
+_of_thread = _OfThread()
+
+
 def init_generator() -> np.random.Generator:
     """The generator that initialisers without a ``seed`` of their own draw from."""
-    return _state.init
+    return _state.init if _of_thread.init is None else _of_thread.init
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Inside, initial values, which others will replace, are drawn from elsewhere.
+
+    Dropout layers that are made inside keep their streams, unless an error ends it.
+    """
+    streams = _state.streams
+    _of_thread.init = np.random.Generator(np.random.PCG64(0))
+    try:
+        yield
+    except BaseException:
+        _state.streams = streams
+        raise
+    finally:
+        _of_thread.init = None
+
+
+def untouched_streams(model: Module) -> dict[int, Any]:
+    """For the memory of ``deepcopy``: streams where they are, by id; a copy would move them on."""
+    copies = {}
+    for stream in streams(model).values():
+        copies[id(stream)] = copied = Stream.__new__(Stream)
+        vars(copied).update(vars(stream))
+    return copies
 
 
 def manual_seed(seed: int) -> None:

@@ -25,8 +25,9 @@ from onepass._parameter import Computed, Parameter
 from onepass.nn import _state_dict
 from onepass.nn._exchange import _safetensors
 from onepass.nn._exchange._architecture import build, described
-from onepass.nn._exchange._layers import NotALayerError, without_drawing
+from onepass.nn._exchange._layers import NotALayerError
 from onepass.nn._module import Module
+from onepass.nn._random import without_drawing
 from onepass.nn._state_dict import LoadResult
 from onepass.nn._use import using
 

@@ -15,10 +15,11 @@ from onepass._keywords import suggest_keywords
 from onepass._parameter import Parameter
 from onepass.nn._activation import MODULES
 from onepass.nn._dropout import Dropout
-from onepass.nn._exchange._layers import layers, names_of_options, place, without_drawing
+from onepass.nn._exchange._layers import layers, names_of_options, place
 from onepass.nn._exchange._torch import residual_class, torch_module
 from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
+from onepass.nn._random import without_drawing
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
 from onepass.nn._weight_norm import WeightNorm

@@ -6,8 +6,7 @@ The options have the names that PyTorch's classes have, and so serve those too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -31,7 +30,6 @@ from onepass.nn import (
     _softmax,
     _weight_norm,
 )  # fmt: skip
-from onepass.nn import _random as random
 from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
 from onepass.nn._residual import Residual
@@ -118,23 +116,6 @@ def options_of(module: Any) -> dict[str, Any]:
 def names_of_options(kind: type[Module]) -> list[str]:
     """The arguments of a constructor that `options_of` gives."""
     return [name for name in inspect.signature(kind).parameters if name != "dtype"]
-
-
-@contextmanager
-def without_drawing() -> Iterator[None]:
-    """Inside, initial values take no random numbers from those of the process.
-
-    Dropout layers made inside keep their streams; where an error ends it, nothing has changed.
-    """
-    put_back = random.kept_random(Sequential())
-    try:
-        yield
-    except BaseException:
-        put_back()
-        raise
-    streams = random._state.streams
-    put_back()
-    random._state.streams = streams
 
 
 def set_modes(module: Module, training: bool, held: bool, frozen: bool) -> None:

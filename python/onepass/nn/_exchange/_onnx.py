@@ -20,7 +20,7 @@ from onepass._files import path_of, replacing
 from onepass.nn._exchange._layers import NotALayerError, check_known, place
 from onepass.nn._exchange._onnx_layers import OPERATORS, Graph
 from onepass.nn._module import Module
-from onepass.nn._random import kept_random
+from onepass.nn._random import untouched_streams
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
 from onepass.nn._use import using
@@ -41,12 +41,8 @@ def to_onnx(model: Module, path: str | os.PathLike[str], input_shape: Any) -> No
         ) from None
     target = path_of("to_onnx", "path", path)
     shape = _shape(input_shape)
-    put_back = kept_random(model)
-    try:
-        with using(model, "to_onnx"):
-            twin: Any = copy.deepcopy(model)
-    finally:
-        put_back()
+    with using(model, "to_onnx"):
+        twin: Any = copy.deepcopy(model, untouched_streams(model))
     twin.eval().to("cpu")
     dtype = _dtype(twin)
     graph = Graph(dtype)

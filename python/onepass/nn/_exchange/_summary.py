@@ -21,7 +21,7 @@ from onepass.nn._fusable import Fusable
 from onepass.nn._group import first_trained
 from onepass.nn._init_walk import own_parameters
 from onepass.nn._module import Module
-from onepass.nn._random import kept_random
+from onepass.nn._random import untouched_streams
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
 from onepass.nn._weight_norm import WeightNorm
@@ -108,20 +108,12 @@ class Summary:
         return str(self)
 
 
-def summary(model: Module, x: Any) -> Summary:
+def summary(model: Module, given: Any) -> Summary:
     """`Module.summary`."""
-    put_back = kept_random(model)
-    try:
-        return _summary(model, x)
-    finally:
-        put_back()
-
-
-def _summary(model: Module, given: Any) -> Summary:
     x = _input(model, given)
     with _use.using(model, "summary"):
-        kept = {id(p): p for p in model.parameters()}  # shared with the copy, which never steps
-        twin: Module = copy.deepcopy(model, kept)
+        kept: dict[int, Any] = {id(p): p for p in model.parameters()}  # the copy never steps
+        twin: Module = copy.deepcopy(model, kept | untouched_streams(model))
     _use.train(twin)
     places, heads = _places(twin)
     calls = _calls(twin, x)
