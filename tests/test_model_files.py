@@ -160,7 +160,7 @@ def test_safetensors_reads_and_writes_the_same(tmp_path):
     model = perturb(residual_model(dtype="float32"))
     model.save(tmp_path / "m.safetensors")
     assert_same(safetensors.load_file(tmp_path / "m.safetensors"), model.state_dict())
-    state = {k: v + 1 for k, v in model.state_dict().items()}
+    state = {k: np.asarray(v + 1) for k, v in model.state_dict().items()}
     safetensors.save_file(state, tmp_path / "n.safetensors")
     model.load(tmp_path / "n.safetensors")
     assert_same(model.state_dict(), state)
@@ -188,7 +188,7 @@ def test_numpy_reads_and_writes_the_same(tmp_path):
     with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
         names = [name for name in file.files if name != "about.json"]
         assert_same({name: file[name] for name in names}, model.state_dict())
-    state = {k: np.asfortranarray(v + 1) for k, v in model.state_dict().items()}
+    state = {k: np.asarray(v + 1, order="F") for k, v in model.state_dict().items()}
     np.savez(tmp_path / "n.npz", **state)
     model.load(tmp_path / "n.npz")
     assert_same(model.state_dict(), state)
