@@ -13,6 +13,11 @@ from small_models import assert_same, perturb, residual_model
 
 onnx = pytest.importorskip("onnx")
 
+# Whose float64 ONNX Runtime has not, and ONNX's own evaluation rounds in erf.
+SINGLE = {
+    *("conv", "conv same", "conv groups", "conv valid", "weight norm of a conv", "residual"),
+    *("avg pool", "avg pool ceil", "avg pool of the image", "gelu"),
+}
 CLOSE = {"float32": {"rtol": 2e-5, "atol": 2e-5}, "float64": {"rtol": 1e-12, "atol": 1e-12}}
 # Kernels that ONNX Runtime has in float32 alone.
 SINGLE = {
@@ -67,18 +72,21 @@ def test_every_layer_is_the_same_in_onnx(name, dtype, tmp_path):
     for values in batches(name, x):
         want = model(values)
         got = by_reference(path, values)
-        np.testing.assert_allclose(got, want, strict=True, **CLOSE[dtype])
-    if dtype == "float32":
-        for values in batches(name, x):
+        close = CLOSE["float32" if name == "gelu" else dtype]
+        np.testing.assert_allclose(got, want, strict=True, **close)
+        if dtype == "float32" or name not in SINGLE:
             got = by_runtime(path, values)
-            np.testing.assert_allclose(got, model(values), strict=True, **CLOSE[dtype])
+            np.testing.assert_allclose(got, want, strict=True, **close)
 
 
 def test_a_network_in_float64_runs(tmp_path):
-    model = perturb(residual_model()).eval()
+    model = residual_model()
+    model[5].shortcut[1] = nn.GELU("tanh")
+    perturb(model).eval()
     model.to_onnx(tmp_path / "m.onnx", (1, 6))
     x = np.random.default_rng(0).standard_normal((7, 6))
-    np.testing.assert_allclose(by_reference(tmp_path / "m.onnx", x), model(x), **CLOSE["float64"])
+    for run in (by_reference, by_runtime):
+        np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model(x), **CLOSE["float64"])
 
 
 def test_a_network_of_images(tmp_path):

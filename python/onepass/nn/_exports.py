@@ -120,8 +120,8 @@ class Exports:
 
         The graph takes ``x`` and gives ``y``, both in the dtype of the parameters, float32 or
         float64, for any number of samples. It has standard operators alone; dropout is gone. All
-        layers have a form in it but modules of your own. ONNX Runtime takes models with
-        convolutions in float32.
+        layers have a form in it but modules of your own. ONNX Runtime takes convolutions,
+        average pools and GELU in float32 alone.
 
         Args:
             path: of the file, which is replaced once it is whole.

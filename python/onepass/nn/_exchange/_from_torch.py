@@ -13,7 +13,7 @@ import numpy as np
 
 from onepass._keywords import suggest_keywords
 from onepass._parameter import Parameter
-from onepass.nn._activation import MODULES
+from onepass.nn._activation import MODULES, Identity
 from onepass.nn._dropout import Dropout
 from onepass.nn._exchange._layers import layers, names_of_options, place
 from onepass.nn._exchange._torch import residual_class, torch_module
@@ -136,7 +136,15 @@ class _Made:
                 inside = [self.made(child, dot + key) for key, child in children.items()]
                 whole: Module = Sequential(*inside) if ours is Sequential else ModuleList(inside)
                 return self._in_mode(whole, module)
+        if kind := self._done_before(module):
+            return self._in_mode(kind(), module)
         return self._layer(module, name)
+
+    def _done_before(self, module: Any) -> type[Module] | None:
+        """`Identity` for a dropout that `onepass.torch.fuse` has given to the norm before it."""
+        kind = type(module)
+        own = kind.__module__ == "onepass.torch.nn._dropout" and kind.__name__ == "DropoutBefore"
+        return Identity if own else None
 
     def _in_mode(self, made: Module, module: Any) -> Module:
         made.training = module.training

@@ -304,16 +304,21 @@ def _maxout(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
 # -- activations -----------------------------------------------------------------------------------
 
 
-def _plain(operator: str, *layers: type) -> None:
+def _plain(operator: str, layer: type) -> None:
     """An activation that ONNX has, without options."""
-    OPERATORS.update(dict.fromkeys(layers, lambda g, layer, x, value, y: g.add(operator, x)))
+    OPERATORS[layer] = lambda g, layer, x, value, y: g.add(operator, x)
 
 
 for _operator, _layer in (
-    ("Relu", nn.ReLU), ("Sigmoid", nn.Sigmoid), ("Tanh", nn.Tanh), ("Softsign", nn.Softsign),
-    ("Abs", nn.Abs), ("Sin", nn.Sin),
+    ("Relu", nn.ReLU), ("Sigmoid", nn.Sigmoid), ("Tanh", nn.Tanh), ("Abs", nn.Abs),
+    ("Sin", nn.Sin),
 ):  # fmt: skip
     _plain(_operator, _layer)
+
+
+@_of(nn.Softsign)
+def _softsign(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
+    return g.add("Div", x, g.add("Add", g.add("Abs", x), g.value(1)))
 
 
 def _below_above(g: Graph, x: str) -> tuple[str, str]:

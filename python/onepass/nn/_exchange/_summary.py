@@ -162,8 +162,16 @@ def _input(model: Module, given: Any) -> Array:
             "such as (32, 784)"
         )
     shape = tuple(numbers.integer("summary", "x", n, 1) for n in given)
-    first = next((p.data for p in model.parameters()), np.empty(0, np.float32))
+    first = next(_floats(model), np.empty(0, np.float32))
     return beside(first, np.zeros(shape, first.dtype))
+
+
+def _floats(model: Module) -> Iterator[Array]:
+    """Parameters, then running statistics."""
+    yield from (p.data for p in model.parameters())
+    for module in model.modules():
+        buffers = (getattr(module, key) for key in module.buffer_names)
+        yield from (b for b in buffers if b is not None and b.dtype.kind == "f")
 
 
 # -- how a step goes through the model -------------------------------------------------------------

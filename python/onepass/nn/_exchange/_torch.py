@@ -53,7 +53,7 @@ def residual_class() -> Any:
     """PyTorch's kind of `Residual`; of this file, so that its objects can be pickled."""
     torch = torch_module()
 
-    class Residual(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class TorchResidual(torch.nn.Module):  # type: ignore[misc, name-defined]
         """``y = shortcut(x) + body(x)``."""
 
         def __init__(self, body: Any, shortcut: Any = None) -> None:
@@ -63,12 +63,12 @@ def residual_class() -> Any:
         def forward(self, x: Any) -> Any:
             return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
 
-    Residual.__module__, Residual.__qualname__ = __name__, "Residual"
-    return Residual
+    TorchResidual.__module__, TorchResidual.__qualname__ = __name__, "TorchResidual"
+    return TorchResidual
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Residual":
+    if name == "TorchResidual":
         return residual_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
