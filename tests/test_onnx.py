@@ -19,17 +19,6 @@ SINGLE = {
     *("avg pool", "avg pool ceil", "avg pool of the image", "gelu"),
 }
 CLOSE = {"float32": {"rtol": 2e-5, "atol": 2e-5}, "float64": {"rtol": 1e-12, "atol": 1e-12}}
-# Kernels that ONNX Runtime has in float32 alone.
-SINGLE = {
-    "Conv",
-    "AveragePool",
-    "LayerNormalization",
-    "Elu",
-    "Selu",
-    "LeakyRelu",
-    "Erf",
-    "Softsign",
-}
 
 
 def by_reference(path, x):

@@ -172,11 +172,12 @@ def _constructed(kind: type[Any], options: dict[str, Any], inside: dict[str, Mod
         _refuse_more(inside)
         return block
     if issubclass(kind, WeightNorm):
-        made = kind(inside.pop("module"), **options)
+        normed = kind(inside.pop("module"), **options)
         _refuse_more(inside)
-        return made
+        return normed
     _refuse_more(inside)
-    return kind(**options)
+    layer: Module = kind(**options)
+    return layer
 
 
 def _flag(value: Any) -> bool:

@@ -25,7 +25,7 @@ from onepass.nn._sequential import Sequential
 from onepass.nn._weight_norm import WeightNorm
 
 # Options of PyTorch's that ours have not, and the value with which the two compute the same.
-ONLY = {
+ONLY: dict[str, dict[str, Any]] = {
     "Conv2d": {"padding_mode": "zeros"},
     "MaxPool2d": {"return_indices": False},
     "AvgPool2d": {"divisor_override": None},

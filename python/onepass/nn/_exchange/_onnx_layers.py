@@ -31,13 +31,17 @@ class Graph:
 
     @property
     def is_double(self) -> bool:
-        return self.dtype == np.float64
+        return bool(self.dtype == np.float64)
 
-    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """One operator; the name of its output, or their names."""
-        made = tuple(self._name() for _ in range(outputs))
-        self.nodes.append((operator, inputs, made, attributes))
-        return made[0] if outputs == 1 else made
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """One operator; the name of its output."""
+        return self.several(1, operator, *inputs, **attributes)[0]
+
+    def several(self, count: int, operator: str, *inputs: str, **attributes: Any) -> list[str]:
+        """One operator with so many outputs; their names."""
+        made = [self._name() for _ in range(count)]
+        self.nodes.append((operator, inputs, tuple(made), attributes))
+        return made
 
     def value(self, array: Any) -> str:
         """A constant of the dtype of the values."""
@@ -289,7 +293,7 @@ def _glu(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
     gate = layer.activation or "identity"
     label, options = (gate, {}) if isinstance(gate, str) else gate
     bent = MODULES[label](**options)
-    half, other = g.add("Split", x, outputs=2, axis=layer.dim)
+    half, other = g.several(2, "Split", x, axis=layer.dim)
     return g.add("Mul", half, OPERATORS[type(bent)](g, bent, other, y, y))
 
 

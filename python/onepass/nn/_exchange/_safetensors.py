@@ -72,7 +72,7 @@ def _digest(
 
 
 def _bytes(array: NDArray[Any]) -> Any:
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
 def read(file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, NDArray[Any]], set[str]]:

@@ -82,8 +82,8 @@ def to_torch(model: Module) -> Any:
             theirs = walk(model, "", made.visit)
         except NotALayerError as error:
             raise ValueError(f"to_torch: {error}") from None
-        devices = {getattr(p.data, "device", None) for p in model.parameters()}
-    for device in {d.id for d in devices if hasattr(d, "id")}:  # of CuPy's arrays
+        devices = [getattr(p.data, "device", None) for p in model.parameters()]
+    for device in {getattr(d, "id", None) for d in devices} - {None}:  # of CuPy's arrays
         theirs.to(f"cuda:{device}")
     return theirs
 
@@ -113,7 +113,7 @@ class _Made:
         if isinstance(module, WeightNorm):
             made.train(module.training)  # its parametrization too
         made.training = module.training
-        if isinstance(module, Running) and module.statistics_frozen:
+        if module.statistics_frozen and isinstance(module, Running):
             made.training = False  # in which PyTorch's norms leave theirs alone
         return made
 

@@ -55,7 +55,7 @@ class Work(NamedTuple):
     products: tuple[int, int] = (0, 0)
     bytes: tuple[int, int] = (0, 0)
 
-    def __add__(self, other: Any) -> Work:  # type: ignore[override]
+    def __add__(self, other: Any) -> Work:
         (a, b), (c, d) = self.products, other.products
         (e, f), (g, h) = self.bytes, other.bytes
         return Work((a + c, b + d), (e + g, f + h))
