@@ -96,7 +96,9 @@ class Own(nn.Module):
 def test_weights_of_a_module_of_ones_own_go_into_one_that_is_there(form, tmp_path):
     model = perturb(nn.Sequential(nn.ReLU(), Own()))
     model.save(tmp_path / form)
-    with pytest.raises(ValueError, match="weights alone: layer '1' is a Own, which is no layer of"):
+    with pytest.raises(
+        ValueError, match="weights alone: layer '1' is a Own, which is not a layer of"
+    ):
         nn.load(tmp_path / form)
     other = nn.Sequential(nn.ReLU(), Own())
     assert other.load(tmp_path / form) == ([], [], [])
@@ -278,7 +280,7 @@ def entry(**changes):
         (entry(dtype=["F32"]), "has dtype"),
         (lambda h: h.update(other={"dtype": "F32", "shape": [0]}), "has no dtype, shape and"),
         (lambda h: h.pop("0.bias"), "do not begin|in the file"),
-        (lambda h: h.update(__metadata__=[1]), "is no object of texts"),
+        (lambda h: h.update(__metadata__=[1]), "is not an object of texts"),
         (lambda h: h.update(__metadata__={"sha256": "0"}), "SHA-256 does not match"),
     ],
 )
@@ -315,8 +317,8 @@ def first(**changes):
         (lambda a: a.pop("format"), "format"),
         (lambda a: a["model"].update(tied={"1.weight": "1.bias"}), "are one parameter, and differ"),
         (lambda a: a["model"].update(tied={"0.weight": "5.x"}), "cannot be used"),
-        (lambda a: a["model"].update(frozen=["1.running_mean"]), "is no parameter"),
-        (lambda a: a["model"].update(frozen=["0.__class__"]), "is no parameter"),
+        (lambda a: a["model"].update(frozen=["1.running_mean"]), "is not a parameter"),
+        (lambda a: a["model"].update(frozen=["0.__class__"]), "is not a parameter"),
         (lambda a: a["model"]["layers"]["inside"].pop("0"), "names"),
     ],
 )

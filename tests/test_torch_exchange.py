@@ -383,8 +383,8 @@ class Louder(nn.ReLU):
 
 def test_modules_of_ones_own_are_refused():
     for made, words in (
-        (Twice(), "layer '1' is a Twice, which is no layer of onepass"),
-        (Louder(), "layer '1' is a Louder, which is no layer"),
+        (Twice(), "layer '1' is a Twice, which is not a layer of onepass"),
+        (Louder(), "layer '1' is a Louder, which is not a layer"),
     ):
         with pytest.raises(ValueError, match=f"to_torch: {words}"):
             nn.Sequential(nn.ReLU(), made).to_torch()

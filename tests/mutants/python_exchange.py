@@ -55,7 +55,7 @@ EXCHANGE = [
     Mutant(
         "to_torch: frozen statistics move there",
         f"{FOLDER}/_torch.py",
-        "        if isinstance(module, Running) and module.statistics_frozen:\n",
+        "        if module.statistics_frozen and isinstance(module, Running):\n",
         "        if False:\n",
         (f"{TORCH}::test_modes_and_frozen_parameters_stay",),
     ),

@@ -100,7 +100,7 @@ class Exports:
         Names in its ``state_dict()``, dtypes, modes, frozen parameters, and those that layers share
         are the model's. What a kernel does together becomes a layer each. `Residual` is a small
         class of onepass's; everything else is torch's own, and `WeightNorm` its parametrization.
-        The order of memory that a `Conv2d` was told is left out. Dropout has other masks there.
+        The order of memory of a `Conv2d` (``channels_last``) is left out. Dropout has other masks there.
 
         Neither model changes the other; `nn.from_torch` goes back. To share memory instead, train
         the tensors themselves with `onepass.optim` or `onepass.torch`.
@@ -130,7 +130,7 @@ class Exports:
         Raises:
             ValueError: a module of your own, which is named, another dtype, a shape that the model
                 does not take, or more than 2 GB of parameters.
-            TypeError: ``input_shape`` is no shape.
+            TypeError: ``input_shape`` is not a shape.
             ModuleNotFoundError: onnx is not installed.
             OSError: the file cannot be written.
             RuntimeError: another thread trains the model.

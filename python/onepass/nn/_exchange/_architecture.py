@@ -44,7 +44,7 @@ def described(model: Module) -> dict[str, Any]:
     """What `build` makes a model from that has no values yet.
 
     Raises:
-        NotALayerError: a module inside is no layer of onepass.
+        NotALayerError: a module inside is not a layer of onepass.
     """
     tree = walk(model, "", _tree)
     owners: dict[int, str] = {}
@@ -166,7 +166,7 @@ def _constructed(kind: type[Any], options: dict[str, Any], inside: dict[str, Mod
     if issubclass(kind, Residual):
         body, fuse = inside.pop("body"), options.pop("fuse", None)
         if type(body) is not Sequential:
-            raise ValueError("its body is no Sequential")
+            raise ValueError("its body is not a Sequential")
         block = kind(*body.layers, shortcut=inside.pop("shortcut", None), **options)
         block.body, block.fuse = body, _flag(fuse)
         _refuse_more(inside)

@@ -206,7 +206,7 @@ def _slot(modules: dict[str, Module], name: str) -> tuple[Module, str]:
     prefix, _, key = name.rpartition(".")
     found = vars(modules[prefix]).get(key)
     if not isinstance(found, Parameter) or isinstance(found, Computed):
-        raise ValueError(f"{name!r} is no parameter")
+        raise ValueError(f"{name!r} is not a parameter")
     return modules[prefix], key
 
 

@@ -127,7 +127,7 @@ class _Made:
             side = module.shortcut
             shortcut = None if side is None else self.made(side, f"{dot}shortcut")
             if type(body) is not Sequential:
-                raise ValueError(f"from_torch: {place(dot + 'body')} is no Sequential")
+                raise ValueError(f"from_torch: {place(dot + 'body')} is not a Sequential")
             block = Residual(*body.layers, shortcut=shortcut)
             block.body = body
             return self._in_mode(block, module)

@@ -69,14 +69,14 @@ def place(name: str) -> str:
 
 
 def check_known(module: Module, name: str) -> None:
-    """Refuse what is no layer of onepass, or one that was changed to compute something else.
+    """Refuse what is not a layer of onepass, or one that was changed to compute something else.
 
     Raises:
         NotALayerError: it is.
     """
     kind = type(module)
     if layers().get(kind.__name__) is not kind:
-        raise NotALayerError(f"{place(name)} is a {kind.__name__}, which is no layer of onepass")
+        raise NotALayerError(f"{place(name)} is a {kind.__name__}, which is not a layer of onepass")
     changed = [method for method in _OWN_CALL if method in vars(module)]
     if changed:
         raise NotALayerError(
@@ -127,7 +127,7 @@ def walk(module: Module, name: str, visit: Callable[[Module, str, dict[str, Any]
     """``visit`` of each module with what it gave of those inside, by attribute; innermost first.
 
     Raises:
-        NotALayerError: one is no layer of onepass.
+        NotALayerError: one is not a layer of onepass.
     """
     check_known(module, name)
     dot = f"{name}." if name else ""

@@ -34,7 +34,7 @@ def read(file: BinaryIO) -> tuple[str | None, dict[str, NDArray[Any]]]:
     """The text, None if there is none, and the arrays.
 
     Raises:
-        ValueError: it is no such archive, cut off, or damaged.
+        ValueError: another kind of file, cut off, or damaged.
     """
     try:
         return _read(file)
@@ -61,7 +61,7 @@ def _read(file: BinaryIO) -> tuple[str | None, dict[str, NDArray[Any]]]:
             elif name.endswith(".npy"):
                 found[name.removesuffix(".npy")] = _array(archive, name)
             else:
-                raise ValueError(f"{name} is no array")
+                raise ValueError(f"{name} is not an array")
     return about, found
 
 

@@ -79,7 +79,7 @@ def read(file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, NDArray[A
     """Metadata, arrays, and the names of those that hold the bits of bfloat16 as integers.
 
     Raises:
-        ValueError: it is no such file, cut off, or damaged.
+        ValueError: another kind of file, cut off, or damaged.
     """
     head = file.read(8)
     length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
@@ -94,7 +94,7 @@ def read(file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, NDArray[A
     metadata = header.pop(METADATA, {})
     texts = isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())
     if not texts:
-        raise ValueError(f"{METADATA} is no object of texts")
+        raise ValueError(f"{METADATA} is not an object of texts")
     entries = {name: _entry(name, about) for name, about in header.items()}
     end = 0
     for name in (order := sorted(entries, key=lambda name: entries[name][2:])):

@@ -164,7 +164,9 @@ class _Made:
         key, torch = module.name, self.torch
         current = getattr(made, key, None)
         if not isinstance(current, torch.nn.Parameter):
-            raise ValueError(f"to_torch: {place(name)} normalises {key!r}, which is no parameter")
+            raise ValueError(
+                f"to_torch: {place(name)} normalises {key!r}, which is not a parameter"
+            )
         g, v = self._parameter(module.weight_g), self._parameter(module.weight_v)
         setattr(made, key, torch.nn.Parameter(v.detach().clone()))
         torch.nn.utils.parametrizations.weight_norm(made, key, module.dim)
