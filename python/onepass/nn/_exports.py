@@ -100,7 +100,7 @@ class Exports:
         Names in its ``state_dict()``, dtypes, modes, frozen parameters, and those that layers share
         are the model's. What a kernel does together becomes a layer each. `Residual` is a small
         class of onepass's; everything else is torch's own, and `WeightNorm` its parametrization.
-        The order of memory of a `Conv2d` (``channels_last``) is left out. Dropout has other masks there.
+        The order of memory of a `Conv2d` (``channels_last``) is left out. Dropout has other masks.
 
         Neither model changes the other; `nn.from_torch` goes back. To share memory instead, train
         the tensors themselves with `onepass.optim` or `onepass.torch`.
