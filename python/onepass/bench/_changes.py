@@ -240,15 +240,6 @@ def sees(change: Level) -> float:
     return max(LEAST, noise(change)) + POWER * change.deviation
 
 
-def _mean(known: Sequence[Level]) -> Level:
-    weights = [1 / each.variance for each in known]
-    x = sum(w * each.x for w, each in zip(weights, known, strict=True)) / sum(weights)
-    apart = sum(w * (each.x - x) ** 2 for w, each in zip(weights, known, strict=True))
-    disagreement = apart / max(1, len(known) - 1)
-    disagreement = disagreement if disagreement > APART else 1.0
-    return Level(x, disagreement / sum(weights))
-
-
 # ---- what is learned
 
 
