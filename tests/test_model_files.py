@@ -389,6 +389,11 @@ def test_what_is_no_file(tmp_path):
         nn.ReLU().save(tmp_path)
 
 
+def test_a_wrong_call_names_the_method():
+    with pytest.raises(TypeError, match=r"Module\.load\(\) missing 1 required"):
+        nn.ReLU().load()
+
+
 def test_a_loaded_model_trains_on(model, tmp_path):
     model.save(tmp_path / "m.safetensors")
     again = nn.load(tmp_path / "m.safetensors")

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from onepass import nn
+from onepass.ops._fused import resolve
 from small_layers import ALL, layer
 from small_models import assert_same, perturb, residual_model
 
@@ -114,6 +115,9 @@ def test_what_has_no_form_is_refused_by_name(tmp_path):
     half.bias.data = half.bias.data.astype("float16")
     with pytest.raises(ValueError, match="the parameters are of float16"):
         half.to_onnx(path, (None, 3))
+    kernel = nn.Sequential(nn.GLU(activation=resolve("a test", "gelu")))
+    with pytest.raises(ValueError, match="to_onnx: the activation of a GLU is a kernel, not a na"):
+        kernel.to_onnx(path, (None, 4))
     for given in (None, 3, "ab", (), (None, None), (None, "a"), (None, 2.5)):
         with pytest.raises((TypeError, ValueError), match="to_onnx: 'input_shape' is "):
             nn.ReLU().to_onnx(path, given)

@@ -354,6 +354,11 @@ def test_what_we_lack_is_refused_by_name(what):
     assert nn.get_rng_state() == state
 
 
+def test_none_in_the_place_of_a_layer_is_refused():
+    with pytest.raises(ValueError, match="layer '1' is None, expected a torch.nn.Module"):
+        nn.from_torch(T.Sequential(T.ReLU(), None))
+
+
 def test_running_statistics_in_two_places_are_refused():
     norm = T.BatchNorm1d(2)
     with pytest.raises(ValueError, match="layer '2' is the same BatchNorm1d as layer '0'"):

@@ -5,6 +5,7 @@ The work is in `onepass.nn._exchange`, which knows all layers and is loaded at t
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -138,3 +139,8 @@ class Exports:
         from onepass.nn._exchange import _onnx
 
         _onnx.to_onnx(self, path, input_shape)  # type: ignore[arg-type]
+
+
+for _name, _method in tuple(vars(Exports).items()):
+    if inspect.isfunction(_method):
+        _method.__qualname__ = f"Module.{_name}"  # as errors of a wrong call show it

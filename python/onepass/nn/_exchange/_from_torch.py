@@ -115,6 +115,8 @@ class _Made:
 
     def made(self, module: Any, name: str) -> Module:
         """The module of ours."""
+        if not isinstance(module, self.torch.nn.Module):
+            raise ValueError(f"from_torch: {place(name)} is {module!r}, expected a torch.nn.Module")
         normed = self._weight_norm_of(module, name)
         self._check_plain(module, name, hooked=normed is not None)
         return self._weight_normed(module, name, *normed) if normed else self._made(module, name)

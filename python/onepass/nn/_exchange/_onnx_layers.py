@@ -11,6 +11,7 @@ import numpy as np
 from onepass import nn
 from onepass._array import to_numpy
 from onepass.nn._activation import MODULES
+from onepass.nn._exchange._layers import options_of
 from onepass.nn._fold import FoldedLinear
 
 
@@ -290,7 +291,7 @@ def _log_softmax(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
 
 @_of(nn.GLU)
 def _glu(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
-    gate = layer.activation or "identity"
+    gate = options_of(layer)["activation"] or "identity"
     label, options = (gate, {}) if isinstance(gate, str) else gate
     bent = MODULES[label](**options)
     half, other = g.several(2, "Split", x, axis=layer.dim)
