@@ -355,7 +355,7 @@ def test_what_we_lack_is_refused_by_name(what):
 
 
 def test_none_in_the_place_of_a_layer_is_refused():
-    with pytest.raises(ValueError, match="layer '1' is None, expected a torch.nn.Module"):
+    with pytest.raises(ValueError, match=r"layer '1' is None, expected a torch\.nn\.Module"):
         nn.from_torch(T.Sequential(T.ReLU(), None))
 
 
