@@ -32,11 +32,18 @@ EXCHANGE = [
         (f"{FILES}::test_a_hostile_header_is_refused",),
     ),
     Mutant(
-        "file: an array in Fortran's order is written as it lies",
-        f"{FOLDER}/_file.py",
-        'own = np.asarray(to_numpy(array), order="C")',
-        "own = np.asarray(to_numpy(array)).T.copy().T",
-        (f"{FILES}::test_arrays_that_do_not_lie_in_c_order",),
+        "file: a changed value is read as if nothing were",
+        f"{FOLDER}/_safetensors.py",
+        "    if digest is not None and digest != _digest(metadata, found, kinds):\n",
+        "    if False:\n",
+        (f"{FILES}::test_a_file_that_is_cut_off_or_damaged_anywhere_is_refused",),
+    ),
+    Mutant(
+        "to_onnx: the share of a window beyond the padding is left out",
+        f"{FOLDER}/_onnx_layers.py",
+        "    return mean if (share == 1).all() else",
+        "    return mean if True else",
+        ("tests/test_onnx.py::test_every_layer_is_the_same_in_onnx",),
     ),
     Mutant(
         "summary: it goes through the model itself",
