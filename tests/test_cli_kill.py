@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_cli import ENVIRONMENT
+from commands import ENVIRONMENT
 
 # Runs each command in a child that kills itself at the Nth change of the disk.
 DRIVER = r"""
