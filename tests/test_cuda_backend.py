@@ -51,10 +51,9 @@ UNITS = [
 BACKEND_TEST = sorted((ROOT / "tests" / "cuda_sim").glob("backend_test*.cpp"))
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
 FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim"]
-SANITIZERS = {
-    # Unoptimised, which compiles in half the time and runs a little longer; it counts lines too.
+SANITIZERS = {  # unoptimised, which compiles in half the time; one counts lines too
     "address": ["-O0", "--coverage", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-    "thread": ["-O1", "-fsanitize=thread"],
+    "thread": ["-O0", "-fsanitize=thread"],
 }
 ORDERS = [("forward", 0, 4), ("reverse", 0, 1), ("random", 1, 3)]
 
