@@ -1,5 +1,7 @@
-"""Every script in examples/ runs as it stands and reaches the accuracy that its task allows; the one
-that takes half a minute runs fewer epochs, but for --all-labs."""
+"""Every script in examples/ runs as it stands and reaches the accuracy that its task allows.
+
+The one that takes half a minute runs fewer epochs, but for --all-labs.
+"""
 
 import re
 from pathlib import Path
