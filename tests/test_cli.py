@@ -3,23 +3,18 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from commands import ENVIRONMENT, onepass, started
 from onepass import config
 from onepass.ops._declare import ACTIVATIONS
 
-# One thread for NumPy's matrix products: with two, tests that run side by side wait for each other.
-ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 FAST = ["--hidden", "8", "--epochs", "3"]
-
-
-def onepass(*arguments, cwd):
-    command = [sys.executable, "-m", "onepass", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 def refused(done, words, status=2):
@@ -39,6 +34,17 @@ def table(tmp_path):
     path = tmp_path / "things.csv"
     path.write_text("\n".join(["a,b,c,kind", *rows]) + "\n")
     return path
+
+
+@pytest.mark.parametrize("line", ["train things.csv --hidden 8 --epochs 3", "train", "info"])
+def test_a_command_in_a_fork_is_one_in_a_fresh_interpreter(table, line):
+    seen = []
+    for runs in (onepass, started):
+        done = runs(*line.split(), cwd=table.parent)
+        shown = re.sub(r"[\d.]+( m?s)?$", "", done.stdout, flags=re.MULTILINE)  # without times
+        seen.append((done.returncode, shown, done.stderr))
+        shutil.rmtree(table.parent / "runs", ignore_errors=True)
+    assert seen[0] == seen[1]
 
 
 WRONG = {
@@ -78,7 +84,7 @@ def test_wrong_use(table, line):
 
 
 def test_train_resume_and_refusals(table):
-    done = onepass("train", table.name, *FAST, "--lr", "0.05", cwd=table.parent)
+    done = started("train", table.name, *FAST, "--lr", "0.05", cwd=table.parent)
     assert (done.returncode, done.stderr) == (0, "")
     for words in ("81 training, 9 validation, 30 held out", "3 → 8 → 2, batch norm", "3/3"):
         assert words in done.stdout
@@ -219,7 +225,7 @@ def test_info(tmp_path):
 
 
 def test_help(tmp_path):
-    done = onepass("train", "--help", cwd=tmp_path)
+    done = started("train", "--help", cwd=tmp_path)
     assert done.returncode == 0
     options = ["epochs", "batch-size", "lr", "optimizer", "hidden", "norm", "activation", "dropout"]
     for name in [*options, "device", "seed", "out", "resume", "target"]:
@@ -228,7 +234,7 @@ def test_help(tmp_path):
 
 
 def test_version(tmp_path):
-    done = onepass("--version", cwd=tmp_path)
+    done = started("--version", cwd=tmp_path)
     assert done.returncode == 0
     assert re.fullmatch(r"onepass \d+\.\d+\.\d+\S*\n", done.stdout)
 

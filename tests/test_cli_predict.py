@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import onepass as package
 import pytest
+from commands import ENVIRONMENT
 from onepass import nn
 from onepass.cli import main
 from onepass.runs import _model_file, _saved_run
-from test_cli import ENVIRONMENT
 
 FAST = ["--hidden", "8", "--epochs", "2", "--quiet"]
 

@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-from test_cli import ENVIRONMENT, FAST, onepass, refused, table  # noqa: F401  (a fixture)
+from commands import ENVIRONMENT, onepass
+from test_cli import FAST, refused, table  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ENVIRONMENT
 from onepass import nn
 from onepass.cli import main
 from onepass.runs import _cross_validation, _options, _parts, _scores
@@ -23,7 +24,6 @@ from onepass.runs._recipe import Recipe
 from onepass.runs._saved_run import SavedRun
 from onepass.runs._source import Source
 from onepass.train import History
-from test_cli import ENVIRONMENT
 
 FAST = ["--hidden", "4", "--epochs", "2"]
 

@@ -23,10 +23,10 @@ from small_steps import gradients, start, steps_of
 
 @each_sweep
 def test_trajectory(variant, sweep):
-    """200 steps of float32 with the defaults and 50 with other options (200 with --all-cases), and
+    """200 steps of float32 with the defaults and 25 with other options (200 with --all-cases), and
     the states then, within the bound that the formula accumulates."""
     long = Extent.whole or sweep == variant.record.sweep[0]
-    for dtype, steps in (("float64", 40), ("float32", 200 if long else 50)):
+    for dtype, steps in (("float64", 40 if long else 25), ("float32", 200 if long else 25)):
         rng, params = start(dtype)
         opt, want = variant.record.cls(params, **sweep), variant.record.trajectory(params, **sweep)
         for step in range(steps):
@@ -68,7 +68,8 @@ def test_every_dtype_step_by_step(variant, sweep, dtype):
     last place. Storage is rounded to nearest, states are of the computing type."""
     rng, params = start(dtype)
     opt, want = variant.record.cls(params, **sweep), variant.record.trajectory(params, **sweep)
-    for step in range(30):
+    long = Extent.whole or sweep == variant.record.sweep[0]
+    for step in range(30 if long else 12):
         grads = gradients(rng, params)
         want.params = params
         opt.step(grads)
@@ -137,7 +138,7 @@ def test_one_launch_for_many_tensors(variant):
     parts = [*([i] for i in (*range(20), *range(2980, 3002))), *np.arange(20, 2980).reshape(80, 37)]
     together = variant.make(params, lr=0.1)
     few = [variant.make([alone[i] for i in part], lr=0.1) for part in parts]
-    for _ in range(4):
+    for _ in range(4 if Extent.whole else 2):
         grads = gradients(rng, params)
         together.step(grads)
         for opt, part in zip(few, parts, strict=True):

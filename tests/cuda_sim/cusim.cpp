@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -120,6 +121,13 @@ struct SharedVariable {
   char* address;
 };
 
+// For ThreadSanitizer, which takes 0.3 ms to make a fiber: it and its stack serve one thread of each
+// launch, since launches are ordered.
+struct Seat {
+  Memory stack;
+  void* fiber = nullptr;
+};
+
 // Shared by the blocks of one launch.
 struct Launch {
   const Call& call;
@@ -129,14 +137,16 @@ struct Launch {
   Memory& shared;
   Random random;
   Host host;
-  std::vector<Fiber> ended;
+  size_t seats_taken = 0;
 };
 
 // The process's state between launches.
 struct Simulator {
   std::mutex launching;  // held by the launch at work, guards the memory
   Memory stacks, shared;
-  uint64_t threads_done = 0;  // a sync object: all that CUDA threads have done
+  std::deque<Seat> seats;
+  uint64_t host_done = 0;     // a sync object: all that the host has done before the block at work
+  uint64_t threads_done = 0;  // another: all that CUDA threads have done
 
   std::mutex settings;  // guards what follows
   Options options;
@@ -182,6 +192,7 @@ class Block {
  private:
   void prepare_stacks();
   void prepare_shared();
+  Seat& take_seat();
   static void thread_main();
 
   bool run_each_ready();
@@ -225,30 +236,46 @@ Block::Block(Launch& launch)
       turns_(launch.threads) {
   prepare_stacks();
   prepare_shared();
+  release(&simulator.host_done);
   for (size_t i = 0; i < threads_.size(); ++i) {
     turns_[i] = launch.options.order == Order::kReverse ? threads_.size() - 1 - i : i;
     Thread& thread = threads_[i];
     thread.index = position(i, blockDim);
     thread.warp = unsigned(i) / kLanes;
     thread.lane = unsigned(i) % kLanes;
-    char* stack = launch.stacks.start() + i * (kPage + kStackBytes) + kPage;
-    // Everything the host has done so far comes before the new fiber.
-    thread.fiber.prepare(stack, kStackBytes, thread_main);
-    if (races_checked()) __tsan_set_fiber_name(thread.fiber.tsan(), name(thread).c_str());
+    if (!races_checked()) {
+      char* stack = launch.stacks.start() + i * (kPage + kStackBytes) + kPage;
+      thread.fiber.prepare(stack, kStackBytes, thread_main, nullptr);
+      continue;
+    }
+    const Seat& seat = take_seat();
+    thread.fiber.prepare(seat.stack.start() + kPage, kStackBytes, thread_main, seat.fiber);
+    __tsan_set_fiber_name(seat.fiber, name(thread).c_str());
+    as(thread, [] { acquire(&simulator.host_done); });
   }
   if (const unsigned lanes = threads_.size() % kLanes) warps_.back().absent = ~0u << lanes;
   running = this;
 }
 
-// Two threads that nothing orders and that use one address are a race, and so are threads of two
-// blocks that had the same stack. Under ThreadSanitizer each block gets fresh memory instead.
 void Block::prepare_stacks() {
   const size_t bytes = threads_.size() * (kPage + kStackBytes);
-  if (!races_checked() && launch_.stacks.bytes() >= bytes) return;
+  if (races_checked() || launch_.stacks.bytes() >= bytes) return;
   char* start = launch_.stacks.map(bytes);
   // Overrunning a stack faults on the page below it.
   for (size_t i = 0; i < threads_.size(); ++i)
     mprotect(start + i * (kPage + kStackBytes), kPage, PROT_NONE);
+}
+
+// Two threads that nothing orders and that use one address are a race, and so are threads of two
+// blocks on one stack: each thread of a launch has its own.
+Seat& Block::take_seat() {
+  if (launch_.seats_taken == simulator.seats.size()) {
+    char* start = simulator.seats.emplace_back().stack.map(kPage + kStackBytes);
+    mprotect(start, kPage, PROT_NONE);
+  }
+  Seat& seat = simulator.seats[launch_.seats_taken++];
+  if (!seat.fiber) seat.fiber = __tsan_create_fiber(0);
+  return seat;
 }
 
 // Garbage is 0xff: NaN in every floating-point type, -1 as an integer.
@@ -266,11 +293,15 @@ void Block::prepare_shared() {
 
 Block::~Block() {
   running = nullptr;
-  for (Thread& thread : threads_) {
-    as(thread, [] { release(&simulator.threads_done); });
-    launch_.ended.push_back(thread.fiber);
+  for (Thread& thread : threads_) as(thread, [] { release(&simulator.threads_done); });
+  if (error_.empty()) return;
+  // Frames are left on the stacks.
+  unpoison(launch_.stacks.start(), launch_.stacks.bytes());
+  for (size_t i = 0; races_checked() && i < threads_.size(); ++i) {
+    Seat& seat = simulator.seats[launch_.seats_taken - 1 - i];
+    __tsan_destroy_fiber(seat.fiber);
+    seat.fiber = nullptr;
   }
-  if (!error_.empty()) unpoison(launch_.stacks.start(), launch_.stacks.bytes());  // frames left
 }
 
 void Block::thread_main() {
@@ -557,13 +588,6 @@ bool valid(dim3 grid, dim3 block) {
          size_t(block.x) * block.y * block.z <= kMaxThreads;
 }
 
-// ThreadSanitizer takes a fiber for the one that had its number before, and would order a block
-// after an earlier one. So fibers that have ended are kept while the launch lasts and numbers do.
-void destroy_ended(Launch& launch) {
-  for (Fiber& fiber : launch.ended) fiber.destroy();
-  launch.ended.clear();
-}
-
 std::string run_blocks(Launch& launch) {
   std::vector<size_t> order(size_t(gridDim.x) * gridDim.y * gridDim.z);
   for (size_t i = 0; i < order.size(); ++i)
@@ -574,7 +598,8 @@ std::string run_blocks(Launch& launch) {
     Block block(launch);
     block.run();
     if (!block.error().empty()) return block.error();
-    if (launch.ended.size() > kMaxFibers - kMaxThreads) destroy_ended(launch);
+    // ThreadSanitizer orders a block after an earlier one that had its fibers.
+    if (launch.seats_taken > kMaxFibers - kMaxThreads) launch.seats_taken = 0;
   }
   return "";
 }
@@ -657,13 +682,11 @@ cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes
                 simulator.stacks,
                 simulator.shared,
                 Random(chosen.seed),
-                {},
                 {}};
   if (races_checked()) launch.host.tsan = __tsan_get_current_fiber();
   gridDim = grid;
   blockDim = block;
   const std::string error = run_blocks(launch);
-  destroy_ended(launch);
   acquire(&simulator.threads_done);
   set_error(error);
   return error.empty() ? cudaSuccess : cudaErrorLaunchFailure;

@@ -131,13 +131,14 @@ struct Host {
 
 class Fiber {
  public:
-  // Makes the fiber ready to begin in `entry`. `stack` stays the caller's.
-  void prepare(char* stack, size_t bytes, void (*entry)()) {
+  // Makes the fiber ready to begin in `entry`. `stack` and `tsan`, its fiber in the eyes of
+  // ThreadSanitizer, stay the caller's.
+  void prepare(char* stack, size_t bytes, void (*entry)(), void* tsan) {
     stack_ = stack;
     bytes_ = bytes;
     fake_stack_ = nullptr;
+    tsan_ = tsan;
     make_context(context_, stack, bytes, entry);
-    if (races_checked()) tsan_ = __tsan_create_fiber(0);
   }
 
   // Host: runs the fiber until it suspends.
@@ -163,12 +164,6 @@ class Fiber {
     if (races_checked()) __tsan_switch_to_fiber(host.tsan, kNoSync);
     switch_context(context_, host.context);
     if (address_checked()) __sanitizer_finish_switch_fiber(fake_stack_, nullptr, nullptr);
-  }
-
-  // Host: after the fiber has suspended for good.
-  void destroy() {
-    if (races_checked()) __tsan_destroy_fiber(tsan_);
-    tsan_ = nullptr;
   }
 
   void* tsan() const { return tsan_; }
