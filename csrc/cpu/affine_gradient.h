@@ -30,10 +30,8 @@ struct AffineGradient {
   bool delivers() const { return call.passes().writes_gradient(); }
   // The leaf that sums also computes g.
   bool fuses() const {
-    if (!Call::kScales || !Call::kBackward || !same_dtype<T>(call.norm.dtype)) return false;
-    if (call.norm.epilogue.residual)
-      return call.epilogue.is_relu() && !call.epilogue.drops() && delivers();
-    return call.epilogue.composed() && !is_dy() && !delivers();
+    return Call::kScales && Call::kBackward && call.epilogue.composed() && !is_dy() &&
+           !call.norm.epilogue.residual && !delivers() && same_dtype<T>(call.norm.dtype);
   }
 
   // Elements [at, at + n), n <= kBlockElements; times its scale if scale_g.

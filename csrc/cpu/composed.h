@@ -16,7 +16,6 @@ ONEPASS_BEGIN
 template <class T, class P>
 struct GradientRows {
   const T *dy, *x;
-  const T* residual;  // null: none; else g is stored too, and there are no words
   int64_t stride;
   P mean, rstd, scale, shift;
   const uint32_t* words;

@@ -38,10 +38,7 @@ struct Composed {
   template <class Add>
   ONEPASS_HD static void with_term(Dropout<T> dropout, const GradientRows<T, P>& at, Add add) {
     const Backward backward{{}, dropout};
-    if (at.residual) {
-      add(ResidualGradientPair<R, A, T, P>{backward, at.residual, at.dy, at.x, at.stride, at.mean,
-                                           at.rstd, at.scale, at.shift, at.kept});
-    } else if (!at.words) {
+    if (!at.words) {
       using G = ComposedGradient<R, A, T, P>;
       const G g{backward, at.dy, at.x, at.stride, at.mean, at.scale, at.shift};
       add(GradientPair<R, T, P, G>{g, at.x, at.stride, at.mean, at.rstd});

@@ -65,31 +65,6 @@ struct ComposedGradient {
   }
 };
 
-// The same pair behind a residual, whose gradient is g.
-template <class R, class A, class T, class P>
-struct ResidualGradientPair {
-  using Sum = T;
-  static constexpr bool kPair = true, kDrops = false;
-  EpilogueBackward<R, A, T> backward;
-  const T *residual, *dy, *x;
-  int64_t stride;
-  P mean, rstd, scale, shift;
-  T* to;
-  ONEPASS_HD T value(int64_t j, int64_t c) const {
-    const int64_t i = j * stride + c;
-    const T g = backward(residual[i], dy[i], x[i], mean[c], scale[c], shift[c]);
-    to[i] = g;
-    return g;
-  }
-  ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return R::product(value, x[j * stride + c], mean[c], rstd[c]);
-  }
-  ONEPASS_HD ResidualGradientPair next(int64_t rows) const {
-    const int64_t by = rows * stride;
-    return {backward, residual + by, dy + by, x + by, stride, mean, rstd, scale, shift, to + by};
-  }
-};
-
 // The same pair if dropout precedes: bit c % 32 of word(j, c) keeps element (j, c). kStores: also
 // writes g for the apply pass.
 template <class R, class A, class T, class P, bool kStores>

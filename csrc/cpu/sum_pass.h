@@ -190,10 +190,8 @@ struct SumPass {
   ONEPASS_HD GradientRows<T, P> gradient_rows(int64_t at, const T* x, int64_t stride, P mean,
                                               P rstd, P scale, P shift, const uint32_t* words,
                                               int64_t word_stride) const {
-    const T* const residual = static_cast<const T*>(call.norm.epilogue.residual);
     return {static_cast<const T*>(call.norm.dy) + at,
             x,
-            residual ? residual + at : nullptr,
             stride,
             mean,
             rstd,

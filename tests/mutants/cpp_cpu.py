@@ -60,13 +60,6 @@ CPU = [
         ("tests/test_fusion.py", "tests/test_gradients.py"),
     ),
     Mutant(
-        "gradient sums: a residual's gradient is not stored",
-        "csrc/cpu/gradient_sums.h",
-        "    to[i] = g;\n    return g;",
-        "    return g;",
-        _case("batch_norm_backward-float32"),
-    ),
-    Mutant(
         "apply pass: what dx is added to is overwritten before it is read",
         "csrc/cpu/normalise_call.h",
         "norm.dx == norm.x || norm.dx == norm.add;",

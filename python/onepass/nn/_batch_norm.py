@@ -118,7 +118,7 @@ class BatchNorm(ChannelNorm):
         return dx if need_input_grad else None
 
     def takes_gradient(self, facts: Facts[Any]) -> bool:
-        return facts.keeps(self, "backward")
+        return facts.keeps(self, "forward", "backward")
 
     def backward_onto(self, dy: Array, onto: Epilogue) -> Array:
         other, last = onto.residual_grad, self.recall()[0].axis != 1

@@ -82,8 +82,6 @@ class Residual(Fusable):
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         side = x if self.shortcut is None else self.shortcut(x)
         adds, adds_back = self._decided()
-        # A sum in 16 bits would be rounded once there, and twice without fusion.
-        adds_back = adds_back and getattr(getattr(x, "dtype", None), "itemsize", 0) > 2
         if adds:
             whole = epilogue.with_residual(side)
             y = self.body.fused_forward(x, whole)

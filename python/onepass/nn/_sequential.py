@@ -107,7 +107,7 @@ class Sequential(Layers, Fusable):
         return x
 
     def takes_gradient(self, facts: Facts[Any]) -> bool:
-        groups = self._group(facts) if facts.keeps(self, "backward") else ()
+        groups = self._group(facts) if facts.keeps(self, "forward", "backward") else ()
         if len(groups) < 2 or not isinstance(first := groups[0].head, Fusable):
             return False  # of one group, the kernel that adds is also that which writes the other
         return first.takes_gradient(facts)
