@@ -7,7 +7,7 @@ import pytest
 from cases import SIGNIFICAND, Tolerance, as_float64, computing
 from cases.norms import BatchNorm
 from helpers import assert_all_same, assert_close, assert_same, each_dtype
-from onepass import ops
+from onepass import config, ops
 
 
 def _norm(x, *, w=None, b=None, mean=None, var=None, **options):
@@ -167,6 +167,61 @@ def test_two_values_in_a_channel(dtype, shape):
     eps = 2.0 ** (1 - SIGNIFICAND[computing(dtype).name])
     assert (np.abs(dx - exact) <= 16 * eps * terms + 2.0 ** -SIGNIFICAND[dtype.name] * np.abs(exact)
             + 2.0**-24 * (dtype.itemsize == 2)).all()  # fmt: skip
+
+
+ADDED = [
+    {"training": True},
+    {"training": True, "activation": "relu", "with_residual": True},
+    {"training": True, "activation": "relu", "dropout_p": 0.3, "seed": 5},
+    {"training": True, "activation": "tanh", "channels_last": True, "with_residual": True},
+    {"training": True, "activation": "relu", "channels_last": True},
+    {"training": False, "activation": "relu"},
+]
+
+
+@each_dtype
+@pytest.mark.parametrize("options", ADDED, ids=str)
+def test_another_gradient_is_added_to_dx(dtype, options):
+    options = dict(options)
+    residual, last = options.pop("with_residual", False), options.get("channels_last", False)
+    rng = np.random.default_rng(10)
+    # The last one is beyond the second-level cache: planes, and columns in several regions.
+    for shape in [(33, 17), (3, 1025), (4, 3, 5, 7), (2, 3, 23, 29), (1, 2, 600, 450)]:
+        c = shape[1]
+        shape = (shape[0], *shape[2:], c) if last else shape
+        x, dy, r, add = (rng.standard_normal(shape).astype(dtype) for _ in range(4))
+        if not last and len(shape) == 4 and dtype.itemsize > 2:
+            x[:, 1] *= np.asarray(np.finfo(dtype).max / 8, dtype)  # a channel that is scaled
+        w, b, mean, var = np.abs(rng.standard_normal((4, c))).astype(computing(dtype)) + 1
+        _, saved = ops.batch_norm(x, w, b, mean, var, residual=r if residual else None, **options)
+        dx, *others = ops.batch_norm_backward(dy, saved)
+        want, more = as_float64(dx) + as_float64(add), add.copy()
+        for level, threads in zip(config.cpu_levels(), (1, 3, 7), strict=False):
+            config.set_cpu_level(level)
+            config.set_num_threads(threads)
+            got, *rest = ops.batch_norm_backward(dy, saved, add=add)
+            in_place = ops.batch_norm_backward(dy, saved, add=more, out=more)[0]
+            if dtype.itemsize > 2:
+                assert_same(got, dx + add, f"{shape} {level}")
+            else:  # rounded once, where dx is rounded too
+                unit = 2.0 ** -SIGNIFICAND[dtype.name]
+                bound = unit * (np.abs(as_float64(dx)) + np.abs(want)) * 1.01 + 2.0**-24
+                assert (np.abs(as_float64(got) - want) <= bound).all(), f"{shape} {level}"
+            assert in_place is more
+            assert_same(more, got, f"{shape} {level} in place")
+            more[...] = add
+            assert_all_same(rest, others, f"{shape} {level}")
+
+
+def test_the_gradient_that_is_added_to_is_like_x():
+    x = np.ones((4, 3), np.float32)
+    _, saved = _norm(x)
+    for add in (np.ones((4, 2), np.float32), np.ones((4, 3)), np.ones((3, 4), np.float32)):
+        with pytest.raises((TypeError, ValueError), match="'add'"):
+            ops.batch_norm_backward(x, saved, add=add)
+    half = np.ones((5, 3), np.float32)
+    with pytest.raises(ValueError, match="overlaps"):
+        ops.batch_norm_backward(x, saved, add=half[1:], out=half[:-1])
 
 
 @each_dtype

@@ -228,7 +228,7 @@ def test_no_reference_is_kept():
         for made in (out, None):
             inputs = [x, vector, None, strided, strided.copy(), x.copy(order="F"), made]
             y, saved = _C.batch_norm(*inputs, 1, True, 0.1, 1e-5, "leaky_relu", (0.1,), 0.0, 0, 0)
-            _C.batch_norm_backward(y, *saved, None)
+            _C.batch_norm_backward(y, *saved, None, x)
             _C.cross_entropy(x, label, None, made, 0.0, -100, "mean")
             _C.bias_act_backward(x, x, vector, made, 1, "relu", (), 0.5, 1, 2)
             relu(x, made)

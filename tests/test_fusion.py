@@ -180,3 +180,54 @@ def test_print_shows_groups():
     assert repr(nn.BatchNorm2d(3)) == (
         "BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
     )
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_first_batch_norm_adds_the_shortcuts_gradient(monkeypatch, channels_last):
+    """Onto the memory of the residual's gradient, which the last batch norm wrote."""
+    given = []
+
+    def spy(dy, saved, **options):
+        results = ops.batch_norm_backward(dy, saved, **options)
+        given.append((options, results))
+        return results
+
+    monkeypatch.setattr(nn.BatchNorm2d, "gradient", staticmethod(spy))
+
+    def build(fuse):
+        nn.manual_seed(3)
+        body = nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3)
+        return perturb(nn.Sequential(nn.Residual(*body, fuse=fuse), nn.ReLU(), fuse=fuse))
+
+    x = normal((5, 3, 7, 9), "float32")
+    if channels_last:
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    fused = run(build(True), x)
+    (last, (_, _, _, side)), (first, (dx, *_)) = given[:2]
+    assert not last
+    assert first["add"] is not None
+    assert np.shares_memory(dx, side)
+    assert np.shares_memory(fused["dx0"], side)
+    assert_same(fused, run(build(False), x))
+
+
+def test_the_first_batch_norm_adds_the_gradient_of_the_block():
+    """That of the caller, which stays as it is."""
+
+    def build(fuse, kind=nn.BatchNorm1d):
+        nn.manual_seed(3)
+        return perturb(nn.Residual(kind(6), nn.ReLU(), nn.Linear(6, 6), fuse=fuse))
+
+    class Doubling(nn.BatchNorm1d):
+        def backward(self, dy, *, need_input_grad=True):
+            return super().backward(2 * dy, need_input_grad=need_input_grad)
+
+    x, dy = normal((9, 6), "float32"), normal((9, 6), "float32", seed=4)
+    before = dy.copy()
+    for kind in (nn.BatchNorm1d, Doubling):
+        fused, plain = build(True, kind), build(False, kind)
+        for model in (fused, plain):
+            model(x)
+        np.testing.assert_array_equal(fused.backward(dy), plain.backward(dy), strict=True)
+        assert_same(run(fused, x), run(plain, x))
+    np.testing.assert_array_equal(dy, before)

@@ -139,6 +139,19 @@ def test_directions_are_those_of_the_inverse_hessian_written_out():
     np.testing.assert_allclose(step._direction(memory, g), -inverse @ g, 1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_vectors_move_as_short_ones(dtype):
+    rng = np.random.default_rng(1)
+    for n in (5, (1 << 16) - 1, 1 << 16, (1 << 17) + 7):
+        x, y, z = rng.standard_normal((3, n)).astype(dtype)
+        flat, want = Flat("me", [np.zeros(n, dtype)]), x.copy()
+        add = flat.adder(x)
+        for factor, v in ((0.3, y), (-2.7, z), (0.0, y), (1e-3, z)):
+            add(factor, v)
+            want += np.asarray(factor, dtype) * v
+        np.testing.assert_array_equal(x, want)
+
+
 # -------------------------------------------------------------------------------- the line searches
 
 CURVES = {  # φ and φ'

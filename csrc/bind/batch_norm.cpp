@@ -55,7 +55,9 @@ constexpr Argument kBackwardArguments[] = {
     axis("axis"),
     flag("training"),
 };
-constexpr auto kBackwardTable = join(kBackwardArguments, kEpilogueArguments, kNormGradients);
+constexpr Argument kAdded[] = {{"add", like_reference, read | dense | optional | aliased}};
+constexpr auto kBackwardTable =
+    join(kBackwardArguments, kEpilogueArguments, kInputGradient, kAdded, kOtherGradients);
 constexpr Contract kBackward = contract("batch_norm_backward", kBackwardTable.at);
 constexpr Contract kRenormBackward = contract("batch_renorm_backward", kBackwardTable.at);
 

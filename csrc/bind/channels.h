@@ -26,6 +26,7 @@ void place_arrays(const BorderOf<kContract>& b, Channelwise* call) {
     place<kContract.find("dy")>(b, &call->dy);
     place<kOut>(b, &call->dx);
     place<kContract.find("dresidual")>(b, &call->dresidual);
+    place<kContract.find("add")>(b, &call->add);
   }
 }
 

@@ -58,9 +58,9 @@ void check_running_pair(const BorderOf<kContract>& b, int mean, int var) {
                             (b.has(mean) ? "running_var" : "running_mean") + "' is None");
 }
 
-// The results of backward.
-constexpr Argument kNormGradients[] = {
-    {"out", like_reference, write},
+// The results of backward: that of x, to which a caller may give memory, and the others.
+constexpr Argument kInputGradient[] = {{"out", like_reference, write}};
+constexpr Argument kOtherGradients[] = {
     {"dweight", per_channel, made},
     {"dbias", per_channel, made},
     {"dresidual", like_reference, made},

@@ -125,14 +125,15 @@ constexpr Argument kEps[] = {number("eps", 0, kLargest)};
 constexpr auto kShapedTable =
     join(kForwardArrays, kNormalizedShape, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kShapedBackwardTable =
-    join(kBackwardArrays, kNormalizedShape, kEpilogueArguments, kNormGradients);
+    join(kBackwardArrays, kNormalizedShape, kEpilogueArguments, kInputGradient, kOtherGradients);
 constexpr auto kGroupTable =
     join(kForwardArrays, kNumGroups, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kGroupBackwardTable =
-    join(kBackwardArrays, kNumGroups, kEpilogueArguments, kNormGradients);
+    join(kBackwardArrays, kNumGroups, kEpilogueArguments, kInputGradient, kOtherGradients);
 constexpr auto kInstanceTable =
     join(kForwardArrays, kRunning, kEps, kEpilogueArguments, kSavedStatistics);
-constexpr auto kInstanceBackwardTable = join(kBackwardArrays, kEpilogueArguments, kNormGradients);
+constexpr auto kInstanceBackwardTable =
+    join(kBackwardArrays, kEpilogueArguments, kInputGradient, kOtherGradients);
 
 constexpr Contract kLayer = contract("layer_norm", kShapedTable.at);
 constexpr Contract kLayerBackward = contract("layer_norm_backward", kShapedBackwardTable.at);

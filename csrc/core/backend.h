@@ -178,7 +178,7 @@ struct Epilogue {
 // have inner = 1 and every other axis in outer.
 struct Channelwise {
   int64_t outer = 0, channels = 0, inner = 0;
-  DType dtype = DType::f32;  // of x, residual, y, dy, dx, dresidual
+  DType dtype = DType::f32;  // of x, residual, y, dy, dx, dresidual, add
   const void* x = nullptr;
   ChannelVector weight, bias;
   Epilogue epilogue;
@@ -186,6 +186,7 @@ struct Channelwise {
   const void* dy = nullptr;  // backward, and its results; null where not wanted
   void* dx = nullptr;
   void* dresidual = nullptr;
+  const void* add = nullptr;  // of a norm over channels: dx is added to it; may be dx; null: none
   ChannelVector dweight, dbias;
   void* stream = nullptr;
   void* workspace = nullptr;

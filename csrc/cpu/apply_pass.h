@@ -12,6 +12,10 @@ struct InputGradient {
     return R::input_gradient(g, x, mean, scale, level, slope);
   }
 };
+template <class T>
+struct Sum {
+  ONEPASS_HD T operator()(T a, T b) const { return a + b; }
+};
 template <class R, class T>
 struct ScaledGradient {
   ONEPASS_HD T operator()(T g, T scale) const { return R::input_gradient(g, scale); }
@@ -32,7 +36,8 @@ struct ApplyPass {
   void apply(const Region& r, Parameters<T> p, bool scaled) const {
     KeepBits bits = call.keep_bits();
     const bool scratch = !same_dtype<T>(call.norm.dtype) || !call.epilogue.composed() ||
-                         call.stream || scaled || (kBackward && !call.corrects());
+                         call.stream || scaled ||
+                         (kBackward && (!call.corrects() || call.norm.add));
     const int64_t longest = call.far ? kFarRun : scratch ? kBlockElements : KeepBits::kLongest;
     for (int64_t row = r.row; row < r.row_end; ++row) {
       const int64_t end = call.run_end(r, row);
@@ -94,7 +99,9 @@ struct ApplyPass {
   void backward_run(int64_t at, int64_t n, int64_t end, P mean, P scale, P shift, P level, P slope,
                     Scales<P> scales, KeepBits& bits) const {
     T x_scratch[kBlockElements], g_scratch[kBlockElements], dx_scratch[kBlockElements];
-    T* dx = same_dtype<T>(call.norm.dtype) ? static_cast<T*>(call.norm.dx) + at : dx_scratch;
+    T* const result =
+        same_dtype<T>(call.norm.dtype) ? static_cast<T*>(call.norm.dx) + at : dx_scratch;
+    T* const dx = call.norm.add ? dx_scratch : result;
     const T* const kept = gradient.kept(scales.any);
     if (call.corrects() && call.epilogue.composed() && !kept) {
       const T* x = fetch<T>(call.norm.x, call.norm.dtype, at, n, x_scratch);
@@ -126,7 +133,12 @@ struct ApplyPass {
       }
     }
     if (scales.any) unscale_run(n, dx, scales.x, scales.g);
-    put<T>(call.norm.dx, call.norm.dtype, at, n, dx);
+    if (call.norm.add) {
+      const T* add = fetch<T>(call.norm.add, call.norm.dtype, at, n, x_scratch);
+      const Flush flush;
+      leaf_returning<Sum<T>, T>({}, n, result, add, dx);
+    }
+    put<T>(call.norm.dx, call.norm.dtype, at, n, result);
   }
   void ask_for_output(int64_t at, int64_t n) const {
     if (!call.stream) call.template ask_for<1>(kForward ? call.norm.y : call.norm.dx, at, n);

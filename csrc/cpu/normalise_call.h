@@ -31,7 +31,8 @@ void* keep_gradient(const Description& norm, const EpilogueRunner<R, T>& epilogu
   } else {
     const bool recomputes = kMaskedLanes || !(epilogue.is_relu() && epilogue.drops());
     if (epilogue.composed() && recomputes) return nullptr;
-    return norm.batch_statistics && norm.dx != norm.x ? norm.dx : nullptr;
+    const bool overwrites = norm.dx == norm.x || norm.dx == norm.add;
+    return norm.batch_statistics && !overwrites ? norm.dx : nullptr;
   }
 }
 

@@ -61,7 +61,7 @@ inline Stored stored_of(DType t) {
 struct CallData {
   int64_t outer, channels, inner;
   bool is_half;  // of the 16-bit types
-  const void *x, *residual, *dy, *kept_gradient;
+  const void *x, *residual, *dy, *kept_gradient, *add;
   void *y, *dx, *dresidual;
   ChannelVector weight, bias, running_mean, running_var, dweight, dbias;
   void *saved, *parameters;
@@ -333,6 +333,12 @@ ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, cons
   if (scaled) {
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].x_scale / p[kEach ? w : 0].g_scale;
+  }
+  if (call.add) {
+    T add[W];
+    load_unit<W, T>(call.in(call.add), at, add);
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) g[w] = add[w] + g[w];
   }
   store_unit<W, T>(call.in(call.dx), at, g);
 }

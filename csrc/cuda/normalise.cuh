@@ -294,8 +294,9 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
 
 inline bool all_aligned(const Channelwise& c, int unit) {
   bool all = true;
-  for (const void* data : {c.x, c.epilogue.residual, static_cast<const void*>(c.y), c.dy,
-                           static_cast<const void*>(c.dx), static_cast<const void*>(c.dresidual)})
+  for (const void* data :
+       {c.x, c.epilogue.residual, static_cast<const void*>(c.y), c.dy,
+        static_cast<const void*>(c.dx), static_cast<const void*>(c.dresidual), c.add})
     all = all && is_aligned(data, c.dtype, unit);
   return all;
 }
@@ -326,6 +327,7 @@ Call describe(const Channelwise& c, bool backward) {
   call.dy = c.dy;
   call.dx = c.dx;
   call.dresidual = c.dresidual;
+  call.add = c.add;
   call.weight = c.weight;
   call.bias = c.bias;
   call.dweight = c.dweight;

@@ -251,6 +251,7 @@ def batch_norm_backward(
     seed: int,
     offset: int,
     out: Array | None,
+    add: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
 def batch_renorm(
@@ -289,6 +290,7 @@ def batch_renorm_backward(
     seed: int,
     offset: int,
     out: Array | None,
+    add: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
 def cross_entropy(

@@ -16,7 +16,7 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
   Buffer x(d, n, 1, s.lead), y(d, n, 2, s.lead), r(d, n, 3, s.lead), dy(d, n, 4, s.lead);
   Buffer dx(d, n, 5, s.lead), dr(d, n, 6, s.lead), saved(c, 3 * s.channels, 7);
   Buffer w(c, s.channels, 8), b(c, s.channels, 9), mean(c, s.channels, 10), var(c, s.channels, 11);
-  Buffer dw(c, s.channels, 12), db(c, s.channels, 13);
+  Buffer dw(c, s.channels, 12), db(c, s.channels, 13), more(d, n, 14, s.lead);
   for (int64_t i = 0; i < s.channels; ++i) var.set(i, 1.5);
   ChannelNorm call{};
   call.outer = s.outer;
@@ -41,6 +41,7 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
   call.dy = dy.data();
   call.dx = dx.data();
   call.dresidual = drops ? dr.data() : nullptr;
+  call.add = drops ? dx.data() : evaluates ? nullptr : more.data();
   call.dweight = dw.vector();
   call.dbias = db.vector();
   run("batch_norm_backward", cuda.channel_norm_backward[0], cuda.channelwise_workspace(call), call);
@@ -49,6 +50,7 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
   Channelwise bias = call;
   bias.epilogue.residual = nullptr;
   bias.dresidual = nullptr;
+  bias.add = nullptr;
   bias.dweight = {};
   run("bias_act", cuda.bias_act, cuda.channelwise_workspace(bias), bias);
   run("bias_act_backward", cuda.bias_act_backward, cuda.channelwise_workspace(bias), bias);
@@ -89,6 +91,7 @@ void extreme_channels(std::string* bits) {
         call.dy = dy.data();
         call.dx = dx.data();
         call.dresidual = residual ? dr.data() : nullptr;
+        call.add = residual ? nullptr : r.data();
         call.dweight = dw.vector();
         call.dbias = db.vector();
         run("batch_norm_backward", cuda.channel_norm_backward[0], cuda.channelwise_workspace(call),

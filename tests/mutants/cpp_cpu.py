@@ -60,6 +60,13 @@ CPU = [
         ("tests/test_fusion.py", "tests/test_gradients.py"),
     ),
     Mutant(
+        "apply pass: what dx is added to is overwritten before it is read",
+        "csrc/cpu/normalise_call.h",
+        "norm.dx == norm.x || norm.dx == norm.add;",
+        "norm.dx == norm.x;",
+        ("tests/test_batch_norm.py::test_another_gradient_is_added_to_dx",),
+    ),
+    Mutant(
         "moments: half of sixteen rows counts twice",
         "csrc/cpu/moment_sums.h",
         "x + kAdded * stride, stride, shift);",

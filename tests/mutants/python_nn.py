@@ -401,6 +401,13 @@ NN = [
         ),
     ),
     Mutant(
+        "residual: its first norm writes to the caller's gradient",
+        f"{FOLDER}/_batch_norm.py",
+        "onto.residual is not None and lies_channels_last",
+        "lies_channels_last",
+        ("tests/test_fusion.py::test_the_first_batch_norm_adds_the_gradient_of_the_block",),
+    ),
+    Mutant(
         "linear: the gradient of a 16-bit x stays in float32",
         f"{FOLDER}/_linear.py",
         "dx.astype(dtype) if narrow else dx",

@@ -114,19 +114,33 @@ class BatchNorm(ChannelNorm):
 
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        dx = self._go_back(dy, {})
+        return dx if need_input_grad else None
+
+    def takes_gradient(self, facts: Facts[Any]) -> bool:
+        return facts.keeps(self, "forward", "backward")
+
+    def backward_onto(self, dy: Array, onto: Epilogue) -> Array:
+        other, last = onto.residual_grad, self.recall()[0].axis != 1
+        if other is None or other.dtype != dy.dtype:
+            return self._go_back(dy, {}) + other
+        whole = channels_last(other) if last else other
+        in_place = onto.residual is not None and lies_channels_last(other) == last
+        return self._go_back(dy, {"add": whole, "out": whole if in_place else None})
+
+    def _go_back(self, dy: Array, options: dict[str, Any]) -> Array:
         saved, epilogue, mask = self.recall()
         last = saved.axis != 1
         if mask is not None:
             dy = ops.dropout_backward(dy, **mask)
-        dx, dweight, dbias, *rest = type(self).gradient(channels_last(dy) if last else dy, saved)
+        given = channels_last(dy) if last else dy
+        dx, dweight, dbias, *rest = type(self).gradient(given, saved, **options)
         if self.weight is not None:
             self.weight.accumulate(dweight)
         if self.bias is not None:
             self.bias.accumulate(dbias)
         if rest:
             epilogue.residual_grad = channels_first(rest[0]) if last else rest[0]
-        if not need_input_grad:
-            return None
         return channels_first(dx) if last else dx
 
     def _average(self) -> float:

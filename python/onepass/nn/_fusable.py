@@ -40,3 +40,14 @@ class Fusable(Module):
     def can_drop(self, read: Read) -> bool:
         """Whether the kernel of this head drops in its present mode."""
         return True
+
+    def takes_gradient(self, facts: Facts[Any]) -> bool:
+        """Whether its first kernel can add another gradient of x to its own: `backward_onto`."""
+        return False
+
+    def backward_onto(self, dy: Array, onto: Epilogue) -> Array:
+        """``backward(dy) + onto.residual_grad``, which the kernels before the first may write.
+
+        Where ``onto`` has a residual, the sum takes that gradient's memory.
+        """
+        raise NotImplementedError

@@ -18,7 +18,8 @@ class Residual(Fusable):
     """``y = shortcut(x) + body(x)``. Source: He et al. 2016.
 
     Where the body ends in a batch norm, that kernel adds the shortcut, and goes on to an activation
-    and a dropout that follow the block.
+    and a dropout that follow the block. Where it begins with one, that kernel adds the gradient of
+    a shortcut ``x`` to its own.
 
     Args:
         body: modules, as of a `Sequential`.
@@ -38,7 +39,7 @@ class Residual(Fusable):
         True
     """
 
-    _adds: Facts[bool] | None = None  # the last decision on adds_in_kernel
+    _adds: Facts[tuple[bool, bool]] | None = None  # the last decision, see _decided
 
     def __init__(self, *body: Module, shortcut: Module | None = None, fuse: bool = True) -> None:
         self.body = Sequential(*body)
@@ -52,15 +53,25 @@ class Residual(Fusable):
 
     @property
     def adds_in_kernel(self) -> bool:
+        return self._decided()[0]
+
+    def _decided(self) -> tuple[bool, bool]:
+        """Whether a kernel adds the shortcut, and whether one adds its gradient."""
         facts = self._adds
         if facts is None or not facts.hold():
             facts = Facts()
-            facts.value = self._decide(facts)
+            facts.value = self._decide(facts), self._decide_backward(facts)
             self._adds = facts  # complete: another thread may read it now
         return facts.value
 
     def _decide(self, facts: Facts[Any]) -> bool:
         return bool(facts.read(self, "fuse")) and facts.read(self, "body").takes_residual(facts)
+
+    def _decide_backward(self, facts: Facts[Any]) -> bool:
+        if not facts.read(self, "fuse") or facts.read(self, "shortcut") is not None:
+            return False
+        takes: bool = facts.read(self, "body").takes_gradient(facts)
+        return takes
 
     def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
         if super().epilogue_head(facts) is None or not self._decide(facts):
@@ -70,10 +81,11 @@ class Residual(Fusable):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         side = x if self.shortcut is None else self.shortcut(x)
-        if self.adds_in_kernel:
+        adds, adds_back = self._decided()
+        if adds:
             whole = epilogue.with_residual(side)
             y = self.body.fused_forward(x, whole)
-            self._remember((whole, self._others()))
+            self._remember((whole, self._others(), adds_back))
             return y
         main = self.body(x)
         if main.shape != side.shape:
@@ -81,7 +93,7 @@ class Residual(Fusable):
                 f"Residual: the body gives shape {tuple(main.shape)}, the shortcut "
                 f"{tuple(side.shape)}; give a shortcut with the body's shape"
             )
-        self._remember((None, self._others()))
+        self._remember((None, self._others(), adds_back))
         return main + side
 
     def _others(self) -> list[tuple[Module, Any]]:
@@ -92,9 +104,11 @@ class Residual(Fusable):
 
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        whole, others = self.recall()
+        whole, others, adds_back = self.recall()
         for module, value in others:  # a call in their mode may have come in between
             module._remember(value)
+        if adds_back and need_input_grad:
+            return self.body.backward_onto(dy, whole or Epilogue(residual_grad=dy))
         main = self.body.backward(dy, need_input_grad=need_input_grad)
         side = dy if whole is None else whole.residual_grad
         if self.shortcut is not None:

@@ -22,8 +22,8 @@ class Sequential(Layers, Fusable):
 
     Batch norm → activation → dropout run as one kernel, and so do a linear layer's bias →
     activation → dropout; ``print(model)`` shows which. The results are the same bits with
-    ``fuse=False``, dropout masks included (but for a residual's subnormal numbers, which a batch
-    norm takes for zero). Layers can be replaced, added and removed as in a list.
+    ``fuse=False``, dropout masks included (but for subnormal numbers of a residual or its gradient,
+    which a batch norm takes for zero). Layers can be replaced, added and removed as in a list.
 
     Args:
         layers: modules; their names are "0", "1", ….
@@ -106,8 +106,21 @@ class Sequential(Layers, Fusable):
             self._saved.here.saved = groups, others
         return x
 
+    def takes_gradient(self, facts: Facts[Any]) -> bool:
+        groups = self._group(facts) if facts.keeps(self, "forward", "backward") else ()
+        if len(groups) < 2 or not isinstance(first := groups[0].head, Fusable):
+            return False  # of one group, the kernel that adds is also that which writes the other
+        return first.takes_gradient(facts)
+
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        return self._go_back(dy, need_input_grad, None)
+
+    def backward_onto(self, dy: Array, onto: Epilogue) -> Array:
+        dx: Array = self._go_back(dy, True, onto)
+        return dx
+
+    def _go_back(self, dy: Array, need_input_grad: bool, onto: Epilogue | None) -> Array | None:
         groups, others = self.recall()
         saved, thread = self._saved, get_ident()
         if self.training and saved.inside.setdefault(0, thread) != thread:
@@ -121,6 +134,10 @@ class Sequential(Layers, Fusable):
             grad: Array | None = dy
             for part in reversed(groups[first + 1 :]):
                 grad = part.head.backward(grad)
+            if onto is not None:
+                head: Any = groups[0].head
+                dx: Array = head.backward_onto(grad, onto)
+                return dx
             if need_input_grad:
                 return groups[0].head.backward(grad)
             return groups[first].head.backward(grad, need_input_grad=False)

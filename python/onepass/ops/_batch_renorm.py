@@ -95,7 +95,7 @@ def batch_renorm(
 
 @shares(_BACKWARD_ARGS)
 def batch_renorm_backward(
-    dy: Array, saved: SavedBatchRenorm, *, out: Array | None = None
+    dy: Array, saved: SavedBatchRenorm, *, add: Array | None = None, out: Array | None = None
 ) -> tuple[Array | None, ...]:
     """Gradients of :func:`batch_renorm`.
 
@@ -111,8 +111,8 @@ def batch_renorm_backward(
         was given. dweight and dbias are float32 (float64 for float64 ``x``).
 
     Raises:
-        TypeError, ValueError: ``dy`` of another shape or dtype than ``x``, or ``saved`` of another
-            function.
+        TypeError, ValueError: ``dy`` or ``add`` of another shape or dtype than ``x``, or ``saved``
+            of another function.
 
     Source: Ioffe, Batch Renormalization, 2017.
 
@@ -128,4 +128,4 @@ def batch_renorm_backward(
         array([1.], dtype=float32)
     """
     check_saved("batch_renorm", saved, SavedBatchRenorm)
-    return _C.batch_renorm_backward(dy, *saved, out)
+    return _C.batch_renorm_backward(dy, *saved, out, add)

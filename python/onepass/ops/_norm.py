@@ -104,7 +104,7 @@ def batch_norm(
 
 
 def batch_norm_backward(
-    dy: Array, saved: SavedBatchNorm, *, out: Array | None = None
+    dy: Array, saved: SavedBatchNorm, *, add: Array | None = None, out: Array | None = None
 ) -> tuple[Array | None, ...]:
     """Gradients of :func:`batch_norm`.
 
@@ -115,14 +115,16 @@ def batch_norm_backward(
     Args:
         dy: gradient of y, like ``x``.
         saved: from :func:`batch_norm`. weight, bias and residual are read again.
-        out: array like ``x`` for dx; may be ``dy``.
+        add: array like ``x`` to which dx is added, in the same pass: the gradient of ``x`` by
+            another path, such as a shortcut. The result is rounded once.
+        out: array like ``x`` for dx; may be ``dy`` or ``add``.
 
     Returns:
         (dx, dweight, dbias), None where there was none, and dresidual as a fourth where a residual
         was given. dweight and dbias are float32 (float64 for float64 ``x``).
 
     Raises:
-        TypeError, ValueError: ``dy`` of another shape or dtype than ``x``.
+        TypeError, ValueError: ``dy`` or ``add`` of another shape or dtype than ``x``.
 
     Source: Ioffe & Szegedy, Batch Normalization, 2015.
 
@@ -137,7 +139,7 @@ def batch_norm_backward(
                [0.]], dtype=float32)
     """
     check_saved("batch_norm", saved, SavedBatchNorm)
-    return _C.batch_norm_backward(dy, *saved, out)
+    return _C.batch_norm_backward(dy, *saved, out, add)
 
 
 def check_saved(op: str, saved: object, kind: type) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from onepass import _C
 from onepass._array import Array, copy_into, empty, is_torch, library, parameter_dtype
+from onepass.ops._step import plain_sgd
 
 Vector = Any
-_RUN = 1 << 15  # elements
+_LONG = 1 << 16  # elements of a vector from which a step by a kernel is quicker
 
 
 class Flat:
@@ -86,11 +88,22 @@ class Flat:
 
     def add(self, x: Vector, factor: float, y: Vector) -> None:
         """x += factor·y."""
+        self.adder(x)(factor, y)
+
+    def adder(self, x: Vector) -> Callable[[float, Vector], None]:
+        """A function that does x += factor·y for any factor and y."""
+        if self._lib is np and self.size >= _LONG:  # a step of SGD, on all threads
+            plan = _C.Plan("sgd", [x], [None], [0])
+
+            def step(factor: float, y: Vector) -> None:
+                row = plain_sgd(-factor, 0.0)
+                plan.step([y], (row,), 1.0, None, None, False, False, False, True)
+
+            return step
+        return lambda factor, y: self._add(x, factor, y)
+
+    def _add(self, x: Vector, factor: float, y: Vector) -> None:
         if is_torch(self._lib):
             x.add_(y, alpha=factor)
-        elif self._lib is np:  # the product of a run stays in the cache
-            for run in range(0, self.size, _RUN):
-                part = x[run : run + _RUN]
-                part += np.multiply(y[run : run + _RUN], factor, dtype=x.dtype)
         else:
             x += self._lib.multiply(y, factor, dtype=x.dtype)

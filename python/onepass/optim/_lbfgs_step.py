@@ -142,14 +142,15 @@ class Step:
     def _direction(self, memory: Memory, g: Vector) -> Vector:
         """-H·g by Nocedal's two loops."""
         flat, d = self._flat, -g
+        add = flat.adder(d)
         pairs = list(zip(memory.old_dirs, memory.old_stps, memory.ro, strict=True))
         alphas = []
         for y, s, ro in reversed(pairs):
             alphas.append(flat.dot(s, d) * ro)
-            flat.add(d, -alphas[-1], y)
-        d = d * memory.H_diag
+            add(-alphas[-1], y)
+        d *= memory.H_diag
         for (y, s, ro), alpha in zip(pairs, reversed(alphas), strict=True):
-            flat.add(d, alpha - flat.dot(y, d) * ro, s)
+            add(alpha - flat.dot(y, d) * ro, s)
         for part, array in zip(flat.parts(d), self._arrays, strict=True):
             if array is None:
                 part[...] = 0  # frozen since the moves that are remembered

@@ -77,14 +77,15 @@ def _channel_norm_backward(kernel: Any) -> Callable[..., Sequence[Any]]:
     ) -> Sequence[Any]:  # fmt: skip
         if not is_channels_last(x):
             return kernel(  # type: ignore[no-any-return]
-                dy, x, weight, bias, residual, statistics, 1, training, *rest, _empty(x)
+                dy, x, weight, bias, residual, statistics, 1, training, *rest, _empty(x), None
             )
         *options, p, seed, _ = rest
         dy = _dropped(dy, p, seed).movedim(1, -1)
         x, residual = x.movedim(1, -1), _last(residual)
         dx, dweight, dbias, *dresidual = kernel(
-            dy, x, weight, bias, residual, statistics, -1, training, *options, 0.0, 0, 0, _empty(x)
-        )
+            dy, x, weight, bias, residual, statistics, -1, training, *options, 0.0, 0, 0, _empty(x),
+            None,
+        )  # fmt: skip
         return dx.movedim(-1, 1), dweight, dbias, *(d.movedim(-1, 1) for d in dresidual)
 
     return backward
