@@ -17,7 +17,15 @@ import numpy as np
 import onepass
 import pytest
 from onepass import bench
-from onepass.bench import _check, _rows, _run, _session, _table, _timing, _workloads
+from onepass.bench import (
+    _check,
+    _kernels,
+    _rows,
+    _run,
+    _session,
+    _table,
+    _timing,
+)
 from onepass.bench._command import main
 from onepass.bench._records import cases
 from onepass.bench._row import GROUPS, Check, Context, Row, Workload
@@ -93,7 +101,7 @@ def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
         y[-1] = np.nan
         return y
 
-    assert json.loads(_table.json_text([np.nan, (-np.inf, 2.0)]), parse_constant=pytest.fail)
+    assert json.loads(_table.json_text([np.nan, (-np.inf, 2.0)])) == [None, [None, 2.0]]
     files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
     for change, words in ((off, "error .* times its bound"), (nan, "no result")):
         with monkeypatch.context() as patch:
@@ -102,7 +110,10 @@ def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
         assert re.search(r"leaky_relu 65536 .* WRONG", out)
         assert re.search(f"^WRONG: leaky_relu 65536, 1 thread: {words}", out, re.MULTILINE)
         text = (tmp_path / "a.json").read_text()
-        assert json.loads(text, parse_constant=pytest.fail)["results"][0]["wrong"] is True
+        (result,) = json.loads(text, parse_constant=pytest.fail)["results"]
+        assert (result["wrong"], result["error"] is None) == (True, change is nan)
+        # as a run that goes on with the file, and the page of figures, read it again
+        assert words.split()[-1] in " ".join(_table.summary([result], {}))
         page = (tmp_path / "a.html").read_text(encoding="utf-8")
         embedded = re.search(r'id="results">(.*?)</script>', page, re.DOTALL)[1]
         assert json.loads(embedded, parse_constant=pytest.fail) == json.loads(text)
@@ -534,7 +545,7 @@ def test_a_part_has_the_verdict_of_the_whole(case, monkeypatch):
     assert not whole.wrong
     assert not part.wrong
     assert part.note
-    streams = _rows.streams(case, case.bench_shapes[-1], "float32")
+    streams = _kernels.streams(case, case.bench_shapes[-1], "float32")
     arrays = streams.reads + streams.writes + 2 * streams.updates
     assert case.bytes(4) / arrays in (1, 2, 4)  # bytes, halves, floats
 
@@ -564,7 +575,7 @@ def test_errors_without_a_number_are_wrong():
     "row",
     [
         row
-        for row in _workloads.rows()
+        for row in _rows.rows(Context())
         if re.search(
             "6 tensors|465 groups|states 64k|sparse|lbfgs|64x128|lenet.*8x8|pool 2x2", row.name
         )

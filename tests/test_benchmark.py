@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 from onepass import _C, bench, config, optim
 from onepass.bench import (
+    _arrays,
     _beside,
     _check,
-    _cuda_rows,
+    _kernels,
     _limits,
     _machine,
     _networks,
     _rows,
     _run,
+    _steps,
+    _steps_alone,
     _timing,
-    _workloads,
 )
 from onepass.bench._peers._library import Lacks
 from onepass.bench._records import cases
-from onepass.bench._row import Context, Workload, own_form
+from onepass.bench._row import Context, own_form
 
 has_torch, tensor_of = cases._case.has_torch, cases._case.tensor_of
 optimizers = cases.optimizers
@@ -72,7 +74,7 @@ def test_every_row_has_shapes_and_a_rival(case):
 def test_rows_and_rivals_run(case):
     inputs, keywords = inputs_of(case)
     rivals = case.rivals(inputs, keywords)
-    for function in (_rows.forms(case, inputs, keywords, rivals) | rivals).values():
+    for function in (_kernels.forms(case, inputs, keywords, rivals) | rivals).values():
         function()
 
 
@@ -84,7 +86,7 @@ def test_rows_and_rivals_take_tensors(case):
     inputs = tuple(map(tensor_of, inputs))
     rivals = case.rivals(inputs, keywords)
     assert not any(label.startswith("numpy") for label in rivals)
-    for function in (_rows.forms(case, inputs, keywords, rivals) | rivals).values():
+    for function in (_kernels.forms(case, inputs, keywords, rivals) | rivals).values():
         function()
 
 
@@ -114,12 +116,13 @@ def test_a_rival_does_the_work():
 
 @NEEDS_TORCH
 @pytest.mark.parametrize("variant", optimizers.VARIANTS, ids=lambda v: v.name)
-def test_a_step_of_each_optimizer(variant):
-    """Ours and PyTorch's end where each other do, and clear the gradients."""
+def test_a_step_of_each_optimizer(variant, monkeypatch):
+    """Ours and PyTorch's run, and ours clears its gradients."""
+    monkeypatch.setattr(_steps.records, "copy_of", lambda array: array)
     rng = np.random.default_rng(0)
     params, grads = ([rng.standard_normal(9).astype(np.float32)] for _ in range(2))
     for clip in (False, True):
-        found = _workloads.optimizer_step(Context(), variant, params, grads, clip)
+        found = _steps.beside_torch(Context(), variant, params, grads, clip)
         forms = [f"torch {form}" for form in ("fused", "foreach", "eager")]
         rivals = {*found.functions, *found.missing} - {"onepass"}
         assert rivals == {*(forms if variant.record.torch else [])}
@@ -138,11 +141,11 @@ def test_like_is_compared_with_like():
     into = dataclasses.replace(case, op=lambda x, out=None: given.append(out) or np.empty_like(x))
     inputs = (np.ones(4, np.float32),)
     for rivals in ([], ["jax jit"], ["torch"]):
-        (function,) = _rows.forms(case, inputs, {}, rivals).values()
+        (function,) = _kernels.forms(case, inputs, {}, rivals).values()
         function()
         assert given.pop() is None
     for rivals in (["torch out="], ["jax jit", "numpy out="]):
-        new, held = _rows.forms(into, inputs, {}, rivals).values()
+        new, held = _kernels.forms(into, inputs, {}, rivals).values()
         given.clear()
         for function in (new, held, held):
             function()
@@ -156,14 +159,14 @@ def test_like_is_compared_with_like():
 
 
 def test_a_limit_rotates_where_its_row_does(monkeypatch):
-    monkeypatch.setattr(_rows, "MEMORY", 1000)
+    monkeypatch.setattr(_kernels, "MEMORY", 1000)
     monkeypatch.setattr(_machine, "last_cache", lambda: 100_000)
     monkeypatch.setattr(_run, "interleaved", lambda *_: {})
     given = []
     monkeypatch.setattr(_limits, "limit", lambda *arguments: given.append(arguments[3]))
     context = Context(against=frozenset())
     for size, rotates in ((999, False), (1000, True)):
-        workload = _rows._kernel(cases.BY_NAME["relu"], (size,))(context)
+        workload = _kernels.kernel(cases.BY_NAME["relu"], (size,))(context)
         _run.Meter().samples(workload, context)
         assert given.pop() is rotates
         # a copy of the arrays for each turn, or one function
@@ -191,11 +194,11 @@ def test_streams_have_loops():
     known = _C.stream_shapes()
     nearest = {"im2col", "col2im"}  # nine to one
     for case in cases.CASES:
-        shape = dataclasses.astuple(_rows.streams(case, case.bench_shapes[-1], "float32"))
+        shape = dataclasses.astuple(_kernels.streams(case, case.bench_shapes[-1], "float32"))
         assert (shape in known) != (case.name in nearest), (case.name, shape)
     for variant in optimizers.VARIANTS:
-        assert dataclasses.astuple(_workloads.step_streams(variant, False)) in known
-    assert dataclasses.astuple(_workloads.step_streams(_workloads.ADAMW, True)) in known
+        assert dataclasses.astuple(_steps.step_streams(variant, False)) in known
+    assert dataclasses.astuple(_steps.step_streams(_steps.ADAMW, True)) in known
     for layer in _networks.LAYERS.values():
         assert dataclasses.astuple(layer.streams) in known
 
@@ -221,16 +224,17 @@ def test_an_optimizer_is_timed_as_it_is_mostly_used():
         assert options.keys() <= {"step", *variant.options}
 
 
-def test_rows_of_a_device_say_their_dtype():
-    def make(*given, **more):
-        return Workload({}, 1, 1.0)
-
-    def dtype(*given, **more):
-        return _cuda_rows._row("a", "optim", make, *given, **more).make(Context()).dtype
-
-    assert dtype("relu", [(3,)], "bfloat16") == "bfloat16"
-    assert dtype("adamw", [(3,)], dtype="float16") == "float16"
-    assert dtype(20.0, state_dtype="bfloat16") == "float32"
+def test_a_row_says_its_dtype():
+    """One of its own, or the one that the user asked for."""
+    relu, context = cases.BY_NAME["relu"], Context(dtype="float64", against=frozenset())
+    for make, size in (
+        (lambda dtype: _kernels.kernel(relu, (5,), dtype), 2),
+        (lambda dtype: _kernels.both("batch_norm", (5, 3), dtype), 5),
+        (lambda dtype: _steps.step(_steps.ADAMW, [(5,)], dtype=dtype), 7),
+    ):
+        for dtype, itemsize in (("float32", 4), (None, 8)):
+            workload = make(dtype)(context)
+            assert (workload.dtype, workload.bytes) == (dtype, size * itemsize * workload.elements)
 
 
 def test_rivals_made_by_hand_cannot_end_a_row(monkeypatch):
@@ -268,7 +272,7 @@ def test_every_row_by_hand_is_in_that_net(monkeypatch):
 
     for name in ("Muon", "SparseAdam", "LBFGS"):
         monkeypatch.delattr(torch.optim, name, raising=False)
-    for make in (_workloads._muon, _workloads._sparse_adam):
+    for make in (_steps_alone.muon, _steps_alone.sparse_adam):
         workload = make(Context(against=frozenset({"torch"})))
         assert list(workload.functions) == ["onepass"]
         assert "torch eager" in workload.missing
@@ -294,7 +298,7 @@ def test_no_number_is_infinitely_wrong():
 def test_clipping_and_clearing_are_checked(times, monkeypatch):
     """Another norm, none at all, and gradients that are not cleared."""
     variant = optimizers.BY_NAME["adamw"]
-    params, grads = _workloads._drawn([(65,), (90, 9), (9,)])
+    params, grads = _arrays.drawn(Context(), [(65,), (90, 9), (9,)])
     plain = optim.AdamW.step
 
     def step(self, grads, max_norm, zero_grad):
@@ -326,7 +330,7 @@ def test_the_tensors_that_are_compared(sizes, chosen, monkeypatch):
 def test_cleared_gradients_come_back(of, monkeypatch):
     if of == "tensors" and not has_torch():
         pytest.skip("PyTorch is not installed")
-    monkeypatch.setattr(_workloads, "REFILL", 3)
+    monkeypatch.setattr(_steps, "REFILL", 3)
     grads = [np.float32([1, 2])]
     grads = [tensor_of(g) for g in grads] if of == "tensors" else grads
     seen = []
@@ -335,7 +339,7 @@ def test_cleared_gradients_come_back(of, monkeypatch):
         seen.append(float(grads[0][1]))
         grads[0][...] = 0
 
-    run = _workloads.refilled(step, grads)
+    run = _steps.refilled(step, grads)
     for _ in range(7):
         run()
     assert seen == [2, 0, 0, 2, 0, 0, 2]
@@ -343,8 +347,8 @@ def test_cleared_gradients_come_back(of, monkeypatch):
 
 def test_each_iteration_of_lbfgs_moves_and_remembers():
     """A first step below the rounding of its parameters leaves the history empty."""
-    p, slopes = _workloads.bowl()
-    own = optim.LBFGS([p], **_workloads.LBFGS)
+    p, slopes = _steps_alone.bowl()
+    own = optim.LBFGS([p], **_steps_alone.LBFGS)
     some, before = p[::1000], []
 
     def closure():

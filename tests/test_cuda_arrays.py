@@ -680,6 +680,16 @@ def test_strided_inputs_are_copied_by_their_library(cupy):
     assert fake_cupy.state.waits == []
 
 
+def test_an_adaptive_pool_of_a_long_axis(cupy):
+    """Its windows begin at products of two sizes, which take more than 32 bits here."""
+    x = values((1, 1, 50_001, 1))
+    got = ops.adaptive_avg_pool2d(cupy.asarray(x), (50_000, 1))
+    assert_all_same([got.get()], [ops.adaptive_avg_pool2d(x, (50_000, 1))])
+    dy = x[:, :, 1:].copy()
+    got = ops.adaptive_avg_pool2d_backward(cupy.asarray(dy), (50_001, 1))
+    assert_all_same([got.get()], [ops.adaptive_avg_pool2d_backward(dy, (50_001, 1))])
+
+
 @each_dtype
 def test_results_stay_on_the_device(cupy, dtype):
     x, labels = cupy.asarray(values((6, 5), dtype)), cupy.zeros(6, np.int64)

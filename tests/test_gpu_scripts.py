@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from onepass.bench import _cuda, _cuda_rows, _run, _table
+from onepass.bench import _arrays, _cuda, _cuda_rows, _kernels, _run, _steps, _steps_alone, _table
 from onepass.bench import _cuda_timing as timing
+from onepass.bench._records import cases
 from onepass.bench._row import GROUPS, Context, Row, Workload
 
 ROOT = Path(__file__).parents[1]
@@ -136,45 +138,90 @@ def test_what_does_not_fit_is_skipped():
 def test_rows_are_named_once_and_grouped():
     rows = list(_cuda.rows(Context("cuda")))
     assert len({row.name for row in rows}) == len(rows) > 150
+    names = {row.name.split()[0] for row in rows}  # of the norms there are rows by other names too
+    assert {case.name for case in cases.CASES} <= names
     assert {row.group for row in rows} == {*GROUPS} - {"end-to-end"}
     assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in _cuda_rows.FEW) == pytest.approx(
         5e6, rel=0.1
     )
 
 
+def step(name, *, form="fused", **more):
+    variant = cases.optimizers.BY_NAME[name]
+    return _steps.step(variant, [(5,), (3, 4)], forms=(form,), **more)
+
+
+def kernel(name, shape, *more):
+    return _kernels.kernel(cases.BY_NAME[name], shape, *more)
+
+
+LAST = {"training": True, "activation": "relu", "channels_last": True}
+
+
 @pytest.mark.parametrize(
-    ("make", "arguments", "bytes_", "rivals"),
+    ("make", "bytes_", "rivals"),
     [
-        ("_step", ("adamw", [(5,), (3, 4)], False), 17 * 28, ["torch fused"]),
-        ("_step", ("adamw", [(5,), (3, 4)], True), 17 * 36, ["torch fused"]),
-        ("_step", ("adamw", [(5,), (3, 4)], False, "bfloat16"), 17 * 22, ["torch fused"]),
-        (
-            "_step",
-            ("nadam", [(5,), (3, 4)], False, "float32", False, "foreach"),
-            17 * 28,
-            ["torch foreach"],
-        ),
-        ("_loss", ("mse_loss", 40, "float32"), 40 * 12, ["torch"]),
-        ("_row_norm", ("layer_norm", (4, 6), "float32", False), 24 * 8, ["torch"]),
-        ("_row_norm", ("rms_norm", (4, 6), "float32", True), 24 * 20, ["torch"]),
-        ("_elementwise", ("relu", 40, "bfloat16"), 40 * 4, ["onepass out=", "torch out="]),
-        ("_norm", (40, "bfloat16"), 40 * 2, ["torch"]),
-        ("_softmax", ("softmax", (4, 6), "float32"), 24 * 8, ["torch"]),
-        ("_batch_norm", ((2, 3, 4, 5), "float32", False, False), 120 * 8, ["torch"]),
-        ("_batch_norm", ((2, 3, 4, 5), "float32", True, True), 120 * 20, ["torch"]),
-        ("_cross_entropy", (4, 5, "bfloat16"), 20 * 4, ["torch"]),
+        (step("adamw"), 17 * 28, ["torch fused"]),
+        (step("adamw", clip=True), 17 * 36, ["torch fused"]),
+        (step("adamw", dtype="bfloat16"), 17 * 22, ["torch fused"]),
+        (step("nadam", form="foreach"), 17 * 28, ["torch foreach"]),
+        (_steps_alone.with_options(40, 28.0, cautious=True), 40 * 28, ["onepass plain"]),
+        (kernel("mse_loss", (40,)), 40 * 12, ["torch"]),
+        (kernel("layer_norm", (4, 6)), 24 * 8, ["torch"]),
+        (kernel("layer_norm", (4, 6), "bfloat16"), 24 * 4, ["torch"]),
+        (_kernels.both("rms_norm", (4, 6)), 24 * 20, ["torch"]),
+        (kernel("relu", (40,), "bfloat16"), 40 * 4, ["onepass out=", "torch out="]),
+        (kernel("global_norm", (40,), "bfloat16"), 40 * 2, ["torch"]),
+        (kernel("softmax", (4, 6)), 24 * 8, ["torch"]),
+        (kernel("batch_norm", (2, 3, 4, 5)), 120 * 8, ["torch"]),
+        (_kernels.both("batch_norm", (2, 3, 4, 5), "float32", LAST), 120 * 20, ["torch"]),
+        (kernel("cross_entropy", (4, 5), "bfloat16"), 20 * 4, ["torch"]),
+        (_cuda_rows._renorm((2, 3, 4, 5)), 120 * 4, ["onepass batch_norm"]),
     ],
 )
-def test_what_a_row_times_runs_on_tensors(monkeypatch, make, arguments, bytes_, rivals):
+def test_what_a_row_times_runs_on_tensors(monkeypatch, make, bytes_, rivals):
     """On the CPU's, which are tensors too; and its check holds there."""
     pytest.importorskip("torch")
-    monkeypatch.setattr(_cuda_rows, "DEVICE", "cpu")
-    workload = getattr(_cuda_rows, make)(*arguments)
-    assert list(workload.functions) == ["onepass", *rivals]
+    monkeypatch.setattr(_arrays, "DEVICE", "cpu")
+    workload = make(Context("cuda"))
+    assert (list(workload.functions), workload.missing) == (["onepass", *rivals], {})
     assert workload.bytes == bytes_
     for function in workload.functions.values():
         function()
-    assert not workload.check().wrong
+    assert workload.check is None or not workload.check().wrong
+
+
+ROWS = 70  # of which the host draws two
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_inputs_are_repeated_on_the_device(monkeypatch, dtype):
+    """Each has the shape that its record gives it, and the values of a few rows again and again."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(_arrays, "DEVICE", "cpu")
+    monkeypatch.setattr(_arrays, "MOST", 1)
+    drawn_as = "float16" if dtype == "bfloat16" else dtype
+
+    def flat(inputs):
+        return [a for value in inputs for a in (value if isinstance(value, list) else [value])]
+
+    for case in cases.CASES:
+        options = case.bench_options or case.options[0]
+        shape = (ROWS, 4, 5, 6)[: max(1, *map(len, case.bench_shapes))]
+        found = flat(_arrays.inputs(Context("cuda", dtype), case, shape, options))
+        want = flat(case.inputs(shape, drawn_as, options))
+        few = flat(case.inputs((2, *shape[1:]), drawn_as, options))
+        for got, like, some in zip(found, want, few, strict=True):
+            if not isinstance(like, np.ndarray):
+                assert got == like or case.family == "mask", case.name
+                continue
+            assert tuple(got.shape) == like.shape, case.name
+            (axis,) = [i for i in range(like.ndim) if like.shape[i] != some.shape[i]] or [None]
+            stored = getattr(torch, dtype if like.dtype == drawn_as else str(like.dtype))
+            assert got.dtype == (getattr(torch, dtype) if case.family == "row_norm" else stored)
+            if axis is not None:
+                some = np.concatenate([some] * (ROWS // 2), axis)
+            np.testing.assert_allclose(got.to(torch.float64).numpy(), some, rtol=2**-8)
 
 
 # ------------------------------------------------------------------------------------ scripts/gpu

@@ -11,12 +11,15 @@ import html.parser
 import inspect
 import json
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onepass
 import pytest
-from onepass import lab
+from onepass import _files, lab
 from onepass.cli import main
 from onepass.lab import _run, _sources, _text, second_order
 
@@ -75,7 +78,8 @@ def test_the_claim_holds(experiment, request, tmp_path):
     for axes in outcome.figure.axes:
         assert axes.get_xlabel() or axes.get_label() == "<colorbar>" or not axes.axison
     assert _text.shown(outcome)
-    kept = _run.saved(experiment.name, 0, tmp_path)
+    kept, picture = _run.saved(experiment.name, 0, tmp_path)
+    assert picture == (tmp_path / f"{experiment.name}.png").read_bytes()
     assert [c.claim for c in kept.checks] == [c.claim for c in outcome.checks]
     assert kept.holds
 
@@ -217,6 +221,38 @@ def test_ctrl_c_leaves_whole_files(tmp_path, capsys, monkeypatch, counted):
     assert not [*tmp_path.glob(".*")]
     assert main(report) == 0  # the picture is of seed 1 now
     assert counted == [0, 1, 1, 0]
+
+
+def test_of_two_runs_into_one_folder_the_files_of_one_stay(tmp_path, counted):
+    """Of the other, what it writes comes before or after both; each makes its own page."""
+    lab.run("momentum", 0, tmp_path)
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(*given, **options):
+        picture = save_figure(*given, **options)
+        began.set()
+        go_on.wait(10)
+        return picture
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        save_figure = _run.save_figure
+        patch.setattr(_run, "save_figure", slow)
+        one = pool.submit(_run.save, lab.run("momentum", 1), tmp_path)
+        assert began.wait(10)  # its picture is there, and its numbers are not
+        patch.setattr(_run, "save_figure", save_figure)
+        other = pool.submit(_run.save, lab.run("momentum", 2), tmp_path)
+        reader = pool.submit(_run.saved, "momentum", 0, tmp_path)
+        time.sleep(0.05)
+        go_on.set()
+        pictures = {1: one.result(), 2: other.result()}
+    assert reader.result() is None  # of seed 0, whose picture was gone
+    last, _ = next(found for seed in (1, 2) if (found := _run.saved("momentum", seed, tmp_path)))
+    assert (tmp_path / "momentum.png").read_bytes() == pictures[last.seed]
+
+
+def test_a_folder_that_something_else_has_locked_is_written_after_all(tmp_path):
+    with _files.alone_in(tmp_path), _files.alone_in(tmp_path, seconds=0.05):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -338,6 +338,16 @@ def test_the_page_of_measurements_is_what_the_results_say() -> None:
         assert any(re.match(pattern, name) for name in rows), (heading, pattern)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["--help"], 0), ([], 2), (["--labs", "--performance"], 2)]
+)
+def test_the_command_of_the_site_builds_what_it_is_told_to(arguments, status, tmp_path) -> None:
+    command = [sys.executable, str(ROOT / "docs" / "generate"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, [*tmp_path.iterdir()]) == (status, [])
+    assert "[--labs] [--performance] [FOLDER]" in done.stdout + done.stderr
+
+
 def test_lists_of_rows_and_libraries_are_those_of_the_benchmark() -> None:
     names = {row.name for row in _rows.rows(Context())}
     assert {*performance.SHOWN} - names == set()

@@ -548,6 +548,15 @@ def test_biases_and_norms_are_not_decayed() -> None:
     }  # fmt: skip
 
 
+def test_a_function_with_a_decay_needs_no_rate() -> None:
+    def make(params, weight_decay):
+        return optim.AdamW(params, lr=0.02, weight_decay=weight_decay)
+
+    options = {"optimizer": make, "weight_decay": 0.5, "max_iter": 1, "random_state": 0}
+    groups = MLPRegressor((2,), **options).fit(X, NUMBERS)._network.trainer.optimizer.param_groups
+    assert [(g["lr"], g["weight_decay"]) for g in groups] == [(0.02, 0.5), (0.02, 0.0)]
+
+
 def test_the_first_predictions_are_the_mean() -> None:
     options = {"max_iter": 1, "learning_rate_init": 1e-30, "random_state": 0}
     assert np.allclose(MLPRegressor(**options).fit(X, NUMBERS).predict(X), NUMBERS.mean())

@@ -25,18 +25,10 @@ struct RangeOf {
 };
 using Range = RangeOf<int64_t>;
 
-template <class I>
-ONEPASS_HD I least(I a, I b) {
-  return a < b ? a : b;
-}
-template <class I>
-ONEPASS_HD I most(I a, I b) {
-  return a > b ? a : b;
-}
 // a / b rounded up, for a >= 0; most strides and dilations are 1.
 template <class I>
 ONEPASS_HD I steps_to(I a, I b) {
-  return b == 1 ? a : (a + b - 1) / b;
+  return b == 1 ? a : ceil_div<I>(a, b);
 }
 
 ONEPASS_HD int64_t taps_of(const Windows& w) { return w.rows.kernel * w.columns.kernel; }
@@ -51,9 +43,9 @@ template <class A>
 ONEPASS_HD RangeOf<IndexOf<A>> taps(const A& a, IndexOf<A> o) {
   using I = IndexOf<A>;
   const I first = element(a, o, 0), left = a.in - first;
-  const I begin = first >= 0 ? 0 : least<I>(a.kernel, steps_to<I>(-first, a.dilation));
-  const I end = left <= 0 ? 0 : least<I>(a.kernel, steps_to<I>(left, a.dilation));
-  return {begin, most(begin, end)};
+  const I begin = first >= 0 ? 0 : smaller<I>(a.kernel, steps_to<I>(-first, a.dilation));
+  const I end = left <= 0 ? 0 : smaller<I>(a.kernel, steps_to<I>(left, a.dilation));
+  return {begin, larger<I>(begin, end)};
 }
 // The windows whose tap i lies on elements [low, high).
 template <class A>
@@ -62,8 +54,8 @@ ONEPASS_HD RangeOf<IndexOf<A>> windows_on(const A& a, IndexOf<A> i, IndexOf<A> l
   using I = IndexOf<A>;
   const I shift = a.before - i * a.dilation;
   const I begin = low + shift <= 0 ? 0 : steps_to<I>(low + shift, a.stride);
-  const I end = high + shift <= 0 ? 0 : least<I>(a.out, steps_to<I>(high + shift, a.stride));
-  return {begin, most(begin, end)};
+  const I end = high + shift <= 0 ? 0 : smaller<I>(a.out, steps_to<I>(high + shift, a.stride));
+  return {begin, larger<I>(begin, end)};
 }
 // The windows over an element: with each, the tap that lies on it. From one to the next the tap
 // grows by `tap_step` and the window falls by `window_step`.
@@ -79,9 +71,9 @@ ONEPASS_HD CoverOf<IndexOf<A>> windows_over(const A& a, IndexOf<A> v) {
   CoverOf<I> c{0, 0, 0, a.stride, 1};
   if (past < 0) return c;
   if (a.dilation == 1) {
-    c.window = least<I>(a.stride == 1 ? past : past / a.stride, a.out - 1);
+    c.window = smaller<I>(a.stride == 1 ? past : past / a.stride, a.out - 1);
     c.tap = past - c.window * a.stride;
-    const I left = least<I>(a.kernel, past + 1) - c.tap;
+    const I left = smaller<I>(a.kernel, past + 1) - c.tap;
     c.count = left <= 0 ? 0 : left <= a.stride ? 1 : steps_to<I>(left, a.stride);
     return c;
   }
@@ -94,7 +86,7 @@ ONEPASS_HD CoverOf<IndexOf<A>> windows_over(const A& a, IndexOf<A> v) {
   c.tap_step = a.stride / divisor;
   c.window_step = a.dilation / divisor;
   const I behind = past - (a.out - 1) * a.stride;
-  const I end = least<I>(a.kernel, past / a.dilation + 1);
+  const I end = smaller<I>(a.kernel, past / a.dilation + 1);
   c.tap = behind <= 0 ? 0 : steps_to<I>(behind, a.dilation);
   // One of tap_step taps at most lies on a window.
   for (I n = 1; n < c.tap_step && (past - c.tap * a.dilation) % a.stride != 0; ++n) ++c.tap;
@@ -111,8 +103,8 @@ template <class A>
 ONEPASS_HD IndexOf<A> counted(const A& a, IndexOf<A> o, bool padding) {
   using I = IndexOf<A>;
   const I begin = element(a, o, 0);
-  const I end = least<I>(begin + a.kernel, a.in + a.after);
-  return padding ? end - begin : least<I>(end, a.in) - most<I>(begin, 0);
+  const I end = smaller<I>(begin + a.kernel, a.in + a.after);
+  return padding ? end - begin : smaller<I>(end, a.in) - larger<I>(begin, 0);
 }
 // Whether that is the same number for all windows.
 template <class A>
@@ -127,9 +119,14 @@ constexpr int64_t kTermsTogether = 32;
 
 // Adaptive pools: `parts` windows divide an axis, and window o covers these elements; neighbours
 // meet or share one. With `extent` and `parts` swapped, the windows over element o.
-ONEPASS_HD int64_t length(Range r) { return r.end - r.begin; }
-ONEPASS_HD Range part_of(int64_t extent, int64_t parts, int64_t o) {
-  return {o * extent / parts, ceil_div((o + 1) * extent, parts)};
+template <class I>
+ONEPASS_HD I length(RangeOf<I> r) {
+  return r.end - r.begin;
+}
+template <class I = int64_t>
+ONEPASS_HD RangeOf<I> part_of(typename Same<I>::Type extent, typename Same<I>::Type parts,
+                              typename Same<I>::Type o) {
+  return {o * extent / parts, ceil_div<I>((o + 1) * extent, parts)};
 }
 
 }  // namespace windows

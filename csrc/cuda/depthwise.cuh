@@ -5,7 +5,7 @@
 // added.
 #pragma once
 #include "cuda/folds.cuh"
-#include "cuda/windows.cuh"
+#include "cuda/window_walk.cuh"
 
 ONEPASS_BEGIN
 namespace windows {
@@ -61,8 +61,8 @@ struct Products {
       : shape(of),
         i(I(task.i)),
         j(I(task.j)),
-        rows(least<I>(kSide, of.rows.kernel - i)),
-        columns(least<I>(kSide, of.columns.kernel - j)),
+        rows(smaller<I>(kSide, of.rows.kernel - i)),
+        columns(smaller<I>(kSide, of.columns.kernel - j)),
         in(of.of_elements()) {
     ONEPASS_UNROLL
     for (int k = 0; k < kTaps; ++k) {

@@ -8,6 +8,7 @@
 // double, of x minus the channel's first element, as on the CPU: exact at any magnitude.
 #pragma once
 #include "cuda/channels.cuh"
+#include "cuda/divide.cuh"
 #include "cuda/finish.cuh"
 #include "cuda/launch.cuh"
 
@@ -148,12 +149,8 @@ struct Place {
   int64_t channel, rest;
   template <class Call>
   static ONEPASS_DEVICE Place of(const Call& call, int64_t at) {
-    if ((at | call.channels | call.inner) >> 32) {
-      const int64_t plane = at / call.inner;
-      return {plane % call.channels, at - plane * call.inner};
-    }
-    const uint32_t plane = uint32_t(at) / uint32_t(call.inner);
-    return {plane % uint32_t(call.channels), uint32_t(at) - plane * uint32_t(call.inner)};
+    const Quotient plane = divide(at, call.inner);
+    return {divide(plane.whole, call.channels).rest, plane.rest};
   }
   // `by` is the place of an element of the first channel or a later one.
   template <class Call>

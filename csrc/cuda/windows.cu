@@ -3,6 +3,7 @@
 #include "cuda/windows.cuh"
 
 #include "cuda/depthwise.cuh"
+#include "cuda/im2col.cuh"
 #include "cuda/units.h"
 
 ONEPASS_CUDA_UNIT(windows) {

@@ -1,10 +1,8 @@
-"""Builds the site: python docs/generate [--labs] FOLDER. Sphinx's warnings are errors.
-
-python docs/generate --performance writes docs/performance.md from bench/results.
-"""
+"""Builds the site, by Sphinx whose warnings are errors; python docs/generate --help."""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -35,14 +33,26 @@ def main(folder: str, run_labs: bool = False) -> int:
     return status
 
 
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line's; a folder or --performance."""
+    parser = argparse.ArgumentParser(
+        prog="python docs/generate", description="Build the documentation site.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("folder", nargs="?", metavar="FOLDER", help="new, or an earlier site, which it replaces")
+    add("--labs", action="store_true", help="run every lab, for its figure")
+    add("--performance", action="store_true",
+        help="build nothing, and write docs/performance.md from bench/results")  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.performance == (options.folder is not None) or options.performance & options.labs:
+        parser.error("expected a FOLDER, or --performance alone")
+    return options
+
+
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if arguments == ["--performance"]:
+    options = parsed()
+    if options.performance:
         from generate import performance
 
         sys.exit(performance.write())
-    run_labs = "--labs" in arguments
-    folders = [argument for argument in arguments if argument != "--labs"]
-    if len(folders) != 1:
-        sys.exit("usage: python docs/generate [--labs] FOLDER, or --performance")
-    sys.exit(main(folders[0], run_labs))
+    sys.exit(main(options.folder, options.labs))

@@ -246,10 +246,10 @@ def _timed(row: Row) -> str:
 
 
 def _error(row: Row) -> str:
+    if row.wrong:
+        return "no result" if row.error is None else f"{row.error:.3g} times its bound"
     if row.error is None:
         return ""
-    if row.wrong:
-        return f"{row.error:.3g} times its bound" if row.error < 1e300 else "no result"
     if row.ulps:
         return f"{row.ulps:.2g} ulp"
     return f"{row.error:.2g} of its bound" if row.error else "exact"

@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -177,6 +178,37 @@ def replacing(path: Path, what: str, *, sync: bool = True) -> Iterator[BinaryIO]
             if isinstance(error, OSError):
                 error.filename = str(path)
             raise
+
+
+@contextmanager
+def alone_in(folder: Path, seconds: float = 10.0) -> Iterator[None]:
+    """Files that belong together are written, and read, without those of another process between
+    them, where the system has such locks.
+
+    Args:
+        folder: that is there. No file is left in it.
+        seconds: after which it goes on nonetheless: what has the lock may be a training.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor, last = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < last:
+                    time.sleep(0.01)
+                    continue
+            except OSError:  # this file system has none
+                pass
+            break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _same_kind(error: OSError, message: str) -> OSError:

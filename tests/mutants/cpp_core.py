@@ -92,7 +92,7 @@ CORE = [
     Mutant(
         "windows: an average counts what lies beyond the padding",
         "csrc/core/windows.h",
-        "const I end = least<I>(begin + a.kernel, a.in + a.after);",
+        "const I end = smaller<I>(begin + a.kernel, a.in + a.after);",
         "const I end = begin + a.kernel;",
         ("tests/test_kernels.py::test_against_reference[avg_pool2d-float64]",),
     ),
@@ -106,8 +106,8 @@ CORE = [
     Mutant(
         "windows: those over an element are one too many",
         "csrc/core/windows.h",
-        "const I left = least<I>(a.kernel, past + 1) - c.tap;",
-        "const I left = least<I>(a.kernel, past + 1) - c.tap + 1;",
+        "const I left = smaller<I>(a.kernel, past + 1) - c.tap;",
+        "const I left = smaller<I>(a.kernel, past + 1) - c.tap + 1;",
         ("tests/test_kernels.py::test_against_reference[avg_pool2d_backward-float64]",),
     ),
     Mutant(

@@ -204,16 +204,23 @@ CUDA = [
     ),
     Mutant(
         "CUDA: eight channels have the kernels of four",
-        "csrc/cuda/windows.cuh",
+        "csrc/cuda/window_results.cuh",
         "const Piece piece = first[int(tap) * tap_step + k / kPart];",
         "const Piece piece = first[int(tap) * tap_step];",
         ("tests/test_cuda_backend.py::test_against_reference[depthwise_conv2d-float16]",),
     ),
     Mutant(
         "CUDA: eight channels have the taps of four",
-        "csrc/cuda/windows.cuh",
+        "csrc/cuda/window_results.cuh",
         "store_unit<kPart, T>(memory(w.indices, kTapType<T>), at + k, v + k);",
         "store_unit<kPart, T>(memory(w.indices, kTapType<T>), at + k, v);",
         ("tests/test_cuda_backend.py::test_against_reference[max_pool2d-float16]",),
+    ),
+    Mutant(
+        "CUDA: an adaptive pool multiplies sizes in 32 bits that do not fit",
+        "csrc/cuda/windows.cuh",
+        "is_short(w, W::adaptive)",
+        "is_short(w)",
+        ("tests/test_cuda_arrays.py::test_an_adaptive_pool_of_a_long_axis",),
     ),
 ]  # fmt: skip

@@ -131,14 +131,21 @@ BENCH = [
     ),
     Mutant(
         "a form with out= beside rivals that make new results",
-        "python/onepass/bench/_rows.py",
+        "python/onepass/bench/_kernels.py",
         'any("out=" in label for label in rivals)',
         "rivals",
         ("tests/test_benchmark.py::test_like_is_compared_with_like",),
     ),
     Mutant(
+        "inputs of a GPU's row are repeated along the first axis, whichever has the rows",
+        "python/onepass/bench/_arrays.py",
+        "        if some != more:\n",
+        "        if True:\n",
+        ("tests/test_gpu_scripts.py::test_inputs_are_repeated_on_the_device",),
+    ),
+    Mutant(
         "a row finds nothing in a cache, and its limit everything",
-        "python/onepass/bench/_rows.py",
+        "python/onepass/bench/_kernels.py",
         "rotates=rotates",
         "rotates=False",
         ("tests/test_benchmark.py::test_a_limit_rotates_where_its_row_does",),

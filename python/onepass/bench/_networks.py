@@ -1,11 +1,12 @@
-"""Convolutional networks, the same layers of onepass.nn and of torch.nn: forward and gradient."""
+"""Rows of layers over images and of convolutional networks, the same of onepass.nn and of torch.nn:
+forward and gradient."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from onepass.bench._beside import beside
 from onepass.bench._check import within, worst
 from onepass.bench._peers import Found
-from onepass.bench._row import Check, Context, Function, Streams, named
+from onepass.bench._row import Check, Context, Function, Make, Row, Streams, Workload, named
 from onepass.bench._training import lying, residual_of
 
 SIZES = {"64x1x8x8": (64, 1, 8, 8), "32x3x32x32": (32, 3, 32, 32)}
@@ -217,3 +218,49 @@ def checked(make: Callable[..., Any], shape: tuple[int, ...], last: bool = False
     found = worst(within(got, want, 1e-2) for got, want in zip(*pairs, strict=True))
     note = f"at {named(shape)}, within 1 % of its own run in float64"
     return Check(found.error, None, note)
+
+
+def _network(name: str, shape: tuple[int, ...]) -> Make:
+    """A convolutional network; the bytes are those of its images alone."""
+
+    def make(context: Context) -> Workload:
+        elements = math.prod(shape)
+        found = step_functions(context, NETWORKS[name], shape)
+        return Workload(
+            found.functions,
+            elements,
+            4.0 * elements,
+            missing=found.missing,
+            check=lambda: checked(NETWORKS[name], (8, *shape[1:])),
+        )
+
+    return make
+
+
+def _layer(name: str, last: bool) -> Make:
+    """A layer over images, forward and all gradients."""
+    layer = LAYERS[name]
+    shape = layer.shape
+
+    def make(context: Context) -> Workload:
+        found = layer_functions(context, layer, last)
+        return Workload(
+            found.functions,
+            math.prod(shape),
+            layer.bytes(),
+            layer.streams,
+            lambda: checked(lambda n, *_, **__: layer.make(n), (2, *shape[1:]), last),
+            missing=found.missing,
+        )
+
+    return make
+
+
+def rows() -> Iterator[Row]:
+    """Layers, then networks."""
+    for name in LAYERS:
+        for order, last in ORDERS.items():
+            yield Row(f"{name}{order} fwd+bwd", "conv", _layer(name, last))
+    for name in NETWORKS:
+        for order, images in SIZES.items():
+            yield Row(f"{name} fwd+bwd {order}", "end-to-end", _network(name, images))

@@ -105,6 +105,13 @@ class Context:
             return library != "torch-compile"
         return library in self.against
 
+    def of_dtype(self, dtype: str | None) -> Context:
+        """The same with another dtype; None: the same."""
+        return self if dtype is None else dataclasses.replace(self, dtype=dtype)
+
+
+Make = Callable[[Context], Workload]
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -115,5 +122,5 @@ class Row:
 
     name: str
     group: str
-    make: Callable[[Context], Workload]
+    make: Make
     quick: bool = False

@@ -105,8 +105,9 @@ def summary(results: Sequence[dict[str, Any]], absent: dict[str, str]) -> list[s
     ]
     for result in done:
         if result["wrong"]:
-            error = result["error"]
-            how = f"error {error:.3g} times its bound" if error < 1e300 else "no result"
+            error = result["error"]  # none in a file that is read again
+            is_number = error is not None and math.isfinite(error)
+            how = f"error {error:.3g} times its bound" if is_number else "no result"
             lines.append(
                 f"WRONG: {_place(result)}: {how}"
                 + (f" ({result['checked']})" if result["checked"] else "")
@@ -173,12 +174,12 @@ def json_text(whole: Any, indent: int | None = None) -> str:
 
 
 def plain(value: Any) -> Any:
-    """JSON has no infinity and no NaN, the errors of a row without a result."""
+    """JSON has no infinity and no NaN, the errors of a row without a result: they are null."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
-    return 1e308 if isinstance(value, float) and not math.isfinite(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 COLUMNS = (

@@ -47,7 +47,7 @@ def lab(options: Arguments) -> int:
             say(str(report(results, folder)), wrapped=False)
     except (ImportError, OSError) as error:
         return fail(error, 1)
-    failed = [experiment.name for experiment, outcome in results if not outcome.holds]
+    failed = [experiment.name for experiment, outcome, _ in results if not outcome.holds]
     if everything:
         say(f"{len(results) - len(failed)} of {len(results)} experiments hold what they claim")
     if failed:
@@ -55,8 +55,11 @@ def lab(options: Arguments) -> int:
     return 0
 
 
-def _run(chosen: Sequence[Any], seed: int, folder: Path, again: bool) -> list[tuple[Any, Any]]:
-    """Run the experiments, or take what earlier runs with this seed have left in the folder."""
+def _run(
+    chosen: Sequence[Any], seed: int, folder: Path, again: bool
+) -> list[tuple[Any, Any, bytes]]:
+    """Run the experiments, or take what earlier runs with this seed have left in the folder: each
+    with its outcome and picture."""
     from onepass.lab import run
     from onepass.lab._run import save, saved
     from onepass.lab._text import introduction, shown
@@ -66,9 +69,9 @@ def _run(chosen: Sequence[Any], seed: int, folder: Path, again: bool) -> list[tu
         known = None if again else saved(experiment.name, seed, folder)
         if known is None:
             say(introduction(experiment), wrapped=False)
-            known = run(experiment.name, seed)
-            say(shown(known), wrapped=False)
-            save(known, folder)
+            outcome = run(experiment.name, seed)
+            say(shown(outcome), wrapped=False)
+            known = outcome, save(outcome, folder)
             say(f"\n{folder / experiment.name}.png\n", wrapped=False)
-        results.append((experiment, known))
+        results.append((experiment, *known))
     return results

@@ -32,9 +32,10 @@ li.fails::marker { content: "✗ "; color: var(--bad) }
 """
 
 
-def report(results: Sequence[tuple[Experiment, Outcome]], folder: Path) -> Path:
-    """Write ``folder/report.html``; pictures are read from the folder. Returns its path."""
-    outcomes = dict(results)
+def report(results: Sequence[tuple[Experiment, Outcome, bytes]], folder: Path) -> Path:
+    """Write ``folder/report.html`` from outcomes and their pictures. Returns its path."""
+    outcomes = {experiment: outcome for experiment, outcome, _ in results}
+    pictures = {experiment: picture for experiment, _, picture in results}
     body = [
         "<h1>The lab</h1>",
         f"<p>{sum(o.holds for o in outcomes.values())} of {len(outcomes)} experiments hold what "
@@ -46,7 +47,7 @@ def report(results: Sequence[tuple[Experiment, Outcome]], folder: Path) -> Path:
         body.append(f"<nav><h2>{chapter.capitalize()}</h2><ul>{''.join(links)}</ul></nav>")
     for chapter, found in chapters:
         body.append(f"<h2>{chapter.capitalize()}</h2>")
-        body += [_article(experiment, outcomes[experiment], folder) for experiment in found]
+        body += [_article(e, outcomes[e], pictures[e]) for e in found]
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -58,7 +59,7 @@ def report(results: Sequence[tuple[Experiment, Outcome]], folder: Path) -> Path:
     return path
 
 
-def _article(experiment: Experiment, outcome: Outcome, folder: Path) -> str:
+def _article(experiment: Experiment, outcome: Outcome, picture: bytes) -> str:
     paragraphs = "".join(f"<p>{html.escape(p)}</p>" for p in experiment.paragraphs)
     checks = "".join(
         f'<li class="{"holds" if check.holds else "fails"}">{html.escape(check.claim)} '
@@ -69,16 +70,15 @@ def _article(experiment: Experiment, outcome: Outcome, folder: Path) -> str:
         f'<article id="{experiment.name}"><h3>{html.escape(experiment.title)}</h3>{paragraphs}'
         f'<p class="source">{experiment.code} · {html.escape("; ".join(experiment.sources))} · '
         f"seed {outcome.seed} · <code>onepass lab {experiment.name}</code></p>"
-        f"{''.join(map(_table, outcome.tables))}{_picture(experiment, folder)}<ul>{checks}</ul>"
+        f"{''.join(map(_table, outcome.tables))}{_image(experiment, picture)}<ul>{checks}</ul>"
         f'<p class="verdict">{html.escape(outcome.verdict)}</p></article>'
     )
 
 
-def _picture(experiment: Experiment, folder: Path) -> str:
-    path = folder / f"{experiment.name}.png"
-    if not path.is_file():
+def _image(experiment: Experiment, picture: bytes) -> str:
+    if not picture:
         return ""
-    data = base64.b64encode(path.read_bytes()).decode()
+    data = base64.b64encode(picture).decode()
     return f'<img alt="{html.escape(experiment.title)}" src="data:image/png;base64,{data}">'
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import onepass
 from onepass._figures import save_figure
-from onepass._files import path_of, ready_folder, replacing
+from onepass._files import alone_in, path_of, ready_folder, replacing
 from onepass.lab._catalogue import find
 from onepass.lab._lab import Check, Lab, Outcome, Table
 
@@ -72,22 +72,28 @@ def _style() -> Any:
     return matplotlib.rc_context(STYLE)
 
 
-def save(outcome: Outcome, folder: Path) -> None:
-    """Write the picture and the numbers into the folder."""
-    found = None  # of the picture, so that numbers and picture are known to be of one run
-    if outcome.figure is not None:
-        picture = folder / f"{outcome.name}.png"
-        with _style():
-            found = zlib.crc32(save_figure(outcome.figure, picture))
+def save(outcome: Outcome, folder: Path) -> bytes:
+    """Write the picture and the numbers into the folder, which is there; returns the picture."""
+    with alone_in(folder):
+        picture = b""
+        if outcome.figure is not None:
+            with _style():
+                picture = save_figure(outcome.figure, folder / f"{outcome.name}.png")
+        # Numbers and picture are known to be of one run.
+        _save_numbers(outcome, zlib.crc32(picture), folder / f"{outcome.name}.json")
+    return picture
+
+
+def _save_numbers(outcome: Outcome, picture: int, path: Path) -> None:
     fields = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
     del fields["figure"]
-    fields |= {"version": onepass.__version__, "picture": found}
+    fields |= {"version": onepass.__version__, "picture": picture}
     fields["tables"] = [
         {**vars(table), "rows": [[_number(value) for value in row] for row in table.rows]}
         for table in outcome.tables
     ]
     text = json.dumps(fields, indent=1, default=_plain, ensure_ascii=False, allow_nan=False)
-    with replacing(folder / f"{outcome.name}.json", "numbers") as file:
+    with replacing(path, "numbers") as file:
         file.write(text.encode())
 
 
@@ -102,16 +108,17 @@ def _plain(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
-def saved(name: str, seed: int, folder: Path) -> Outcome | None:
-    """The outcome, without its figure, that an earlier run has left in the folder.
+def saved(name: str, seed: int, folder: Path) -> tuple[Outcome, bytes] | None:
+    """The outcome without its figure, and the picture, that an earlier run has left in the folder.
 
     None where there is none of this seed by this version, or a file is missing or not as it was
     left.
     """
     try:
-        fields = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        with alone_in(folder):
+            fields = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            picture = (folder / f"{name}.png").read_bytes()
         left = [fields.pop(key) for key in ("version", "picture")]
-        found = zlib.crc32((folder / f"{name}.png").read_bytes())
         tables = [
             Table(tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["title"])
             for t in fields.pop("tables")
@@ -120,5 +127,5 @@ def saved(name: str, seed: int, folder: Path) -> Outcome | None:
         outcome = Outcome(tables=tables, checks=checks, **fields)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    wanted = [name, seed, onepass.__version__, found]
-    return outcome if [outcome.name, outcome.seed, *left] == wanted else None
+    wanted = [name, seed, onepass.__version__, zlib.crc32(picture)]
+    return (outcome, picture) if [outcome.name, outcome.seed, *left] == wanted else None

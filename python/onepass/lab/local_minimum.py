@@ -68,11 +68,12 @@ def run(lab: Lab) -> str:
     left.plot(START, height(START), "k>", label="start")
     for (momentum, path), style in zip(paths.items(), ("o", "x", "s", "D", "^", "+"), strict=True):
         left.plot(path[-1], height(path[-1]), style, ms=8, label=f"momentum {momentum:g}")
-        right.plot(path[:200])
+        right.plot(path[:200], label=f"{momentum:g}")
     left.set(xlabel="x", ylabel="f(x)", title="Where descent ends on a parabola with ripples")
-    right.set(xlabel="step", ylabel="x", title="Paths, and the four minima")
+    right.set(xlabel="step", ylabel="x", xlim=(-8, 270), title="Paths, and the four minima")
     for minimum in known:
         right.axhline(minimum, color="gray", lw=0.8, ls=":")
     left.legend()
+    right.legend(title="momentum", loc="center right")
     ends = ", ".join(f"{momentum:g} at {path[-1]:.2f}" for momentum, path in paths.items())
     return f"Momentum ends: {ends}; the lowest minimum is at {lowest:.2f}."

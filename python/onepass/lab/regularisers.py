@@ -83,8 +83,8 @@ def run(lab: Lab) -> str:
              yticks=range(8), yticklabels=NOISY, title="600 digits, 20 % mislabelled")  # fmt: skip
     for number, name in enumerate(CLEAN):
         for (trainer, _), label in zip(runs[name], [name[7:], *[None] * (SEEDS - 1)], strict=True):
-            right.semilogy(trainer.history["loss"], color=f"C{number}", lw=1, label=label)
-    right.set(xlabel="epochs before", ylabel="training loss", ylim=(1e-4, 1e6),
-              title=f"300 clean digits, rate 0.05, {SEEDS} seeds")  # fmt: skip
-    right.legend(loc="upper left", fontsize="small")
+            loss = trainer.history["loss"]
+            right.semilogy(range(1, len(loss) + 1), loss, f"C{number}", lw=1, label=label)
+    right.set(xlabel="epoch", ylabel="training loss", ylim=(1e-4, 1e6), title="300 clean digits")
+    right.legend(loc="upper left", fontsize="small", title=f"rate 0.05, {SEEDS} seeds")
     return f"Dropout with max-norm makes {gain:.1f} points fewer errors than training without it."

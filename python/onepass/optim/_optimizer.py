@@ -225,58 +225,17 @@ class Optimizer(Planned):
         if outer is not self:
             _stepping[me] = self
         try:
-            if len(_stepping) > 1 or turns.adding.locked():
-                turns.refuse_steps(self)
-            shared: Sequence[Parameter] = ()
-            if grads is None and (turns.changes != self._changes or me != self._stepper):
-                changes = turns.changes
-                shared = turns.taken(self._name, self._holders, me)
-                self._changes, self._stepper = (-1 if shared else changes), me
-            given = self._grads() if grads is None else grads
-            plan, seen = self._plan, self._seen
-            if self._holders or plan is None or seen is None or not seen.follow(self.param_groups):
-                plan = self._prepare()
-            frozen = self._frozen() if self._holders or self._of_torch else None
-            taken: Sequence[Array | None] = self._without(frozen, given) if frozen else given
-            maximize, turned = self._maximize, None
-            if maximize is not False and maximize is not True:
-                taken, turned = self._ascending(maximize, taken)
-                maximize = False
-            watch = self._watch(plan, taken) if self._measures else None
-            waiting = self._rider_arrays.waiting
-            begun = self._rider_arrays.begin(self._arrays, taken) if waiting else ()
-            # Before the launch: an interruption may come right after it, and an average that began
-            # again would lack this step.
-            if begun:
-                self._rider_arrays.waiting = waiting - begun
-            # Those of Parameters are forgotten below, which takes no pass over memory.
-            zeroes = zero_grad and (grads is not None or len(self._holders) < len(given))
-            controls = Controls(max_norm, max_value, grad_scale, zeroes, nonfinite, maximize)
-            try:
-                info = self._take(self._name, plan, taken, self._hypers, controls, self._names)
-            except BaseException as error:
-                if begun and not interrupts(error):
-                    self._rider_arrays.waiting = waiting
-                raise
-            self._taken += 1
-            if begun and was_skipped(info, nonfinite):
-                self._rider_arrays.waiting = waiting
-            if watch is not None:
-                self._measured = watch.result(grad_scale)
-            if shared:
-                turns.note_step(shared, me, zeroed=zero_grad)
-            if zero_grad:
-                self._zero_others(given, grads is None, turned or (), frozen or ())
-            return info
-        except (TypeError, ValueError) as error:
-            if isinstance(error, TypeError):
-                self._refuse_changed()
-                listed = grads is None or isinstance(grads, Iterable)
-                if isinstance(grads, (Mapping, str)) or not listed:
-                    raise TypeError(
-                        f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with "
-                        "an array or None for each parameter"
-                    ) from None
+            return self._step_alone(
+                me, grads, max_norm, max_value, grad_scale, zero_grad, nonfinite
+            )
+        except TypeError:
+            self._refuse_changed()
+            listed = grads is None or isinstance(grads, Iterable)
+            if isinstance(grads, (Mapping, str)) or not listed:
+                raise TypeError(
+                    f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with "
+                    "an array or None for each parameter"
+                ) from None
             raise
         finally:
             if outer is self:
@@ -284,6 +243,61 @@ class Optimizer(Planned):
             else:
                 _stepping[me] = outer
             held.clear()
+
+    def _step_alone(
+        self,
+        me: int,
+        grads: Sequence[Array | None] | None,
+        max_norm: float | None,
+        max_value: float | None,
+        grad_scale: float | None,
+        zero_grad: bool,
+        nonfinite: Nonfinite,
+    ) -> StepInfo:
+        """`step` in this thread, ``me``, which has the optimizer to itself."""
+        if len(_stepping) > 1 or turns.adding.locked():
+            turns.refuse_steps(self)
+        shared: Sequence[Parameter] = ()
+        if grads is None and (turns.changes != self._changes or me != self._stepper):
+            changes = turns.changes
+            shared = turns.taken(self._name, self._holders, me)
+            self._changes, self._stepper = (-1 if shared else changes), me
+        given = self._grads() if grads is None else grads
+        plan, seen = self._plan, self._seen
+        if self._holders or plan is None or seen is None or not seen.follow(self.param_groups):
+            plan = self._prepare()
+        frozen = self._frozen() if self._holders or self._of_torch else None
+        taken: Sequence[Array | None] = self._without(frozen, given) if frozen else given
+        maximize, turned = self._maximize, None
+        if maximize is not False and maximize is not True:
+            taken, turned = self._ascending(maximize, taken)
+            maximize = False
+        watch = self._watch(plan, taken) if self._measures else None
+        waiting = self._rider_arrays.waiting
+        begun = self._rider_arrays.begin(self._arrays, taken) if waiting else ()
+        # Before the launch: an interruption may come right after it, and an average that began
+        # again would lack this step.
+        if begun:
+            self._rider_arrays.waiting = waiting - begun
+        # Those of Parameters are forgotten below, which takes no pass over memory.
+        zeroes = zero_grad and (grads is not None or len(self._holders) < len(given))
+        controls = Controls(max_norm, max_value, grad_scale, zeroes, nonfinite, maximize)
+        try:
+            info = self._take(self._name, plan, taken, self._hypers, controls, self._names)
+        except BaseException as error:
+            if begun and not interrupts(error):
+                self._rider_arrays.waiting = waiting
+            raise
+        self._taken += 1
+        if begun and was_skipped(info, nonfinite):
+            self._rider_arrays.waiting = waiting
+        if watch is not None:
+            self._measured = watch.result(grad_scale)
+        if shared:
+            turns.note_step(shared, me, zeroed=zero_grad)
+        if zero_grad:
+            self._zero_others(given, grads is None, turned or (), frozen or ())
+        return info
 
     def _ascending(
         self, maximize: Sequence[bool], grads: Sequence[Any]

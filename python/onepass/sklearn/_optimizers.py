@@ -44,8 +44,9 @@ def made(estimator: Any, model: Any) -> Any:
     make, options = chosen(estimator)
     parameters = model.parameters()
     if options.get("weight_decay"):
-        lr = options.get("lr", inspect.signature(make).parameters["lr"].default)
-        parameters = optim.param_groups(model, lr=lr, weight_decay=options["weight_decay"])
+        parameters = optim.param_groups(model, lr=1.0, weight_decay=options["weight_decay"])
+        for group in parameters:
+            del group["lr"]  # the optimizer's, whether it is an option or not
     return make(parameters, **options)
 
 

@@ -221,6 +221,8 @@ def _found(
     for library in LIBRARIES.values():
         if not context.wants(library.name) or not has(library):
             continue
+        if context.device != "cpu" and library.name != "torch":
+            continue  # they would copy the tensors of a GPU to the host
         why = library.absent()
         if why is None and context.dtype not in library.dtypes:
             why = f"not in {context.dtype}"
