@@ -11,6 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import fake_cupy
 import numpy as np
 import pytest
 from onepass import nn, optim
@@ -387,6 +388,19 @@ def test_what_is_no_file(tmp_path):
         nn.ReLU().save(None)
     with pytest.raises(OSError, match="cannot write"):
         nn.ReLU().save(tmp_path)
+
+
+def test_a_model_on_a_device_goes_into_a_file_and_takes_one(monkeypatch, tmp_path):
+    fake_cupy.install(monkeypatch)
+    model = perturb(residual_model())
+    state = model.state_dict()
+    model.to("cuda").save(tmp_path / "m.safetensors")
+    again = nn.load(tmp_path / "m.safetensors")
+    assert_same(again.state_dict(), state)
+    there = residual_model().to("cuda")
+    there.load(tmp_path / "m.safetensors")
+    assert isinstance(there[0].weight.data, fake_cupy.ndarray)
+    assert_same(there.to("cpu").state_dict(), state)
 
 
 def test_a_wrong_call_names_the_method():
