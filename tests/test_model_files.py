@@ -11,9 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import fake_cupy
 import numpy as np
 import pytest
 from onepass import nn, optim
+from onepass.train import Callback, Diagnosis, Trainer
 from small_layers import ALL, layer
 from small_models import assert_same, perturb, residual_model
 
@@ -387,6 +389,34 @@ def test_what_is_no_file(tmp_path):
         nn.ReLU().save(None)
     with pytest.raises(OSError, match="cannot write"):
         nn.ReLU().save(tmp_path)
+
+
+def test_a_model_on_a_device_goes_into_a_file_and_takes_one(monkeypatch, tmp_path):
+    fake_cupy.install(monkeypatch)
+    model = perturb(residual_model())
+    state = model.state_dict()
+    model.to("cuda").save(tmp_path / "m.safetensors")
+    again = nn.load(tmp_path / "m.safetensors")
+    assert_same(again.state_dict(), state)
+    there = residual_model().to("cuda")
+    there.load(tmp_path / "m.safetensors")
+    assert isinstance(there[0].weight.data, fake_cupy.ndarray)
+    assert_same(there.to("cpu").state_dict(), state)
+
+
+def test_a_file_that_is_written_while_layers_are_watched(tmp_path):
+    class Save(Callback):
+        def on_epoch_end(self, run):
+            assert "forward" in vars(model[1]), "nothing is watched"
+            model.save(tmp_path / "m.npz")
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    x = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    callbacks = [Diagnosis(), Save()]
+    trainer = Trainer(model, nn.MSELoss(), optimizer, callbacks=callbacks, progress=False)
+    trainer.fit(x, x[:, :2], max_epochs=1)
+    assert_same(nn.load(tmp_path / "m.npz").state_dict(), model.state_dict())
 
 
 def test_a_wrong_call_names_the_method():
