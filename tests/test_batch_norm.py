@@ -173,6 +173,7 @@ ADDED = [
     {"training": True},
     {"training": True, "activation": "relu", "with_residual": True},
     {"training": True, "activation": "relu", "dropout_p": 0.3, "seed": 5},
+    {"training": True, "activation": "tanh"},
     {"training": True, "activation": "tanh", "channels_last": True, "with_residual": True},
     {"training": True, "activation": "relu", "channels_last": True},
     {"training": False, "activation": "relu"},
