@@ -108,7 +108,7 @@ KERNELS = [
     Mutant(
         "adaptive pool: neighbours share no element",
         "csrc/core/windows.h",
-        "return {o * extent / parts, ceil_div((o + 1) * extent, parts)};",
+        "return {o * extent / parts, ceil_div<I>((o + 1) * extent, parts)};",
         "return {o * extent / parts, (o + 1) * extent / parts};",
         _case("adaptive_avg_pool2d-float64"),
     ),
