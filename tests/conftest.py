@@ -131,20 +131,22 @@ def _diagonal(values: tuple[object, ...]) -> tuple[int, ...]:
     return (max(places) - min(places), *places)
 
 
-@pytest.fixture(autouse=True)
-def settings():
-    """Threads and instruction set as they were before the test."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """Threads and instruction set are after a test as they were before. A hook, since a fixture for
+    every test takes longer than many of them."""
     if "onepass" not in sys.modules:
-        yield
-        return
+        return (yield)
     from onepass import config
 
     threads, level = config.get_num_threads(), config.cpu_level()
-    yield
-    if config.get_num_threads() != threads:
-        config.set_num_threads(threads)
-    if config.cpu_level() != level:
-        config.set_cpu_level(level)
+    try:
+        return (yield)
+    finally:
+        if config.get_num_threads() != threads:
+            config.set_num_threads(threads)
+        if config.cpu_level() != level:
+            config.set_cpu_level(level)
 
 
 # A background job starts with SIGINT ignored, and so would every process that the tests start.
