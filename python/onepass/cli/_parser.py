@@ -20,7 +20,8 @@ OTHER_NAMES = {
     "--patience": "--early-stopping", "--folds": "--cv", "--delimiter": "--sep",
     "--ignore": "--drop", "--verbose": "--diagnose", "--silent": "--quiet",
     "--force": "--overwrite", "--probabilities": "--proba", "--test": "--held-out",
-    "--n-trials": "--trials", "--columns": "--features", "--scheduler": "--schedule", "--lr-schedule": "--schedule",
+    "--columns": "--features", "--scheduler": "--schedule", "--lr-schedule": "--schedule",
+    "--n-trials": "--trials",
 }  # fmt: skip
 COMMANDS = ("train", "predict", "evaluate", "search", "lab", "bench", "info")
 DATA = "digits, breast_cancer, wine, diabetes, iris; a table such as a CSV file, - for stdin"

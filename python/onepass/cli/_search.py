@@ -71,9 +71,11 @@ def _searched(made: Searching, quiet: bool) -> int:
             evaluated = run.train()
             _drawn(run)
             run.finish()
-    except KeyboardInterrupt:
-        return fail(f"interrupted; go on with: {again}", 130)
-    except (OSError, ImportError, ValueError, TypeError, MemoryError) as error:
+    except KeyboardInterrupt as error:
+        ended = getattr(error, "result", None)  # of train.search
+        told = "" if ended is None else f", {len(ended.trials)} of {made.trials} trials have ended"
+        return fail(f"interrupted{told}; go on with: {again}", 130)
+    except (OSError, ImportError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
         return fail(_renamed(error), 2 if isinstance(error, ImportError) else 1)
     if not quiet:
         say("")

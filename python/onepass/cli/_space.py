@@ -71,4 +71,3 @@ def _distribution(name: str, text: str, values: str) -> Distribution:
         return Choice([v.lower() if isinstance(v, str) else v for v in listed])
     except (TypeError, ValueError) as error:
         raise UsageError(f"search: '--space' is {text!r}: {error}") from None
-

@@ -187,7 +187,8 @@ def optimizer(model: Any, options: Options) -> Any:
     if options.weight_decay is not None:
         if not takes_weight_decay(name):
             raise ValueError(
-                f"train: '--weight-decay' is given, expected none: {made.__name__} has no such option"
+                "train: '--weight-decay' is given, expected none: "
+                f"{made.__name__} has no such option"
             )
         chosen["weight_decay"] = options.weight_decay
     elif name == "adamw":

@@ -73,7 +73,9 @@ class MedianPruner(Pruner):
         middle = median(there)
         if best == middle or better(mode, best, middle):
             return None
-        return f"{metric} {best:.4g} after epoch {epoch}, the median of {len(there)} is {middle:.4g}"
+        return (
+            f"{metric} {best:.4g} after epoch {epoch}, the median of {len(there)} is {middle:.4g}"
+        )
 
 
 class SuccessiveHalvingPruner(Pruner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import sys
@@ -31,9 +32,9 @@ from onepass.train._pruners import Pruner
 from onepass.train._restarts import score_of
 from onepass.train._run import Run
 from onepass.train._search_folder import TABLE, SearchFolder
-from onepass.train._search_optuna import JOURNAL, PRUNERS, SAMPLERS, Attributes, Study
+from onepass.train._search_optuna import JOURNAL, PRUNERS, SAMPLERS, Study
 from onepass.train._search_result import SearchResult
-from onepass.train._search_space import Distribution, Draws, checked, described, shown
+from onepass.train._search_space import Draws, checked, described, shown
 from onepass.train._search_trial import COMPLETE, FAILED, PRUNED, Trial
 from onepass.train._trainer import NothingLeft, Trainer
 from onepass.train._training import row_marks
@@ -253,7 +254,8 @@ class _Search:
         done = {} if self.folder is None else self.folder.trials()
         for number in range(trials):
             if number in done:
-                trial, attributes = done[number]
+                trial, attributes = done[number].trial, done[number].attributes
+                assert trial is not None
                 self._add(trial)
                 if self.study is not None:
                     self.study.add(trial, attributes)
@@ -320,7 +322,8 @@ class _Search:
                 raise found.error from None
             raise
         except Exception as found:
-            error = found
+            error = found.with_traceback(None)  # whose frames hold the model
+            error.__cause__ = error.__context__ = None
         history = History()
         if isinstance(trainer, Trainer):
             history |= {name: [*values] for name, values in trainer.history.items()}
@@ -343,7 +346,7 @@ class _Search:
     def _built(self, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         nn.manual_seed(self.result.seed)
         assert self.result._build is not None
-        made = self.result._build(dict(params))
+        made = self.result._build(copy.deepcopy(params))
         if isinstance(made, tuple) and len(made) == 2:
             return made
         return made, {}
@@ -501,8 +504,7 @@ class _Shows(Callback):
         told = f"{metric} {trial.score:.4g}" if trial.state == COMPLETE else trial.state
         best = "  best so far" if self._is_best(trial) else ""
         why = f": {trial.reason}" if trial.reason else ""
-        count = f"trial {trial.number + 1}/{self._trials}"
-        _console.write(f"{count}  {params}  {told}{why}{best}\n", sys.stdout)
+        _console.write(f"trial {trial.number}  {params}  {told}{why}{best}\n", sys.stdout)
         self._move(self._epochs)
 
     def end(self) -> None:
@@ -547,7 +549,8 @@ def _check_data(X: Any, y: Any, fit: Mapping[str, Any], seed: int) -> None:
     """Refuse at once what would fail in every trial."""
     names = inspect.signature(_loaders.to_train).parameters
     options = {"batch_size": 32, "shuffle": True, "last_batch": "balance"}
-    options |= {name: value for name, value in fit.items() if name in names}
+    weights = ("sample_weight", "class_weight")  # the labels that count are the loss's matter
+    options |= {k: value for k, value in fit.items() if k in names and k not in weights}
     _loaders.to_train(X, y, seed=seed, **options)
 
 

@@ -14,8 +14,9 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from onepass import _numbers as numbers
 from onepass._files import lock_folder, ready_folder, replacing
 from onepass.train import _tree
 from onepass.train._history import History
@@ -23,6 +24,7 @@ from onepass.train._search_space import Distribution
 from onepass.train._search_trial import STATES, Trial
 
 FORMAT = 1
+RUNNING = "running"
 RECORD, TABLE, PICTURE, TRIAL, CHECKPOINTS = (
     "search.json", "trials.csv", "search.png", "trial.json", "checkpoints",
 )  # fmt: skip
@@ -34,6 +36,14 @@ WORDS = {
     "contents": "the data are",
 }
 FREE = ("trials", "given", "how", "directory")
+
+
+class Entry(NamedTuple):
+    """What is known of a trial: of one that has ended, all, and what Optuna noted of it."""
+
+    params: dict[str, Any]
+    trial: Trial | None = None
+    attributes: dict[str, Any] = {}  # noqa: RUF012
 
 
 class SearchFolder:
@@ -94,31 +104,19 @@ class SearchFolder:
             return f"search: {argument} is {here}, expected {was}, {cure}"
         return f"search: {name!r} is {now!r}, expected {before!r}, {cure}"
 
-    def trials(self) -> dict[int, tuple[Trial, dict[str, Any]]]:
-        """Those that have ended, by number, and what Optuna noted of each."""
-        found = {}
-        for number, known in self._read().items():
-            if known["state"] in STATES:
-                trial = Trial(
-                    number,
-                    self._params(known),
-                    known["state"],
-                    float(known["score"]),
-                    known["reason"],
-                    History(known["history"]),
-                    known["seconds"],
-                )
-                found[number] = trial, known["attributes"]
-        return found
+    def trials(self) -> dict[int, Entry]:
+        """Those that have ended, by number."""
+        found = {number: self._read(number) for number in self._numbers()}
+        return {n: entry for n, entry in found.items() if entry and entry.trial is not None}
 
     def begun(self, number: int) -> dict[str, Any] | None:
-        """The parameters of a trial that was begun and has not ended; None without one."""
-        known = self._read(number).get(number)
-        return None if known is None or known["state"] in STATES else self._params(known)
+        """The parameters of a trial that was begun; None without one."""
+        entry = self._read(number)
+        return None if entry is None else entry.params
 
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial begins."""
-        self._write(number, {"state": "running", "params": self._kept(params)})
+        self._write(number, {"state": RUNNING, "params": self._kept(params)})
 
     def end(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
         """A trial has ended."""
@@ -158,31 +156,28 @@ class SearchFolder:
         with replacing(self._of(number) / TRIAL, "record of the trial") as file:
             file.write((json.dumps(_tree.pack(known, {}, "trial"), indent=1) + "\n").encode())
 
-    def _read(self, only: int | None = None) -> dict[int, dict[str, Any]]:
-        found = {}
-        for number in self._numbers() if only is None else [only]:
-            file = self._of(number) / TRIAL
-            if not file.is_file():
-                continue  # killed before it was written
-            try:
-                known = _tree.unpack(json.loads(file.read_bytes()), {}, "trial")
-                if known["state"] in STATES:
-                    Trial(0, self._params(known), "", float(known["score"]), known["reason"])
-                    History(known["history"]), known["seconds"], known["attributes"]  # noqa: B018
-                found[number] = known
-                self._params(known)
-            except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-                raise ValueError(
-                    f"search: {file} is damaged ({error or type(error).__name__}); delete the "
-                    "folder of this trial, which is then run again"
-                ) from None
-        return found
+    def _read(self, number: int) -> Entry | None:
+        file = self._of(number) / TRIAL
+        if not file.is_file():
+            return None  # killed before it was written
+        try:
+            known = _tree.unpack(json.loads(file.read_bytes()), {}, "trial")
+            params = {name: of.back(known["params"][name]) for name, of in self._space.items()}
+            if known["state"] == RUNNING:
+                return Entry(params)
+            numbers.one_of("trial", "state", known["state"], STATES)
+            history = History({name: [*map(float, v)] for name, v in known["history"].items()})
+            rest = (known["state"], float(known["score"]), str(known["reason"]), history)
+            trial = Trial(number, params, *rest, float(known["seconds"]))
+            return Entry(params, trial, dict(known["attributes"]))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"search: {file} is damaged ({error or type(error).__name__}); delete the folder "
+                "of this trial, which is then run again"
+            ) from None
 
     def _kept(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {name: of.kept(params[name]) for name, of in self._space.items()}
-
-    def _params(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: of.back(known["params"][name]) for name, of in self._space.items()}
 
 
 def read_record(folder: Path) -> dict[str, Any]:

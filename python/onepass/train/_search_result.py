@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import math
@@ -88,7 +89,7 @@ class SearchResult:
         """
         if self._build is None:
             raise ValueError("SearchResult: 'build' is missing, expected a result of search")
-        params = self.best.params
+        params = copy.deepcopy(self.best.params)
         nn.manual_seed(self.seed)
         made = self._build(params)
         return made[0] if isinstance(made, tuple) else made
@@ -167,4 +168,3 @@ class SearchResult:
 
 def _cell(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else shown(value)
-

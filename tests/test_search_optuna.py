@@ -1,0 +1,180 @@
+"""Samplers and pruners of Optuna in train.search."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from onepass.train import (
+    Callback,
+    Integer,
+    LogUniform,
+    MedianPruner,
+    SuccessiveHalvingPruner,
+    Trainer,
+    Uniform,
+    search,
+)  # fmt: skip
+
+optuna = pytest.importorskip("optuna")
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((48, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64)
+SPACE = {
+    "lr": LogUniform(1e-4, 1e-1), "width": Integer(2, 9, log=True), "p": Uniform(0, 0.5),
+    "act": [nn.ReLU, nn.Tanh, (1, 2)],
+}  # fmt: skip
+FIT = {"max_epochs": 3, "batch_size": 16, "progress": False}
+
+
+class KilledError(BaseException):
+    pass
+
+
+def build(params, callbacks=()):
+    width = params["width"]
+    act = nn.Tanh if params["act"] == (1, 2) else params["act"]
+    model = nn.Sequential(nn.Linear(3, width), act(), nn.Dropout(params["p"]), nn.Linear(width, 2))
+    optimizer = optim.Adam(model.parameters(), lr=params["lr"])
+    return Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=callbacks)
+
+
+def bits(result):
+    return {k: v.tobytes() for k, v in result.best.trainer.model.state_dict().items()}
+
+
+def tpe(seed):
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=3)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        (tpe, None), (tpe, "hyperband"), ("tpe", "median"),
+        ("random", optuna.pruners.SuccessiveHalvingPruner(1, 2)),
+        ("random", optuna.pruners.PatientPruner(optuna.pruners.MedianPruner(1), 0)),
+    ],
+)  # fmt: skip
+def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, sampler, pruner) -> None:
+    options = {**FIT, "trials": 8, "sampler": sampler, "pruner": pruner}
+    whole = search(build, SPACE, X, Y, **options)
+    assert len({repr(t.params) for t in whole.trials}) == 8
+    assert search(build, SPACE, X, Y, **options).trials == whole.trials
+    calls = []
+
+    class Kill(Callback):
+        def on_step_end(self, run):
+            if run.step == 4 and len(calls) == 6:
+                raise KilledError
+
+    def killed(params):
+        calls.append(params)
+        return build(params, [Kill()])
+
+    options["resume"] = tmp_path / "it"
+    with contextlib.suppress(KilledError):
+        search(killed, SPACE, X, Y, **options)
+    again = search(build, SPACE, X, Y, **options)
+    assert again.trials == whole.trials
+    assert bits(again) == bits(whole)
+    assert search(build, SPACE, X, Y, **options).trials == whole.trials
+    with optuna_silent():
+        backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "it" / "optuna.log"))
+        study = optuna.load_study(
+            study_name="search", storage=optuna.storages.JournalStorage(backend)
+        )
+    assert study.best_value == whole.best.score
+    assert study.best_trial.number == whole.best.number
+    states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    assert [states[t.state.name] for t in study.trials] == [t.state for t in whole.trials]
+    assert [t.params["lr"] for t in study.trials] == [t.params["lr"] for t in whole.trials]
+
+
+def optuna_silent():
+    from onepass.train._search_optuna import _quietly
+
+    return _quietly(optuna)
+
+
+def test_the_sampler_learns_and_its_seed_decides() -> None:
+    def measured(params):
+        class Measures(Callback):
+            logs = ("far",)
+
+            def on_validation_end(self, run):
+                run.log("far", abs(np.log10(params["lr"]) + 2))
+
+        return build(params, [Measures()])
+
+    options = {**FIT, "max_epochs": 1, "trials": 24, "metric": "far", "mode": "min"}
+    results = [search(measured, SPACE, X, Y, sampler="tpe", seed=s, **options) for s in (0, 1)]
+    assert results[0].trials[0].params != results[1].trials[0].params
+    for result in results:
+        scores = [t.score for t in result.trials]
+        assert np.mean(scores[12:]) < 0.7 * np.mean(scores[:8])
+
+
+class Curves(Callback):
+    logs = ("curve",)
+
+    def __init__(self, values):
+        self.values = values
+
+    def on_validation_end(self, run):
+        run.log("curve", self.values[run.epoch])
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (MedianPruner(3, 1), optuna.pruners.MedianPruner(3, 1)),
+        (SuccessiveHalvingPruner(1, 2), optuna.pruners.SuccessiveHalvingPruner(1, 2)),
+        (SuccessiveHalvingPruner(2, 3), optuna.pruners.SuccessiveHalvingPruner(2, 3)),
+    ],
+)
+def test_our_pruners_decide_as_optunas(ours, theirs, mode) -> None:
+    curves = np.random.default_rng(3).standard_normal((24, 7)).cumsum(axis=1).round(1)
+    ends = []
+    for pruner in (ours, theirs):
+        order = iter(curves)
+        result = search(
+            lambda p, order=order: build(p, [Curves(next(order))]), SPACE, X, Y, trials=24,
+            metric="curve", mode=mode, pruner=pruner, **{**FIT, "max_epochs": 7},
+        )  # fmt: skip
+        ends.append([(t.state, t.epochs, t.score) for t in result.trials])
+    assert ends[0] == ends[1]
+    assert 4 < sum(end[0] == "pruned" for end in ends[0]) < 24
+
+
+def test_a_failed_trial_is_one_of_the_study(tmp_path) -> None:
+    def some(params):
+        if params["act"] is nn.ReLU:
+            raise RuntimeError("no")
+        return build({**params, "lr": 1e38 if params["act"] is nn.Tanh else 0.01})
+
+    result = search(some, SPACE, X, Y, sampler="tpe", trials=8, resume=tmp_path, **FIT)
+    assert {t.state for t in result.trials} == {"complete", "failed"}
+    assert search(some, SPACE, X, Y, sampler="tpe", trials=8, resume=tmp_path, **FIT) == result
+
+
+def test_objects_and_wrong_ones(tmp_path) -> None:
+    sampler = optuna.samplers.TPESampler(seed=3)
+    result = search(build, SPACE, X, Y, trials=2, sampler=sampler, **FIT)
+    assert len(result.trials) == 2
+    with pytest.raises(ValueError, match="TPESampler with random numbers of its own, expected a f"):
+        search(build, SPACE, X, Y, trials=2, sampler=sampler, resume=tmp_path / "a", **FIT)
+    search(build, SPACE, X, Y, trials=2, sampler="tpe", resume=tmp_path / "b", **FIT)
+    for options, message in [
+        ({}, "'sampler' is 'random', expected 'tpe'"),
+        ({"sampler": "tpe", "pruner": "hyperband"}, "'pruner' is 'hyperband', expected None"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            search(build, SPACE, X, Y, trials=2, resume=tmp_path / "b", **options, **FIT)
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO  # the caller's
+
+
+def test_it_says_nothing_itself(capfd) -> None:
+    search(build, SPACE, X, Y, trials=3, sampler="tpe", pruner="hyperband", **FIT)
+    assert capfd.readouterr() == ("", "")
