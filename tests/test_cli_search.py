@@ -183,7 +183,7 @@ def refused(done, message):
         (["t.csv", "--trials", "x"], "search: '--trials' is 'x'"),
         (["t.csv", "--lr", "0"], "search: '--lr' is 0"),
         (["t.csv", "--optimizer", "adamm"], "search: '--optimizer' is 'adamm'.*did you mean"),
-        (["t.csv", "--metric", "acuracy"], "search: 'metric' is 'acuracy'.*expected one of loss"),
+        (["t.csv", "--metric", "acuracy"], "'--metric' is 'acuracy', expected one.*did you mean"),
         (["t.csv", "--sampler", "best"], "invalid choice: 'best'"),
         (["t.csv", "--pruner", "mean"], "invalid choice: 'mean'"),
         (["t.csv", "--n-trials", "3"], "did you mean '--trials'"),

@@ -99,6 +99,14 @@ KIN = {
     "setrngstate": "manualseed",
     "col2im": "im2col",
     "savedrun": "loadrun",
+    "searchresult": "search",
+    "trial": "search",
+    "uniform": "search",
+    "loguniform": "search",
+    "integer": "search",
+    "choice": "search",
+    "medianpruner": "search",
+    "successivehalvingpruner": "search",
 }
 
 

@@ -14,7 +14,8 @@ from onepass.runs._folder import candidates, newest_first
 from onepass.runs._options import Options
 from onepass.runs._recipe import Recipe, check_options_of_classes
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
-from onepass.train._search import run_search
+from onepass.train._checks import of_name
+from onepass.train._search import prepared
 from onepass.train._search_folder import PICTURE, RECORD, read_record
 from onepass.train._search_result import SearchResult
 from onepass.train._search_space import Choice, Distribution, LogUniform, Uniform
@@ -63,17 +64,17 @@ class Searching:
                 f"search: '--out' is {str(out)!r}, which holds a search, expected another "
                 "directory (or --resume to go on with it)"
             )
-        self._given, self._progress = dict(given), progress
+        self._given = dict(given)
         self._how = {**HOW, **how}
-        self.trials = int(self._how["trials"])
         self.options = Options.of(given)
         self.source = Source.read(self.options)
         self.notes = [*self.source.notes]
         self._space = self._varied(space)
         check_options_of_classes(self.source, {**given, **dict.fromkeys(self._space, True)})
         self.parts = _parts.split(self.source, self.options.seed, self.options.preprocess)
-        self._metric = self._measured(str(self._how["metric"]))
         self.out = out or _free(f"{name_of(self.options.data)}-search")
+        self._search = self._prepared(progress)
+        self.trials = self._search.trials  # a finite space may have fewer
 
     @classmethod
     def earlier(
@@ -115,33 +116,8 @@ class Searching:
         return "\n".join([self.source.describe(), sizes, f"over {'; '.join(space)}", *notes])
 
     def run(self) -> SearchResult:
-        """Search, and draw the picture where that is possible."""
-        options, move = self.options, mover(self.options.device)
-
-        def moved(rows: Any) -> tuple[Any, Any]:
-            return move(self.parts.inputs(rows)), move(self.parts.targets(rows))
-
-        pruner = self._how["pruner"]
-        return run_search(
-            self._build,
-            self._space,
-            *moved(self.parts.train),
-            trials=self.trials,
-            seed=options.seed,
-            metric=self._metric,
-            mode="auto",
-            sampler=self._how["sampler"],
-            pruner=None if pruner == "none" else pruner,
-            resume=self.out,
-            progress=self._progress,
-            fit={"max_epochs": options.epochs, "validation_data": moved(self.parts.validation)},
-            about={
-                "given": _plain(self._given),
-                "how": {k: v for k, v in self._how.items() if k != "trials"},
-                "contents": digest(self.source.classes, self.parts.X, self.parts.y),
-                "directory": os.getcwd(),
-            },
-        )
+        """Search."""
+        return self._search.run()
 
     def best(self, result: SearchResult) -> Recipe:
         """The run of the best trial, in a folder of its own, to be trained."""
@@ -192,8 +168,36 @@ class Searching:
                 Options.of({**self._given, name: value})
         return dict(space)
 
-    def _measured(self, name: str) -> str:
-        return f"val_{name}" if name in MEASURED else name
+    def _prepared(self, progress: bool) -> Any:
+        options, move, parts = self.options, mover(self.options.device), self.parts
+
+        def moved(rows: Any) -> tuple[Any, Any]:
+            return move(parts.inputs(rows)), move(parts.targets(rows))
+
+        metric, pruner = str(self._how["metric"]), self._how["pruner"]
+        metric = f"val_{metric}" if metric in MEASURED else metric
+        trainer = Fitting(self.source, parts, options).trainer([])
+        of_name(trainer.run, "search", "--metric", metric, validates=True)
+        return prepared(
+            self._build,
+            self._space,
+            *moved(parts.train),
+            trials=int(self._how["trials"]),
+            seed=options.seed,
+            metric=metric,
+            mode="auto",
+            sampler=self._how["sampler"],
+            pruner=None if pruner == "none" else pruner,
+            resume=self.out,
+            progress=progress,
+            fit={"max_epochs": options.epochs, "validation_data": moved(parts.validation)},
+            about={
+                "given": _plain(self._given),
+                "how": {k: v for k, v in self._how.items() if k != "trials"},
+                "contents": digest(self.source.classes, parts.X, parts.y),
+                "directory": os.getcwd(),
+            },
+        )
 
 
 def _contradiction(

@@ -138,13 +138,24 @@ def search(
         True
         >>> trainer = result.build()  # with the best parameters, to train on all data
     """
-    return run_search(
-        build, space, X, y, trials=trials, seed=seed, metric=metric, mode=mode, sampler=sampler,
-        pruner=pruner, resume=resume, progress=progress, fit={"max_epochs": max_epochs, **fit},
-    )  # fmt: skip
+    return prepared(
+        build,
+        space,
+        X,
+        y,
+        trials=trials,
+        seed=seed,
+        metric=metric,
+        mode=mode,
+        sampler=sampler,
+        pruner=pruner,
+        resume=resume,
+        progress=progress,
+        fit={"max_epochs": max_epochs, **fit},
+    ).run()  # fmt: skip
 
 
-def run_search(
+def prepared(
     build: Any,
     space: Any,
     X: Any,
@@ -160,8 +171,8 @@ def run_search(
     progress: bool,
     fit: dict[str, Any],
     about: Mapping[str, Any] | None = None,
-) -> SearchResult:
-    """`search`, with further entries of the record in the folder."""
+) -> _Search:
+    """`search` after all checks, with further entries of the record in the folder."""
     if not callable(build):
         raise TypeError(f"search: 'build' is {build!r}, expected a function of a dict")
     found = checked(space)
@@ -184,6 +195,7 @@ def run_search(
     mode = direction("search", metric, mode)
     draws_with = _sampler(sampler, resume is not None)
     prunes_with = _pruner(pruner, fit["max_epochs"])
+    _check_data(X, y, fit, seed)
     folder = None
     if resume is not None:
         record = {
@@ -200,26 +212,22 @@ def run_search(
             **(about or {}),
         }
         folder = SearchFolder(path_of("search", "resume", resume), record, found)
-    study = None
-    if draws_with is not None or (prunes_with is not None and not isinstance(prunes_with, Pruner)):
-        study = Study(
-            found,
-            seed,
-            metric,
-            mode,
-            draws_with,
-            None if isinstance(prunes_with, Pruner) else prunes_with,
-            None if folder is None else folder.path / JOURNAL,
-        )
     try:
-        _check_data(X, y, fit, seed)
-        ours = prunes_with if isinstance(prunes_with, Pruner) else None
         result = SearchResult([], metric, mode, seed, found, build)
-        running = _Search(result, draws if draws_with is None else None, study, ours, folder, fit)
-        return running.run(X, y, trials, progress)
-    finally:
+        study = None
+        ours = prunes_with if isinstance(prunes_with, Pruner) else None
+        theirs = None if ours is not None else prunes_with
+        if draws_with is not None or theirs is not None:
+            journal = None if folder is None else folder.path / JOURNAL
+            study = Study(found, seed, metric, mode, draws_with, theirs, journal)
+        return _Search(
+            result, trials, draws if draws_with is None else None, study, ours, folder, fit, X, y,
+            progress,
+        )  # fmt: skip
+    except BaseException:
         if folder is not None:
             folder.close()
+        raise
 
 
 class _Search:
@@ -228,31 +236,37 @@ class _Search:
     def __init__(
         self,
         result: SearchResult,
+        trials: int,
         draws: Draws | None,
         study: Study | None,
         pruner: Pruner | None,
         folder: SearchFolder | None,
         fit: dict[str, Any],
+        X: Any,
+        y: Any,
+        progress: bool,
     ) -> None:
-        self.result, self.draws, self.study = result, draws, study
-        self.pruner, self.folder, self.fit = pruner, folder, fit
+        self.result, self.trials, self.draws, self.study = result, trials, draws, study
+        self.pruner, self.folder, self.fit, self.data = pruner, folder, fit, (X, y)
+        self.shows = _Shows(result, trials, fit["max_epochs"], progress)
         self.best: Trial | None = None
         self._models: list[Any] = []
 
-    def run(self, X: Any, y: Any, trials: int, progress: bool) -> SearchResult:
+    def run(self) -> SearchResult:
         """Trials until there are so many."""
-        shows = _Shows(self.result, trials, self.fit["max_epochs"], progress)
         try:
-            self._run(X, y, trials, shows)
+            self._run()
         except KeyboardInterrupt as error:
-            raise Interrupted(self._told(trials), self.result) from error
+            raise Interrupted(self._told(), self.result) from error
         finally:
-            shows.end()
+            self.shows.end()
+            if self.folder is not None:
+                self.folder.close()
         return self.result
 
-    def _run(self, X: Any, y: Any, trials: int, shows: _Shows) -> None:
+    def _run(self) -> None:
         done = {} if self.folder is None else self.folder.trials()
-        for number in range(trials):
+        for number in range(self.trials):
             if number in done:
                 trial, attributes = done[number].trial, done[number].attributes
                 assert trial is not None
@@ -262,20 +276,20 @@ class _Search:
                 continue
             self._clean()
             params = self._params(number)
-            shows.begin(number)
-            trial = self._tried(number, params, X, y, shows)
+            self.shows.begin(number)
+            trial = self._tried(number, params)
             attributes = {} if self.study is None else self.study.tell(trial)
             if self.folder is not None:
                 self.folder.end(trial, attributes)
             self._add(trial)
             if self.folder is not None:
                 self.result.to_csv(self.folder.path / TABLE)
-            shows.ended(trial)
+            self.shows.ended(trial)
         self._clean()
         best = self.best
         if best is not None and best.trainer is None:
             trainer, given = self._built(best.params)  # as it was: nothing is left to train
-            self._fit(trainer, X, y, {**self.fit, **given}, best.number, [])
+            self._fit(trainer, given, best.number, [])
             best.trainer = trainer
 
     def _add(self, trial: Trial) -> None:
@@ -297,18 +311,15 @@ class _Search:
             self.folder.keep_checkpoints_of(kept | ({self.best.number} if self.best else set()))
 
     def _params(self, number: int) -> dict[str, Any]:
-        begun = None if self.folder is None else self.folder.begun(number)
-        params = begun
-        if params is None and self.draws is not None:
-            params = self.draws.params(number)
+        params = None if self.draws is None else self.draws.params(number)
         if self.study is not None:
             params = self.study.ask(number, params)
         assert params is not None
-        if self.folder is not None and begun is None:
+        if self.folder is not None and self.folder.begun(number) != params:
             self.folder.begin(number, params)
         return params
 
-    def _tried(self, number: int, params: dict[str, Any], X: Any, y: Any, shows: _Shows) -> Trial:
+    def _tried(self, number: int, params: dict[str, Any]) -> Trial:
         start = time.perf_counter()
         judge = _Judge(self, number)
         trainer: Any = None
@@ -316,7 +327,7 @@ class _Search:
         try:
             trainer, given = self._built(params)
             self._check(trainer, given)
-            self._fit(trainer, X, y, {**self.fit, **given}, number, [judge, shows])
+            self._fit(trainer, given, number, [judge, self.shows])
         except (_WrongUseError, *NOT_OF_TRIAL) as found:
             if isinstance(found, _WrongUseError):
                 raise found.error from None
@@ -386,16 +397,10 @@ class _Search:
             raise _WrongUseError(error) from error
 
     def _fit(
-        self,
-        trainer: Trainer,
-        X: Any,
-        y: Any,
-        fit: dict[str, Any],
-        number: int,
-        more: list[Callback],
+        self, trainer: Trainer, given: dict[str, Any], number: int, more: list[Callback]
     ) -> None:
         """A fit with more callbacks, none of which the trainer has afterwards."""
-        own = trainer.callbacks
+        own, fit = trainer.callbacks, {**self.fit, **given}
         quiet = [callback for callback in own if not isinstance(callback, ProgressBar)]
         if self.folder is not None:
             place = self.folder.checkpoints(number)
@@ -405,12 +410,12 @@ class _Search:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore", NothingLeft)
-                trainer.fit(X, y, **fit)
+                trainer.fit(*self.data, **fit)
         finally:
             trainer.callbacks = own
 
-    def _told(self, trials: int) -> str:
-        ended = f"search: interrupted, {len(self.result.trials)} of {trials} trials have ended"
+    def _told(self) -> str:
+        ended = f"search: interrupted, {len(self.result.trials)} of {self.trials} trials have ended"
         if self.folder is None:
             return f"{ended}; the exception's 'result' has them (resume=FOLDER keeps them)"
         return f"{ended}; the same call goes on from {self.folder.path}"

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +114,8 @@ class SearchFolder:
         return None if entry is None else entry.params
 
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
-        """A trial begins."""
+        """A trial begins, from nothing."""
+        _remove(self.checkpoints(number))
         self._write(number, {"state": RUNNING, "params": self._kept(params)})
 
     def end(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
@@ -208,11 +208,9 @@ def _of(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a folder of checkpoints; a kill in between leaves one that no trial reads."""
-    if not folder.is_dir():
-        return
+    """Delete a folder of checkpoints, and what a kill has left of that."""
     trash = folder.with_name(f".{folder.name}.done")
     shutil.rmtree(trash, ignore_errors=True)
-    with suppress(OSError):
+    if folder.is_dir():
         os.rename(folder, trash)
-    shutil.rmtree(trash, ignore_errors=True)
+        shutil.rmtree(trash, ignore_errors=True)
