@@ -115,11 +115,22 @@ def test_a_finite_space_gives_each_combination_once() -> None:
     assert len({tuple(p.items()) for p in found}) == 24
     assert found != sorted(found, key=str)
     assert [*found[0]] == ["a", "b", "c"]
-    with pytest.warns(RuntimeWarning, match="'trials' is 9, and the space has 2 combinations"):
-        result = search(
-            lambda p: build({"lr": 0.01, **p}), {"width": [4, 8]}, X, Y, **{**FIT, "trials": 9}
-        )
-    assert sorted(t.params["width"] for t in result.trials) == [4, 8]
+
+
+def test_what_comes_again_comes_from_the_next_seed() -> None:
+    def made(params):
+        return build({"lr": 0.01, **params})
+
+    result = search(made, {"width": [4, 8]}, X, Y, seed=2**64 - 2, **{**FIT, "trials": 6})
+    widths = [t.params["width"] for t in result.trials]
+    assert widths == widths[:2] * 3
+    assert set(widths) == {4, 8}
+    assert [t.seed for t in result.trials] == [*[2**64 - 2] * 2, *[2**64 - 1] * 2, 0, 0]
+    assert len({t.score for t in result.trials}) == 6
+    trainer = result.build()
+    trainer.callbacks = []
+    trainer.fit(X, Y, max_epochs=3, batch_size=16, validation_split=0.2)
+    assert bits(trainer) == bits(result.best.trainer)
 
 
 def test_choices_are_any_values_and_a_fresh_copy_each_time() -> None:
@@ -284,7 +295,7 @@ def curves_of(found, mode, pruner, **options):
     def measured(params):
         return build({"lr": 0.01, "width": 4}, [Measures(next(order))])
 
-    fit = {**FIT, "trials": len(found), "max_epochs": len(found[0])}
+    fit = {**FIT, "trials": len(found), "max_epochs": len(found[0]), "validation_split": 0.2}
     result = search(
         measured, {"x": Uniform(0, 1)}, X, Y, metric="curve", mode=mode, pruner=pruner, **fit,
         **options,
@@ -317,7 +328,7 @@ def test_the_halving_pruner() -> None:
     pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     assert curves_of(found, "min", pruner)[0] == [
         ("complete", 5), ("complete", 5), ("pruned", 1), ("pruned", 2), ("complete", 5),
-        ("pruned", 2),
+        ("pruned", 4),
     ]  # fmt: skip
     assert curves_of(found, "min", "halving")[0][1:4] == [
         ("complete", 5), ("pruned", 1), ("pruned", 1)
@@ -635,8 +646,8 @@ ONE = {"x": [1, 2]}
         (lambda: search(build, SPACE, X, Y), TypeError, "'trials' is missing"),
         (lambda: search(build, SPACE, X, Y, seed=-1, **FIT), ValueError, "'seed' is -1"),
         (lambda: search(build, SPACE, X, Y, metric=3, **FIT), TypeError, "'metric' is 3"),
-        (lambda: search(build, SPACE, X, Y, metric="val_los", **FIT), ValueError,
-         "search: 'metric' is 'val_los', expected one of loss.*did you mean 'val_loss'"),
+        (lambda: search(build, SPACE, X, Y, metric="val_mse", **FIT), ValueError,
+         "search: 'metric' is 'val_mse', expected one of loss, val_loss"),
         (lambda: search(build, SPACE, X, Y, mode="up", **FIT), ValueError, "'mode' is 'up'"),
         (lambda: search(build, SPACE, X, Y, sampler="best", **FIT), ValueError, "'sampler' is 'be"),
         (lambda: search(build, SPACE, X, Y, sampler=3, **FIT), TypeError, "'sampler' is 3"),
@@ -646,7 +657,7 @@ ONE = {"x": [1, 2]}
         (lambda: search(build, SPACE, X, Y, epochs=3, **FIT), TypeError, "unknown keyword 'ep"),
         (lambda: search(build, SPACE, X, Y, n_trials=3, **FIT), TypeError, "did you mean 'trials'"),
         (lambda: search(build, SPACE, X, Y[:9], **FIT), ValueError, "48|9"),
-        (lambda: search(build, SPACE, "data", Y, **FIT), TypeError, "'X' is 'data'"),
+        (lambda: search(build, SPACE, "data", Y, **FIT), TypeError, "'X' is a str, expected an array"),
         (lambda: search(lambda p: 3, ONE, X, Y, **FIT), TypeError, "returned a int, expected a Tr"),
         (lambda: search(lambda p: (build({"lr": 1, "width": 4}), 3), ONE, X, Y, **FIT), TypeError,
          "returned 3 beside the Trainer"),

@@ -25,7 +25,7 @@ SPACE = {
     "lr": LogUniform(1e-4, 1e-1), "width": Integer(2, 9, log=True), "p": Uniform(0, 0.5),
     "act": [nn.ReLU, nn.Tanh, (1, 2)],
 }  # fmt: skip
-FIT = {"max_epochs": 3, "batch_size": 16, "progress": False}
+FIT = {"max_epochs": 3, "batch_size": 16, "validation_split": 0.2, "progress": False}
 
 
 class KilledError(BaseException):

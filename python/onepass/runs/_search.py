@@ -18,7 +18,7 @@ from onepass.train._checks import of_name
 from onepass.train._search import prepared
 from onepass.train._search_folder import PICTURE, RECORD, read_record
 from onepass.train._search_result import SearchResult
-from onepass.train._search_space import Choice, Distribution, LogUniform, Uniform
+from onepass.train._search_space import Choice, Distribution, LogUniform, Uniform, combinations
 from onepass.train._trainer import Trainer
 
 BEST = "best"  # the run of the best trial, in the folder
@@ -73,8 +73,8 @@ class Searching:
         check_options_of_classes(self.source, {**given, **dict.fromkeys(self._space, True)})
         self.parts = _parts.split(self.source, self.options.seed, self.options.preprocess)
         self.out = out or _free(f"{name_of(self.options.data)}-search")
+        self.trials = int(self._how["trials"])
         self._search = self._prepared(progress)
-        self.trials = self._search.trials  # a finite space may have fewer
 
     @classmethod
     def earlier(
@@ -176,13 +176,18 @@ class Searching:
 
         metric, pruner = str(self._how["metric"]), self._how["pruner"]
         metric = f"val_{metric}" if metric in MEASURED else metric
+        trials = self.trials
+        count = combinations(self._space)
+        if count is not None and trials > count and self._how["sampler"] == "random":
+            self.notes.append(f"there are no more than {count} combinations to try")
+            trials = self.trials = count
         trainer = Fitting(self.source, parts, options).trainer([])
         of_name(trainer.run, "search", "--metric", metric, validates=True)
         return prepared(
             self._build,
             self._space,
             *moved(parts.train),
-            trials=int(self._how["trials"]),
+            trials=trials,
             seed=options.seed,
             metric=metric,
             mode="auto",

@@ -92,7 +92,8 @@ def search(
             the pair of it and a dict of arguments for its fit, such as ``{"batch_size": 64}``.
         space: {name: `Uniform`, `LogUniform`, `Integer` or a list of choices}.
         X, y: as for ``Trainer.fit``.
-        trials: how many. A finite space has fewer where it has no more combinations.
+        trials: how many. In a finite space all combinations come before one comes again, then from
+            the next seed.
         seed: of the draws, and of each training.
         metric: a name in the history, such as "val_accuracy".
         mode: "min", "max", or "auto": what the name says.
@@ -184,14 +185,6 @@ def prepared(
     name_of("search", metric, "metric")
     fit = _checked_fit(fit, metric, splits=y is not None)
     draws = Draws(found, seed)
-    if draws.count is not None and trials > draws.count and sampler == RANDOM:
-        warnings.warn(
-            f"search: 'trials' is {trials}, and the space has {draws.count} combinations, each of "
-            "which is tried once",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-        trials = draws.count
     mode = direction("search", metric, mode)
     draws_with = _sampler(sampler, resume is not None)
     prunes_with = _pruner(pruner, fit["max_epochs"])
@@ -288,7 +281,9 @@ class _Search:
         self._clean()
         best = self.best
         if best is not None and best.trainer is None:
-            trainer, given = self._built(best.params)  # as it was: nothing is left to train
+            trainer, given = self._built(
+                best.params, best.seed
+            )  # as it was: nothing is left to train
             self._fit(trainer, given, best.number, [])
             best.trainer = trainer
 
@@ -321,11 +316,12 @@ class _Search:
 
     def _tried(self, number: int, params: dict[str, Any]) -> Trial:
         start = time.perf_counter()
+        seed = self.result.seed if self.draws is None else self.draws.seed_of(number)
         judge = _Judge(self, number)
         trainer: Any = None
         error: Exception | None = None
         try:
-            trainer, given = self._built(params)
+            trainer, given = self._built(params, seed)
             self._check(trainer, given)
             self._fit(trainer, given, number, [judge, self.shows])
         except (_WrongUseError, *NOT_OF_TRIAL) as found:
@@ -348,14 +344,16 @@ class _Search:
             if judge.reason is not None:
                 state, reason, score = PRUNED, judge.reason, history[metric][-1]
             elif not math.isfinite(score):
-                state, reason, score = FAILED, f"{metric} is {score}", math.nan
+                state, reason = FAILED, f"{metric} is {score}"
+                reason = reason if metric in history else f"the history has no {metric!r}"
+                score = math.nan
         return Trial(
             number, params, state, score, reason, history,
-            time.perf_counter() - start, trainer, error,
+            time.perf_counter() - start, seed, trainer, error,
         )  # fmt: skip
 
-    def _built(self, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        nn.manual_seed(self.result.seed)
+    def _built(self, params: dict[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
+        nn.manual_seed(seed)
         assert self.result._build is not None
         made = self.result._build(copy.deepcopy(params))
         if isinstance(made, tuple) and len(made) == 2:
@@ -415,7 +413,8 @@ class _Search:
             trainer.callbacks = own
 
     def _told(self) -> str:
-        ended = f"search: interrupted, {len(self.result.trials)} of {self.trials} trials have ended"
+        count = f"{len(self.result.trials)} of {self.trials}"
+        ended = f"search: interrupted, {count} trials have ended"
         if self.folder is None:
             return f"{ended}; the exception's 'result' has them (resume=FOLDER keeps them)"
         return f"{ended}; the same call goes on from {self.folder.path}"

@@ -120,7 +120,7 @@ class SearchFolder:
 
     def end(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
         """A trial has ended."""
-        names = ("state", "score", "reason", "seconds")
+        names = ("state", "score", "reason", "seconds", "seed")
         known = {name: getattr(trial, name) for name in names}
         known |= {"params": self._kept(trial.params), "history": dict(trial.history)}
         self._write(trial.number, {**known, "attributes": dict(attributes)})
@@ -168,7 +168,7 @@ class SearchFolder:
             numbers.one_of("trial", "state", known["state"], STATES)
             history = History({name: [*map(float, v)] for name, v in known["history"].items()})
             rest = (known["state"], float(known["score"]), str(known["reason"]), history)
-            trial = Trial(number, params, *rest, float(known["seconds"]))
+            trial = Trial(number, params, *rest, float(known["seconds"]), int(known["seed"]))
             return Entry(params, trial, dict(known["attributes"]))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(

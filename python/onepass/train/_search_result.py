@@ -82,7 +82,7 @@ class SearchResult:
         return sum(trial.state == state for trial in self.trials)
 
     def build(self) -> Any:
-        """A new Trainer with the best parameters and the seed of the search, not yet trained.
+        """A new Trainer with the best parameters and the seed of their trial, not yet trained.
 
         Raises:
             ValueError: no trial is complete, or the result is not one that `search` returned.
@@ -90,7 +90,7 @@ class SearchResult:
         if self._build is None:
             raise ValueError("SearchResult: 'build' is missing, expected a result of search")
         params = copy.deepcopy(self.best.params)
-        nn.manual_seed(self.seed)
+        nn.manual_seed(self.best.seed)
         made = self._build(params)
         return made[0] if isinstance(made, tuple) else made
 

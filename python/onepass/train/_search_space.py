@@ -194,13 +194,13 @@ class Choice(Distribution):
 class Draws:
     """The parameters of each trial, by its number, drawn at random.
 
-    Where the space has a finite number of combinations, they come in random order, none twice.
+    Where the space has a finite number of combinations, all come in random order before one comes
+    again, then from the next seed.
     """
 
     def __init__(self, space: Mapping[str, Distribution], seed: int) -> None:
         self.space, self.seed = space, seed
-        counts = [of.count for of in space.values()]
-        self.count = math.prod(n for n in counts if n) if all(counts) else None
+        self.count = combinations(space)
         self._order = None
         if self.count is not None and self.count <= MOST_LISTED:
             self._order = permutation(self.count, seed, STREAM)
@@ -209,7 +209,7 @@ class Draws:
         """Those of trial ``number``."""
         if self._order is None:
             return {name: of.at(self.unit(number, name)) for name, of in self.space.items()}
-        index = int(self._order[number])
+        index = int(self._order[number % len(self._order)])
         found = {}
         for name in sorted(self.space):
             of = self.space[name]
@@ -218,9 +218,20 @@ class Draws:
             found[name] = of.nth(at)
         return {name: found[name] for name in self.space}
 
+    def seed_of(self, number: int) -> int:
+        """The seed of the training of trial ``number``."""
+        again = 0 if self._order is None else number // len(self._order)
+        return (self.seed + again) % 2**64
+
     def unit(self, number: int, name: str) -> float:
         """A number that is uniform in [0, 1), of this trial and this name."""
         return (word(self.seed, number, name) >> 11) * 2.0**-53
+
+
+def combinations(space: Mapping[str, Distribution]) -> int | None:
+    """How many there are; None for infinitely many."""
+    counts = [of.count for of in space.values()]
+    return math.prod(n for n in counts if n) if all(counts) else None
 
 
 def word(seed: int, number: int, name: str) -> int:

@@ -22,6 +22,7 @@ class Trial:
             epoch; NaN of a failed one.
         reason: why it was pruned or has failed, else "".
         history: the losses and metrics of each epoch.
+        seed: of its training.
         seconds: that it took. Trials that differ in it alone are equal.
         trainer: of the best trial, with the model as it was when its fit ended; else None.
         error: the exception of a failed trial; None after a resume.
@@ -39,6 +40,7 @@ class Trial:
     reason: str = ""
     history: History = field(default_factory=History)
     seconds: float = 0.0
+    seed: int = 0
     trainer: Any = field(default=None, repr=False)
     error: Exception | None = field(default=None, repr=False)
 
@@ -48,8 +50,8 @@ class Trial:
         return self.history.epochs
 
     def _essence(self) -> str:
-        told = (self.number, self.params, self.state, self.score, self.reason, dict(self.history))
-        return repr(told)  # NaN is like NaN
+        told = (self.number, self.params, self.seed, self.state, self.score, self.reason)
+        return repr((*told, dict(self.history)))  # NaN is like NaN
 
     __hash__ = None  # type: ignore[assignment]
 
