@@ -1,4 +1,4 @@
-"""Training: the loop, its history, callbacks, checkpoints, and a learning-rate finder."""
+"""Training: the loop, its history, callbacks, checkpoints, a learning-rate finder, searches."""
 
 from onepass.train import regularizers
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN

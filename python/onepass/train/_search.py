@@ -177,10 +177,10 @@ def prepared(
     if not callable(build):
         raise TypeError(f"search: 'build' is {build!r}, expected a function of a dict")
     found = checked(space)
-    numbers.integer("search", "trials", trials, 1)
-    numbers.seed("search", "seed", seed)
+    trials = numbers.integer("search", "trials", trials, 1)
+    seed = numbers.seed("search", "seed", seed)
     numbers.flag("search", "progress", progress)
-    numbers.integer("search", "max_epochs", fit["max_epochs"], 1)
+    fit = {**fit, "max_epochs": numbers.integer("search", "max_epochs", fit["max_epochs"], 1)}
     numbers.one_of("search", "mode", mode, MODES)
     name_of("search", metric, "metric")
     fit = _checked_fit(fit, metric, splits=y is not None)
@@ -612,6 +612,7 @@ def _name_of(made: Any) -> str:
 
 def _marks(value: Any) -> Any:
     """By what an argument of fit is told from another, for JSON."""
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)) and len(value) <= 2:
