@@ -29,7 +29,7 @@ def table(tmp_path, monkeypatch):
 def without_pictures(monkeypatch):
     """Which take longer than all else."""
 
-    def refuse(*args):
+    def refuse(width):
         raise ImportError("no pictures here")
 
     monkeypatch.setattr(_search_plot, "new_figure", refuse)

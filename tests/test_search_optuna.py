@@ -53,7 +53,7 @@ def tpe(seed):
     [
         (tpe, None), (tpe, "hyperband"), ("tpe", "median"),
         ("random", optuna.pruners.SuccessiveHalvingPruner(1, 2)),
-        ("random", optuna.pruners.PatientPruner(optuna.pruners.MedianPruner(1), 0)),
+        ("random", optuna.pruners.PercentilePruner(40.0, 1)),
     ],
 )  # fmt: skip
 def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, sampler, pruner) -> None:
@@ -129,7 +129,7 @@ class Curves(Callback):
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (MedianPruner(3, 1), optuna.pruners.MedianPruner(3, 1)),
+        (MedianPruner(3, 1), optuna.pruners.MedianPruner(3, 2)),  # which counts steps from 0
         (SuccessiveHalvingPruner(1, 2), optuna.pruners.SuccessiveHalvingPruner(1, 2)),
         (SuccessiveHalvingPruner(2, 3), optuna.pruners.SuccessiveHalvingPruner(2, 3)),
     ],
