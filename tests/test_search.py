@@ -23,7 +23,7 @@ from onepass.train import (
     Trial,
     Uniform,
     search,
-)  # fmt: skip
+)
 from onepass.train import _search as module
 from onepass.train._search_space import Draws, checked
 

@@ -12,9 +12,11 @@ from onepass.train import (
     MedianPruner,
     SuccessiveHalvingPruner,
     Trainer,
+    Trial,
     Uniform,
     search,
-)  # fmt: skip
+)
+from onepass.train._search_optuna import Study, _quietly, sampler_of
 
 optuna = pytest.importorskip("optuna")
 
@@ -60,6 +62,8 @@ def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, sampl
     options = {**FIT, "trials": 8, "sampler": sampler, "pruner": pruner}
     whole = search(build, SPACE, X, Y, **options)
     assert len({repr(t.params) for t in whole.trials}) == 8
+    assert not whole.count("failed")
+    assert (pruner is None) == (whole.count("pruned") == 0)
     assert search(build, SPACE, X, Y, **options).trials == whole.trials
     calls = []
 
@@ -79,7 +83,7 @@ def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, sampl
     assert again.trials == whole.trials
     assert bits(again) == bits(whole)
     assert search(build, SPACE, X, Y, **options).trials == whole.trials
-    with optuna_silent():
+    with _quietly(optuna):
         backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "it" / "optuna.log"))
         study = optuna.load_study(
             study_name="search", storage=optuna.storages.JournalStorage(backend)
@@ -91,28 +95,19 @@ def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, sampl
     assert [t.params["lr"] for t in study.trials] == [t.params["lr"] for t in whole.trials]
 
 
-def optuna_silent():
-    from onepass.train._search_optuna import _quietly
-
-    return _quietly(optuna)
-
-
-def test_the_sampler_learns_and_its_seed_decides() -> None:
-    def measured(params):
-        class Measures(Callback):
-            logs = ("far",)
-
-            def on_validation_end(self, run):
-                run.log("far", abs(np.log10(params["lr"]) + 2))
-
-        return build(params, [Measures()])
-
-    options = {**FIT, "max_epochs": 1, "trials": 24, "metric": "far", "mode": "min"}
-    results = [search(measured, SPACE, X, Y, sampler="tpe", seed=s, **options) for s in (0, 1)]
-    assert results[0].trials[0].params != results[1].trials[0].params
-    for result in results:
-        scores = [t.score for t in result.trials]
-        assert np.mean(scores[12:]) < 0.7 * np.mean(scores[:8])
+def test_a_sampler_made_anew_for_each_trial_learns_all_the_same() -> None:
+    scores = []
+    for seed in range(4):
+        study = Study({"lr": SPACE["lr"]}, seed, "far", "min", sampler_of("tpe"), None, None)
+        scores.append([])
+        for number in range(30):
+            params = study.ask(number, None)
+            far = abs(np.log10(params["lr"]) + 2)
+            scores[-1].append(far)
+            study.prunes([far])
+            study.tell(Trial(number, params, "complete", far))
+    assert len({tuple(found[:1]) for found in scores}) == 4  # the seed decides
+    assert np.mean(np.array(scores)[:, 15:]) < 0.7 * np.mean(np.array(scores)[:, :10])
 
 
 class Curves(Callback):
@@ -135,17 +130,17 @@ class Curves(Callback):
     ],
 )
 def test_our_pruners_decide_as_optunas(ours, theirs, mode) -> None:
-    curves = np.random.default_rng(3).standard_normal((24, 7)).cumsum(axis=1).round(1)
+    curves = np.random.default_rng(3).standard_normal((16, 7)).cumsum(axis=1).round(1)
     ends = []
     for pruner in (ours, theirs):
         order = iter(curves)
         result = search(
-            lambda p, order=order: build(p, [Curves(next(order))]), SPACE, X, Y, trials=24,
+            lambda p, order=order: build(p, [Curves(next(order))]), SPACE, X, Y, trials=16,
             metric="curve", mode=mode, pruner=pruner, **{**FIT, "max_epochs": 7},
         )  # fmt: skip
         ends.append([(t.state, t.epochs, t.score) for t in result.trials])
     assert ends[0] == ends[1]
-    assert 4 < sum(end[0] == "pruned" for end in ends[0]) < 24
+    assert 4 < sum(end[0] == "pruned" for end in ends[0]) < 16
 
 
 def test_a_failed_trial_is_one_of_the_study(tmp_path) -> None:

@@ -452,7 +452,7 @@ class _Judge(Callback):
             last = epoch >= run.max_epochs
             if study is not None and study.prunes(values[:epoch]) and not last:
                 now = f"{result.metric} {values[epoch - 1]:.4g}"
-                self.reason = f"{now} after epoch {epoch}, by Optuna's {study.pruner}"
+                self.reason = f"{now} after epoch {epoch}, by {study.pruner}"
             if pruner is not None and not last:
                 before = [t for t in result.trials if t.number < self._number]
                 told = pruner.reason(result.metric, result.mode, values[:epoch], before)

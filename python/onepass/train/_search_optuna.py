@@ -65,6 +65,7 @@ class Study:
         self._library = library = optuna("a sampler or pruner of its")
         self._space, self._seed, self._metric, self._sampler = space, seed, metric, sampler
         self._distributions = {name: _distribution(library, of) for name, of in space.items()}
+        self.pruner = type(pruner).__name__
         self._trial: Any = None
         self._reported = 0
         with _quietly(library):
