@@ -206,7 +206,8 @@ def prepared(
         }
         folder = SearchFolder(path_of("search", "resume", resume), record, found)
     try:
-        result = SearchResult([], metric, mode, seed, found, build)
+        result = SearchResult([], metric, mode, seed, found)
+        result._build = build
         study = None
         ours = prunes_with if isinstance(prunes_with, Pruner) else None
         theirs = None if ours is not None else prunes_with

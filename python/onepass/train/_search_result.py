@@ -20,7 +20,7 @@ from onepass.train._search_trial import COMPLETE, STATES, Trial
 MOST_ROWS = 30  # of a table that is printed
 
 
-@dataclass(frozen=True)
+@dataclass
 class SearchResult:
     """What `search` returns.
 
@@ -30,6 +30,7 @@ class SearchResult:
         trials: in the order of their numbers.
         metric, mode: by which the best is chosen, and whether "min" or "max" of it.
         seed: of the search.
+        space: of the parameters: the axes of the picture.
 
     Example:
         >>> from onepass.train import SearchResult, Trial
@@ -49,7 +50,9 @@ class SearchResult:
     mode: str
     seed: int = 0
     space: Mapping[str, Distribution] = field(default_factory=dict, repr=False, compare=False)
-    _build: Callable[[dict[str, Any]], Any] | None = field(default=None, repr=False, compare=False)
+    _build: Callable[[dict[str, Any]], Any] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @property
     def ranked(self) -> list[Trial]:
