@@ -117,7 +117,8 @@ class Searching:
 
     def run(self) -> SearchResult:
         """Search."""
-        return self._search.run()
+        result: SearchResult = self._search.run()
+        return result
 
     def best(self, result: SearchResult) -> Recipe:
         """The run of the best trial, in a folder of its own, to be trained."""

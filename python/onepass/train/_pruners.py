@@ -43,7 +43,7 @@ class MedianPruner(Pruner):
         n_warmup_steps: epochs in which no trial is ended.
 
     Raises:
-        TypeError, ValueError: an argument that is no whole number >= 0.
+        TypeError, ValueError: an argument other than a whole number >= 0.
 
     Example:
         >>> from onepass.train import MedianPruner
@@ -89,7 +89,7 @@ class SuccessiveHalvingPruner(Pruner):
         reduction_factor: η.
 
     Raises:
-        TypeError, ValueError: r that is no whole number >= 1, η none >= 2.
+        TypeError, ValueError: r other than a whole number >= 1, η below 2.
 
     Example:
         >>> from onepass.train import SuccessiveHalvingPruner

@@ -50,18 +50,6 @@ OF_TRIAL = ("batch_size", "shuffle", "transform", "num_workers", "sample_weight"
 NOT_OF_TRIAL = (OSError, ImportError)
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a search.
-
-    Attributes:
-        result: of the trials that had ended.
-    """
-
-    def __init__(self, message: str, result: SearchResult) -> None:
-        super().__init__(message)
-        self.result = result
-
-
 @suggest_keywords
 def search(
     build: Callable[[dict[str, Any]], Trainer | tuple[Trainer, dict[str, Any]]],
@@ -251,7 +239,9 @@ class _Search:
         try:
             self._run()
         except KeyboardInterrupt as error:
-            raise Interrupted(self._told(), self.result) from error
+            raised = KeyboardInterrupt(self._told())  # a subclass would exit with another status
+            vars(raised)["result"] = self.result
+            raise raised from error
         finally:
             self.shows.end()
             if self.folder is not None:
@@ -553,7 +543,7 @@ def _checked_fit(fit: dict[str, Any], metric: str, *, splits: bool) -> dict[str,
 def _check_data(X: Any, y: Any, fit: Mapping[str, Any], seed: int) -> None:
     """Refuse at once what would fail in every trial."""
     names = inspect.signature(_loaders.to_train).parameters
-    options = {"batch_size": 32, "shuffle": True, "last_batch": "balance"}
+    options: dict[str, Any] = {"batch_size": 32, "shuffle": True, "last_batch": "balance"}
     weights = ("sample_weight", "class_weight")  # the labels that count are the loss's matter
     options |= {k: value for k, value in fit.items() if k in names and k not in weights}
     _loaders.to_train(X, y, seed=seed, **options)
@@ -612,7 +602,7 @@ def _name_of(made: Any) -> str:
 
 
 def _marks(value: Any) -> Any:
-    """By what an argument of fit is told from another, for JSON."""
+    """What tells an argument of fit from another, for JSON."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

@@ -61,7 +61,7 @@ class Uniform(Distribution):
         low, high: the ends, low < high.
 
     Raises:
-        TypeError, ValueError: an end that is no finite number, or low >= high.
+        TypeError, ValueError: an end other than a finite number, or low >= high.
 
     Example:
         >>> from onepass.train import Uniform
@@ -72,8 +72,8 @@ class Uniform(Distribution):
     @suggest_keywords
     def __init__(self, low: float, high: float) -> None:
         owner = type(self).__name__
-        above = {"above": 0.0} if self.log else {}
-        self.low = numbers.in_range(owner, "low", low, **above)
+        above = 0.0 if self.log else None
+        self.low = numbers.in_range(owner, "low", low, above=above)
         self.high = numbers.in_range(owner, "high", high, above=self.low)
         if self.high - self.low == math.inf:
             raise ValueError(f"{owner}: 'high' is {high!r}, expected a range that a float can hold")
@@ -124,7 +124,7 @@ class Integer(Distribution):
         log: draw the logarithm uniformly, then round; needs low >= 1.
 
     Raises:
-        TypeError, ValueError: an end that is no whole number, or low >= high.
+        TypeError, ValueError: an end other than a whole number, or low >= high.
 
     Example:
         >>> from onepass.train import Integer
