@@ -160,6 +160,10 @@ def test_objects_and_wrong_ones(tmp_path) -> None:
     assert len(result.trials) == 2
     with pytest.raises(ValueError, match="TPESampler with random numbers of its own, expected a f"):
         search(build, SPACE, X, Y, trials=2, sampler=sampler, resume=tmp_path / "a", **FIT)
+    with pytest.raises(TypeError, match=r"'sampler' returned .*, expected a sampler of Optuna"):
+        search(build, SPACE, X, Y, trials=2, sampler=int, **FIT)
+    with pytest.raises(TypeError, match=r"'sampler' is <optuna\.pruners"):
+        search(build, SPACE, X, Y, trials=2, sampler=optuna.pruners.NopPruner(), **FIT)
     search(build, SPACE, X, Y, trials=2, sampler="tpe", resume=tmp_path / "b", **FIT)
     for options, message in [
         ({}, "'sampler' is 'random', expected 'tpe'"),

@@ -554,7 +554,7 @@ def _sampler(sampler: Any, resumes: bool) -> Any:
     if isinstance(sampler, str):
         numbers.one_of("search", "sampler", sampler, (RANDOM, *SAMPLERS))
         return None if sampler == RANDOM else _search_optuna.sampler_of(sampler)
-    if _search_optuna.is_of_optuna(sampler) and not isinstance(sampler, type):
+    if _search_optuna.is_of_optuna(sampler) and hasattr(sampler, "sample_independent"):
         if resumes:
             raise ValueError(
                 f"search: 'sampler' is {type(sampler).__name__} with random numbers of its own, "

@@ -111,13 +111,21 @@ class Study:
         with _quietly(self._library):
             if params is not None:
                 self._study.enqueue_trial(self._to_optuna(params))
-            elif callable(self._sampler):
-                self._study.sampler = self._sampler(word(self._seed, number, "sampler") >> 32)
             else:
-                self._study.sampler = self._sampler
+                self._study.sampler = self._made_sampler(number)
             self._trial = self._study.ask(self._distributions)
         assert self._trial.number == number
         return params if params is not None else self._from_optuna(self._trial.params)
+
+    def _made_sampler(self, number: int) -> Any:
+        if not callable(self._sampler):
+            return self._sampler
+        made = self._sampler(word(self._seed, number, "sampler") >> 32)
+        if not isinstance(made, self._library.samplers.BaseSampler):
+            raise TypeError(
+                f"search: 'sampler' returned {made!r}, expected a sampler of Optuna for each seed"
+            )
+        return made
 
     def prunes(self, values: Sequence[float]) -> bool:
         """Whether to end the trial that runs, which has measured these values."""

@@ -30,13 +30,13 @@ def draw(result: Any, path: Path) -> None:
     for trial in _order(result):
         _line(axes, trial, [*crossings[id(trial)]], axis, best=trial is top)
     for at, (name, of) in enumerate(space.items()):
-        _draw_axis(axes, at, name, _ticks(of), left=at == 0)
+        _draw_axis(axes, at, shown(name), _ticks(of), left=at == 0)
     arrow = "lower" if result.mode == "min" else "higher"
     _draw_axis(axes, len(space), f"{result.metric}\n({arrow} is better)", axis.ticks(), left=False)
     axes.set_xlim(-0.15, len(space) + 0.15)
     axes.set_ylim(-0.04, 1.04)
     axes.axis("off")
-    axes.set_title(result.summary(), fontsize="medium", pad=34)
+    axes.set_title(result.summary(), fontsize="medium", pad=34, parse_math=False)
     save_figure(figure, path)
 
 
@@ -90,13 +90,14 @@ def _line(axes: Any, trial: Trial, places: list[float], axis: _Metric, *, best: 
 
 def _draw_axis(axes: Any, at: int, name: str, ticks: Ticks, *, left: bool) -> None:
     axes.plot([at, at], [0, 1], color="black", linewidth=1)
-    axes.text(at, 1.06, name, ha="center", va="bottom")
+    axes.text(at, 1.06, name, ha="center", va="bottom", parse_math=False)
     for place, text in ticks:
         axes.plot([at - 0.02, at + 0.02], [place, place], color="black", linewidth=1)
         text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
         side = {"ha": "right"} if left else {"ha": "left"}
         axes.text(
             at - 0.05 if left else at + 0.05, place, text, va="center", fontsize="small", **side,
+            parse_math=False,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             zorder=10,
         )  # fmt: skip

@@ -105,7 +105,7 @@ class SearchResult:
         """
         ranked = self.ranked[:most]
         names = [*(self.space or (self.trials[0].params if self.trials else ()))]
-        rows = [["trial", *names, self.metric, "epochs", ""]]
+        rows = [["trial", *map(shown, names), self.metric, "epochs", ""]]
         for trial in ranked:
             cells = [shown(trial.params[name]) for name in names]
             told = "" if trial.state == COMPLETE else f"{trial.state}: {trial.reason}"

@@ -339,14 +339,14 @@ def label(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a table: four digits of a number, the bare name of a class."""
+    """A value in a table: four digits of a number, a class by its name, words in one line."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, type) or _is_function(value):
         return str(value.__qualname__).rpartition(".")[2]
     if isinstance(value, (list, tuple)):
         return ",".join(map(shown, value)) or "()"
-    return str(value)
+    return " ".join(str(value).split())
 
 
 def described(space: Mapping[str, Distribution]) -> dict[str, Any]:
