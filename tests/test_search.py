@@ -480,9 +480,13 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path) -> None:
         with pytest.raises(ValueError, match=r"trial_0002.*is damaged.*delete the folder"):
             search(build, SPACE, X, Y, resume=place, **FIT)
     expected = search(build, SPACE, X, Y, **FIT).trials
+    for damaged in place.rglob("state.json"):
+        damaged.write_text("{")
     file.unlink()
     file.parent.rmdir()
-    assert search(build, SPACE, X, Y, resume=place, **FIT).trials == expected
+    again = search(build, SPACE, X, Y, resume=place, **FIT)
+    assert again.trials == expected
+    assert bits(again.best.trainer) == bits(search(build, SPACE, X, Y, **FIT).best.trainer)
     record = json.loads((place / "search.json").read_text())
     (place / "search.json").write_text(json.dumps({**record, "format": 2}))
     with pytest.raises(ValueError, match="has the format 2, expected at most 1"):

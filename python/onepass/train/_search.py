@@ -272,9 +272,8 @@ class _Search:
         self._clean()
         best = self.best
         if best is not None and best.trainer is None:
-            trainer, given = self._built(
-                best.params, best.seed
-            )  # as it was: nothing is left to train
+            trainer, given = self._built(best.params, best.seed)
+            # From its last checkpoint, where nothing is left to train.
             self._fit(trainer, given, best.number, [])
             best.trainer = trainer
 
@@ -315,9 +314,9 @@ class _Search:
             trainer, given = self._built(params, seed)
             self._check(trainer, given)
             self._fit(trainer, given, number, [judge, self.shows])
-        except (_WrongUseError, *NOT_OF_TRIAL) as found:
-            if isinstance(found, _WrongUseError):
-                raise found.error from None
+        except _WrongUseError as found:
+            raise found.error from None
+        except NOT_OF_TRIAL:
             raise
         except Exception as found:
             error = found.with_traceback(None)  # whose frames hold the model
@@ -325,23 +324,29 @@ class _Search:
         history = History()
         if isinstance(trainer, Trainer):
             history |= {name: [*values] for name, values in trainer.history.items()}
-        state, reason, score = COMPLETE, "", math.nan
-        metric = self.result.metric
-        if error is not None:
-            state, reason = FAILED, f"{type(error).__name__}: {' '.join(str(error).split())}"
-        else:
-            judge.follow(trainer.run)
-            score = score_of(trainer, metric)
-            if judge.reason is not None:
-                state, reason, score = PRUNED, judge.reason, history[metric][-1]
-            elif not math.isfinite(score):
-                state, reason = FAILED, f"{metric} is {score}"
-                reason = reason if metric in history else f"the history has no {metric!r}"
-                score = math.nan
+        state, score, reason = self._outcome(trainer, judge, error)
         return Trial(
             number, params, state, score, reason, history,
             time.perf_counter() - start, seed, trainer, error,
         )  # fmt: skip
+
+    def _outcome(
+        self, trainer: Any, judge: _Judge, error: Exception | None
+    ) -> tuple[str, float, str]:
+        """State, score and reason of a trial that has ended."""
+        if error is not None:
+            return FAILED, math.nan, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        metric = self.result.metric
+        values = trainer.history.get(metric)
+        if not values:
+            return FAILED, math.nan, f"the history has no {metric!r}"
+        judge.follow(trainer.run)  # a checkpoint may be of the epoch that it was pruned at
+        if judge.reason is not None:
+            return PRUNED, values[-1], judge.reason
+        score = score_of(trainer, metric)
+        if not math.isfinite(score):
+            return FAILED, math.nan, f"{metric} is {score}"
+        return COMPLETE, score, ""
 
     def _built(self, params: dict[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
         nn.manual_seed(seed)
@@ -393,6 +398,7 @@ class _Search:
         quiet = [callback for callback in own if not isinstance(callback, ProgressBar)]
         if self.folder is not None:
             place = self.folder.checkpoints(number)
+            self.folder.drop_damaged(number)
             more = [*more, _Checkpoints(place, keep=1)]
             fit = {**fit, "ckpt_path": place}
         trainer.callbacks = [*quiet, *more]

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +19,11 @@ from typing import Any, NamedTuple
 from onepass import _numbers as numbers
 from onepass._files import lock_folder, ready_folder, replacing
 from onepass.train import _tree
+from onepass.train._checkpoint import newest
 from onepass.train._history import History
 from onepass.train._search_space import Distribution
 from onepass.train._search_trial import STATES, Trial
+from onepass.train._store import CheckpointError
 
 FORMAT = 1
 RUNNING = "running"
@@ -128,6 +131,15 @@ class SearchFolder:
     def checkpoints(self, number: int) -> Path:
         """The folder for checkpoints of a trial."""
         return self._of(number) / CHECKPOINTS
+
+    def drop_damaged(self, number: int) -> None:
+        """Let a trial begin anew where none of its checkpoints can be read."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                newest(self.checkpoints(number))
+        except CheckpointError:
+            _remove(self.checkpoints(number))
 
     def keep_checkpoints_of(self, numbers: set[int]) -> None:
         """Delete the checkpoints of all other trials."""
