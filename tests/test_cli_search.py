@@ -11,7 +11,7 @@ import pytest
 from onepass.cli import main
 from onepass.runs._options import Options, command
 from onepass.train import _history, _search_plot
-from onepass.train import _search as module
+from onepass.train import _search_progress as module
 
 FAST = ["--epochs", "3", "--hidden", "8", "--trials", "4"]
 
@@ -91,14 +91,14 @@ def test_a_search_that_was_cut_off_goes_on(table, capsys, monkeypatch, without_p
     expected = ran(capsys, "search", "t.csv", *FAST, "--out", "whole", "--pruner", "median")
     assert expected[0] == 0
     with monkeypatch.context() as patch:
-        begin = module._Shows.begin
+        begin = module.Shows.begin
 
         def interrupted(self, number):
             begin(self, number)
             if number == 2:
                 raise KeyboardInterrupt
 
-        patch.setattr(module._Shows, "begin", interrupted)
+        patch.setattr(module.Shows, "begin", interrupted)
         status, _, err = ran(
             capsys, "search", "t.csv", *FAST, "--out", "my search", "--pruner", "median"
         )

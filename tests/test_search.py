@@ -24,7 +24,7 @@ from onepass.train import (
     Uniform,
     search,
 )
-from onepass.train import _search as module
+from onepass.train import _search_run as module
 from onepass.train._search_space import Draws, checked
 
 RNG = np.random.default_rng(5)

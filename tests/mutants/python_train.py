@@ -758,14 +758,14 @@ TRAIN = [
     ),
     Mutant(
         "search: weights depend on the trials before",
-        f"{FOLDER}/_search.py",
+        f"{FOLDER}/_search_run.py",
         "        nn.manual_seed(seed)\n",
         "",
         ("tests/test_search.py::test_two_searches_with_one_seed_are_equal",),
     ),
     Mutant(
         "search: checkpoints of the trial that was cut off are deleted",
-        f"{FOLDER}/_search.py",
+        f"{FOLDER}/_search_run.py",
         "kept = {len(self.result.trials)}",
         "kept = set[int]()",
         ("tests/test_search.py::test_after_a_kill_it_gives_the_same_bits",),
@@ -773,7 +773,7 @@ TRAIN = [
     Mutant(
         "search: a folder of other data goes on",
         f"{FOLDER}/_search.py",
-        '"data": [_marks(X), _marks(y)],',
+        '"data": [marks_of(X), marks_of(y)],',
         '"data": [],',
         ("tests/test_search.py::test_another_search_is_refused_with_what_differs",),
     ),
