@@ -111,16 +111,22 @@ def test_a_search_that_was_cut_off_goes_on(table, capsys, monkeypatch, without_p
     assert (status, err) == (0, "")
     assert rows(table / "my search") == rows(table / "whole")
     assert out.splitlines()[-4:-3] == expected[1].splitlines()[-4:-3]
-    # It may go on for longer, from another directory, and begin the best run anew if need be.
-    monkeypatch.chdir(table / "whole")
-    status, out, err = ran(capsys, "search", "--resume", "--out", "../my search", "--trials", 7)
-    assert (status, err) == (0, "")
-    found = rows(table / "my search")
-    assert len(found) == 7
-    assert found[:4] == rows(table / "whole")
-    best = min((r for r in found if r["state"] == "complete"), key=lambda r: float(r["val_loss"]))
-    history = table_of(table / "my search" / "best" / "history.csv")
-    assert min(float(row["val_loss"]) for row in history) == float(best["val_loss"])
+
+
+def test_a_longer_search_has_another_best_run(table, capsys, monkeypatch, without_pictures) -> None:
+    """Also from another directory; the run that was the best gives its place."""
+    assert ran(capsys, "search", "t.csv", *FAST[:-1], 1, "--out", "it")[0] == 0
+    before = rows(table / "it")
+    monkeypatch.chdir(table / "it")
+    for _ in range(2):
+        status, _, err = ran(capsys, "search", "--resume", "--out", "../it", "--trials", 4)
+        assert (status, err) == (0, "")
+        found = rows(table / "it")
+        assert (len(found), found[:1]) == (4, before)
+        best = min(found, key=lambda row: float(row["val_loss"]))
+        assert best != found[0]
+        history = table_of(table / "it" / "best" / "history.csv")
+        assert min(float(row["val_loss"]) for row in history) == float(best["val_loss"])
 
 
 def test_a_space_of_ones_own(table, capsys, without_pictures) -> None:
@@ -234,8 +240,10 @@ def test_another_search_is_refused(table, capsys, without_pictures) -> None:
     refused(ran(capsys, *again, "--pruner", "median"), "with --pruner none; --resume cannot go on")
     refused(ran(capsys, *again, "wine"), "started with --data t.csv; --resume cannot go on with")
     text = (table / "t.csv").read_text()
-    (table / "t.csv").write_text(text.replace("y", "n", 9))
-    refused(ran(capsys, *again), "the data are other data|other data")
+    lines = text.splitlines()
+    lines[onepass.load_run("a/best").held_out[0] + 1] = "0.5,0.25,n"  # which no trial has seen
+    (table / "t.csv").write_text("\n".join(lines))
+    refused(ran(capsys, *again), "search: the data are other data, expected those of the search")
     (table / "t.csv").write_text(text)
     assert ran(capsys, *again)[0] == 0
     (table / "b").mkdir()

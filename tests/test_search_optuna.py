@@ -143,6 +143,25 @@ def test_our_pruners_decide_as_optunas(ours, theirs, mode) -> None:
     assert 4 < sum(end[0] == "pruned" for end in ends[0]) < 16
 
 
+@pytest.mark.parametrize(
+    "pruner",
+    [optuna.pruners.SuccessiveHalvingPruner(1, 2), optuna.pruners.MedianPruner(2), "hyperband"],
+)
+def test_a_longer_search_knows_what_the_shorter_one_did(tmp_path, pruner) -> None:
+    """Its study is made of the folder."""
+
+    def measured(params):
+        rng = np.random.default_rng(int(params["lr"] * 1e12))
+        return build(params, [Curves(rng.standard_normal(7).cumsum())])
+
+    options = {**FIT, "max_epochs": 7, "metric": "curve", "mode": "min", "pruner": pruner}
+    whole = search(measured, SPACE, X, Y, trials=16, **options)
+    for trials in (4, 7, 16):
+        found = search(measured, SPACE, X, Y, trials=trials, resume=tmp_path, **options)
+        assert found.trials == whole.trials[:trials]
+    assert 3 < whole.count("pruned") < 16
+
+
 def test_a_failed_trial_is_one_of_the_study(tmp_path) -> None:
     def some(params):
         if params["act"] is nn.ReLU:
