@@ -42,7 +42,7 @@ def table(tmp_path):
 
 
 WRONG = {
-    "": "required: {train,predict,evaluate,lab,bench,info}",
+    "": "required: {train,predict,evaluate,search,lab,bench,info}",
     "trian": "unknown command 'trian'.*did you mean 'train'",
     "train": "'DATA' is missing, expected a data set or a file",
     "train nosuch": "'name_or_path' is 'nosuch', expected .*digits",
