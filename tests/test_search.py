@@ -224,7 +224,9 @@ def test_build_may_give_arguments_of_fit() -> None:
     )
     expected = [5 if t.params["batch_size"] == 8 else 1 for t in result.trials for _ in range(3)]
     assert sizes == expected
-    assert result.build().step == 0
+    assert [result.build()[0].step, result.build()[1]] == [
+        0, {"batch_size": result.best.params["batch_size"]}
+    ]  # fmt: skip
 
 
 # Trials that fail or are pruned.

@@ -275,7 +275,7 @@ def _add_varied(group: Any) -> None:
     add("--space", nargs="+", action="extend", metavar="NAME=VALUES", help="vary these alone: "
         "lr=1e-4..1e-1 (log), dropout=0..0.5, hidden=64/256,256, optimizer=adamw/sgd; also "
         "weight_decay, batch_size, label_smoothing, activation, norm, init, schedule")  # fmt: skip
-    add("--sampler", choices=("random", "tpe", "gp", "cmaes"), help="random (default), or one of "
+    add("--sampler", choices=("random", "tpe", "gp"), help="random (default), or one of "
         "Optuna's, which learn from earlier trials")  # fmt: skip
     add("--pruner", choices=("none", "median", "halving", "hyperband"), help="end trials early "
         "that lag behind (default none; hyperband is Optuna's)")  # fmt: skip

@@ -112,7 +112,7 @@ class SuccessiveHalvingPruner(Pruner):
             rung *= self.reduction_factor
         if rung != epoch:
             return None
-        reached = [t.history.get(metric, []) for t in others if t.epochs >= epoch]
+        reached = [v for t in others if len(v := t.history.get(metric, [])) >= epoch]
         value = values[-1]
         there = [v for r in reached if not math.isnan(v := r[epoch - 1])]
         count = len(there) + 1

@@ -66,13 +66,14 @@ def search(
         metric: a name in the history, such as "val_accuracy".
         mode: "min", "max", or "auto": what the name says.
         sampler: "random": independent draws, each a function of (seed, number, name). Of Optuna,
-            where it is installed, "tpe", "gp", "cmaes"; or a function of a seed that returns one of
+            where it is installed, "tpe", "gp"; or a function of a seed that returns one of
             its samplers; or, without ``resume``, such an object.
         pruner: "median" or "halving", or an object: `MedianPruner`, `SuccessiveHalvingPruner`. Of
             Optuna "hyperband", or an object of its pruners. None lets every trial end.
         resume: a folder. Each trial has a file there; called again after an interruption, the
             search takes those that have ended, goes on inside the trial that was cut off, and
-            tries what it would have tried, with the same bits. A larger ``trials`` adds some.
+            tries what it would have tried, with the same bits; trials with an exception, but for
+            FloatingPointError, are run again. A larger ``trials`` adds some.
             Everything else must be as it was; ``build`` is not compared. The folder also gets
             ``trials.csv``, and with Optuna the journal of a study named "search", for its tools.
         progress: a line for each trial, and a bar on a terminal, instead of the trainers' own.

@@ -12,8 +12,10 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass._suggest import suggestion
+from onepass.data import DataLoader
 from onepass.train import _loaders, _pruners, _search_optuna
 from onepass.train._pruners import Pruner
+from onepass.train._resume import OF_LOADER, of_transform
 from onepass.train._search_optuna import PRUNERS, SAMPLERS
 from onepass.train._trainer import Trainer
 from onepass.train._training import row_marks
@@ -113,12 +115,14 @@ def marks_of(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, (list, tuple)) and len(value) <= 2:
+    if isinstance(value, (list, tuple)):
         return [marks_of(part) for part in value]
     if isinstance(value, Mapping):
         return {str(key): marks_of(part) for key, part in value.items()}
-    if hasattr(value, "X") and hasattr(value, "y"):  # a DataLoader
-        return [type(value).__name__, marks_of(value.X), marks_of(value.y)]
+    if isinstance(value, DataLoader):
+        options = {name: getattr(value, name) for name in OF_LOADER}
+        data = [marks_of(part) for part in (value.X, value.y, value.sample_weight)]
+        return [options, data, of_transform(value.transform)]
     if hasattr(value, "iloc"):  # a DataFrame or a Series
         value = value.to_numpy()
     if hasattr(value, "dtype") and hasattr(value, "shape") and value.shape:
@@ -127,4 +131,4 @@ def marks_of(value: Any) -> Any:
         array = np.ascontiguousarray(to_numpy(value))
         content = repr(array.tolist()).encode() if array.dtype.kind == "O" else array.tobytes()
         return [str(array.dtype), list(array.shape), f"{zlib.crc32(content):08x}"]
-    return type(value).__name__
+    return of_transform(value)  # or any other object: its class and what it was made with

@@ -90,6 +90,7 @@ class SearchFolder:
             for name, value in record.items():
                 if name not in FREE and before.get(name) != value:
                     raise ValueError(self._difference(name, before.get(name), value))
+            record = {**before, **record}
             if before == record:
                 return
         with replacing(file, "record of the search") as out:
@@ -123,7 +124,7 @@ class SearchFolder:
 
     def end(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
         """A trial has ended."""
-        names = ("state", "score", "reason", "seconds", "seed")
+        names = ("state", "score", "reason", "seconds", "seed", "traceback")
         known = {name: getattr(trial, name) for name in names}
         known |= {"params": self._kept(trial.params), "history": dict(trial.history)}
         self._write(trial.number, {**known, "attributes": dict(attributes)})
@@ -165,8 +166,14 @@ class SearchFolder:
 
     def _write(self, number: int, known: dict[str, Any]) -> None:
         self._of(number).mkdir(exist_ok=True)
+        arrays: dict[str, Any] = {}
+        text = json.dumps(_tree.pack(known, arrays, "trial"), indent=1)
+        if arrays:
+            raise TypeError(
+                f"search: the sampler noted arrays ({', '.join(arrays)}), expected none"
+            )
         with replacing(self._of(number) / TRIAL, "record of the trial") as file:
-            file.write((json.dumps(_tree.pack(known, {}, "trial"), indent=1) + "\n").encode())
+            file.write(f"{text}\n".encode())
 
     def _read(self, number: int) -> Entry | None:
         file = self._of(number) / TRIAL
@@ -180,8 +187,11 @@ class SearchFolder:
             numbers.one_of("trial", "state", known["state"], STATES)
             history = History({name: [*map(float, v)] for name, v in known["history"].items()})
             rest = (known["state"], float(known["score"]), str(known["reason"]), history)
-            trial = Trial(number, params, *rest, float(known["seconds"]), int(known["seed"]))
-            return Entry(params, trial, dict(known["attributes"]))
+            ends = (float(known["seconds"]), int(known["seed"]), str(known["traceback"]))
+            trial = Trial(number, params, *rest, *ends)
+            # Words may be pickles: those of CmaEsSampler are.
+            noted = {k: v for k, v in known["attributes"].items() if not isinstance(v, str)}
+            return Entry(params, trial, noted)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"search: {file} is damaged ({error or type(error).__name__}); delete the folder "

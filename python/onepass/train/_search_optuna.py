@@ -19,7 +19,7 @@ from onepass.train._search_trial import COMPLETE, PRUNED, Trial
 
 NAME = "search"  # of the study
 JOURNAL = "optuna.log"
-SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
+SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler"}
 PRUNERS = ("hyperband",)
 Attributes = dict[str, Any]
 
@@ -33,7 +33,7 @@ def optuna(why: str) -> Any:
     try:
         import optuna as library
     except ImportError as error:
-        raise ImportError(f"search: {why} needs Optuna: pip install 'optuna>=4'") from error
+        raise ImportError(f"search: {why} needs Optuna: pip install 'onepass[search]'") from error
     return library
 
 
@@ -65,6 +65,7 @@ class Study:
         self._library = library = optuna("a sampler or pruner of its")
         self._space, self._seed, self._metric, self._sampler = space, seed, metric, sampler
         self._distributions = {name: _distribution(library, of) for name, of in space.items()}
+        self._keeps = journal is not None
         self.pruner = type(pruner).__name__
         self._trial: Any = None
         self._reported = 0
@@ -124,6 +125,11 @@ class Study:
         if not isinstance(made, self._library.samplers.BaseSampler):
             raise TypeError(
                 f"search: 'sampler' returned {made!r}, expected a sampler of Optuna for each seed"
+            )
+        if self._keeps and isinstance(made, self._library.samplers.CmaEsSampler):
+            raise ValueError(
+                "search: 'sampler' makes a CmaEsSampler, whose state is a pickle, expected another "
+                "one with resume"
             )
         return made
 

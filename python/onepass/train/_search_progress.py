@@ -21,7 +21,6 @@ class Shows(Callback):
         self._progress = progress
         self._bar: Any = None
         self._begun = 0
-        self._header = False
 
     def begin(self, number: int) -> None:
         self._begun = number * self._epochs

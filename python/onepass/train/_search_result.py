@@ -85,7 +85,9 @@ class SearchResult:
         return sum(trial.state == state for trial in self.trials)
 
     def build(self) -> Any:
-        """A new Trainer with the best parameters and the seed of their trial, not yet trained.
+        """What the search's ``build`` makes of the best parameters, with the seed of their trial.
+
+        A new Trainer, not yet trained; or the pair of it and the arguments of its fit.
 
         Raises:
             ValueError: no trial is complete, or the result is not one that `search` returned.
@@ -94,8 +96,7 @@ class SearchResult:
             raise ValueError("SearchResult: 'build' is missing, expected a result of search")
         params = copy.deepcopy(self.best.params)
         nn.manual_seed(self.best.seed)
-        made = self._build(params)
-        return made[0] if isinstance(made, tuple) else made
+        return self._build(params)
 
     def table(self, most: int | None = None) -> str:
         """A line for each trial, best first.

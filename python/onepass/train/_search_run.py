@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import traceback
 import warnings
 import weakref
 from typing import Any
@@ -23,7 +24,7 @@ from onepass.train._pruners import Pruner
 from onepass.train._restarts import score_of
 from onepass.train._run import Run
 from onepass.train._search_arguments import validates
-from onepass.train._search_folder import TABLE, SearchFolder
+from onepass.train._search_folder import TABLE, Entry, SearchFolder
 from onepass.train._search_optuna import Study
 from onepass.train._search_progress import Shows
 from onepass.train._search_result import SearchResult
@@ -77,9 +78,8 @@ class Searching:
     def _run(self) -> None:
         done = {} if self.folder is None else self.folder.trials()
         for number in range(self.trials):
-            if number in done:
-                trial, attributes = done[number].trial, done[number].attributes
-                assert trial is not None
+            trial, attributes = self._done(done, number)
+            if trial is not None:
                 self._add(trial)
                 if self.study is not None:
                     self.study.add(trial, attributes)
@@ -102,6 +102,21 @@ class Searching:
             # From its last checkpoint, where nothing is left to train.
             self._fit(trainer, given, best.number, [])
             best.trainer = trainer
+
+    def _done(self, done: dict[int, Entry], number: int) -> tuple[Trial | None, dict[str, Any]]:
+        """A trial of the folder; not one whose exception may have been mended since."""
+        entry = done.get(number)
+        if entry is None or entry.trial is None:
+            return None, {}
+        if self.draws is not None and entry.params != self.draws.params(number):
+            raise ValueError(
+                f"search: trial {number} in {self.folder and self.folder.path} has the parameters "
+                f"{entry.params}, expected {self.draws.params(number)}; delete the folder of this "
+                "trial, which is then run again"
+            )
+        trial = entry.trial
+        again = trial.state == FAILED and trial.traceback and "FloatingPoint" not in trial.reason
+        return (None, {}) if again else (trial, entry.attributes)
 
     def _add(self, trial: Trial) -> None:
         self.result.trials.append(trial)
@@ -136,6 +151,7 @@ class Searching:
         judge = _Judge(self, number)
         trainer: Any = None
         error: Exception | None = None
+        lines = ""
         try:
             trainer, given = self._built(params, seed)
             self._check(trainer, given)
@@ -145,6 +161,12 @@ class Searching:
         except NOT_OF_TRIAL:
             raise
         except Exception as found:
+            if "checkpoint does not fit" in str(found) and self.folder is not None:
+                raise ValueError(
+                    f"search: trial {number} in {self.folder.path} was begun by another build "
+                    f"({found}); delete the folder of this trial, which is then run again"
+                ) from found
+            lines = "".join(traceback.format_exception(found))
             error = found.with_traceback(None)  # whose frames hold the model
             error.__cause__ = error.__context__ = None
         history = History()
@@ -153,7 +175,7 @@ class Searching:
         state, score, reason = self._outcome(trainer, judge, error)
         return Trial(
             number, params, state, score, reason, history,
-            time.perf_counter() - start, seed, trainer, error,
+            time.perf_counter() - start, seed, lines, trainer, error,
         )  # fmt: skip
 
     def _outcome(
@@ -166,7 +188,7 @@ class Searching:
         values = trainer.history.get(metric)
         if not values:
             return FAILED, math.nan, f"the history has no {metric!r}"
-        judge.follow(trainer.run)  # a checkpoint may be of the epoch that it was pruned at
+        judge.report(values)
         if judge.reason is not None:
             return PRUNED, values[-1], judge.reason
         score = score_of(trainer, metric)
@@ -251,38 +273,44 @@ class _WrongUseError(Exception):
 
 
 class _Judge(Callback):
-    """Ends a trial where the pruner says so: a function of its history and of the trials before."""
+    """Ends a trial where the pruner says so: a function of its history and of the trials before.
+
+    A trial that ends by itself in the same epoch is complete; so a checkpoint has the verdict.
+    """
 
     def __init__(self, search: Searching, number: int) -> None:
         self._search, self._number = search, number
-        self._seen = 0
         self.reason: str | None = None
 
     def on_epoch_end(self, run: Run) -> None:
-        self.follow(run)
-        run.stop = run.stop or self.reason is not None
-
-    def follow(self, run: Run) -> None:
-        """Look at the epochs that were not looked at yet; a resume brings several."""
-        pruner, study, result = self._search.pruner, self._search.study, self._search.result
-        values = run.history.get(result.metric)
+        values = run.history.get(self._search.result.metric)
         if values is None:
             return
-        for epoch in range(self._seen + 1, len(values) + 1):
-            if self.reason is not None:
-                return
-            self._seen = epoch
-            last = epoch >= run.max_epochs
-            if study is not None and study.prunes(values[:epoch]) and not last:
-                now = f"{result.metric} {values[epoch - 1]:.4g}"
-                self.reason = f"{now} after epoch {epoch}, by {study.pruner}"
-            if pruner is not None and not last:
-                before = [t for t in result.trials if t.number < self._number]
-                told = pruner.reason(result.metric, result.mode, values[:epoch], before)
-                self.reason = self.reason or told
+        told = self._verdict(values)
+        if not run.stop and run.epoch < run.max_epochs:
+            self.reason = told
+            run.stop = told is not None
 
-    def __repr__(self) -> str:
-        return "pruner"
+    def report(self, values: list[float]) -> None:
+        """Tell Optuna what a resume has brought."""
+        if self._search.study is not None:
+            self._search.study.prunes(values)
+
+    def _verdict(self, values: list[float]) -> str | None:
+        pruner, study, result = self._search.pruner, self._search.study, self._search.result
+        if study is not None and study.prunes(values):
+            now = f"{result.metric} {values[-1]:.4g}"
+            return f"{now} after epoch {len(values)}, by {study.pruner}"
+        if pruner is None:
+            return None
+        before = [trial for trial in result.trials if trial.number < self._number]
+        return pruner.reason(result.metric, result.mode, values, before)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.reason = state_dict["reason"]
 
 
 class _Checkpoints(Checkpoint):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -237,8 +237,12 @@ def combinations(space: Mapping[str, Distribution]) -> int | None:
 def word(seed: int, number: int, name: str) -> int:
     """64 random bits of (seed, trial, name)."""
     key = np.array([seed, number], np.uint64)
-    counter = np.array([0, zlib.crc32(name.encode()), 0, DOMAIN], np.uint64)
+    counter = np.array([0, _digest(name), 0, DOMAIN], np.uint64)
     return int(np.random.Philox(key=key, counter=counter).random_raw())
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
 def checked(space: Any) -> dict[str, Distribution]:

@@ -24,6 +24,7 @@ class Trial:
         history: the losses and metrics of each epoch.
         seed: of its training.
         seconds: that it took. Trials that differ in it alone are equal.
+        traceback: of the exception of a failed trial.
         trainer: of the best trial, with the model as it was when its fit ended; else None.
         error: the exception of a failed trial; None after a resume.
 
@@ -41,6 +42,7 @@ class Trial:
     history: History = field(default_factory=History)
     seconds: float = 0.0
     seed: int = 0
+    traceback: str = field(default="", repr=False)
     trainer: Any = field(default=None, repr=False)
     error: Exception | None = field(default=None, repr=False)
 
