@@ -10,6 +10,7 @@ import pickle
 import numpy as np
 import pytest
 from onepass import config, nn, optim
+from onepass.data import DataLoader, augment
 from onepass.train import (
     Callback,
     Choice,
@@ -77,7 +78,7 @@ def test_a_draw_is_a_function_of_seed_number_and_name() -> None:
     assert drawn({"lr": LogUniform(1e-4, 1), "n": Integer(1, 9, log=True)}, 3, seed=7) == GOLDEN
 
 
-GOLDEN = [{"lr": 0.000187, "n": 4}, {"lr": 0.0003818, "n": 2}, {"lr": 0.5431, "n": 3}]
+GOLDEN = [{"lr": 0.0001939, "n": 2}, {"lr": 0.1694, "n": 6}, {"lr": 0.0004292, "n": 1}]
 
 
 def test_a_log_uniform_number_is_as_likely_in_each_decade() -> None:
@@ -470,6 +471,78 @@ def test_another_search_is_refused_with_what_differs(tmp_path) -> None:
         assert "\n" not in str(error.value)
         assert str(place) in str(error.value)
     assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: {"class_weight": [1, 9]}, lambda: {"class_weight": [9, 1]}),
+        (lambda: {"sample_weight": np.ones(48)}, lambda: {"sample_weight": np.arange(1, 49.0)}),
+        (lambda: {"transform": augment.GaussianNoise(0.1)},
+         lambda: {"transform": augment.GaussianNoise(0.2)}),
+        (lambda: {"X": DataLoader(X, Y, 8)}, lambda: {"X": DataLoader(X, Y, 16)}),
+        (lambda: {"X": DataLoader(X, Y, 8)},
+         lambda: {"X": DataLoader(X, Y, 8, sample_weight=np.ones(48))}),
+    ],
+)  # fmt: skip
+def test_every_argument_must_be_as_it_was(tmp_path, one, other) -> None:
+    def searched(given):
+        data = (given.pop("X"), None) if "X" in given else (X, Y)
+        options = {"trials": 1, "max_epochs": 1, "metric": "loss", "progress": False, **given}
+        return search(build, SPACE, *data, resume=tmp_path, **options)
+
+    assert searched(one()) == searched(one())
+    with pytest.raises(ValueError, match="expected"):
+        searched(other())
+
+
+def test_a_trial_that_ends_by_itself_is_complete() -> None:
+    """Where the pruner would end it in the same epoch too."""
+
+    class Ends(Callback):
+        def on_validation_end(self, run):
+            run.stop = run.epoch == 1
+
+    curves = iter([[1, 1, 1], [0.5, 3, 3], [0.5, 3, 3.0]])
+    ends = iter([False, True, False])
+
+    def made(params):
+        own = [Ends()] if next(ends) else []
+        return build({"lr": 0.01, "width": 4}, [Measures(next(curves)), *own])
+
+    result = search(
+        made, {"x": Uniform(0, 1)}, X, Y, metric="curve", mode="min", max_epochs=3, trials=3,
+        pruner=SuccessiveHalvingPruner(2, 2), progress=False, validation_split=0.2,
+    )  # fmt: skip
+    assert [(t.state, t.epochs) for t in result.trials] == [
+        ("complete", 3), ("complete", 2), ("pruned", 2)
+    ]  # fmt: skip
+
+
+def test_a_build_that_was_mended_runs_what_failed_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.0)
+
+    def wrong(params):
+        raise KeyError("a typo")
+
+    found = search(wrong, SPACE, X, Y, resume=tmp_path / "a", **FIT)
+    assert found.count("failed") == 4
+    assert 'raise KeyError("a typo")' in found.trials[0].traceback
+    again = search(build, SPACE, X, Y, resume=tmp_path / "a", **FIT)
+    assert again == search(build, SPACE, X, Y, **FIT)
+    with pytest.raises(KilledError):
+        search(killed_at(5, 0), SPACE, X, Y, resume=tmp_path / "b", **FIT)
+    with pytest.raises(ValueError, match="trial 0 in .* was begun by another build"):
+        search(lambda p: build({**p, "width": 5}), SPACE, X, Y, resume=tmp_path / "b", **FIT)
+
+
+def test_a_trial_with_other_parameters_is_refused(tmp_path) -> None:
+    search(build, SPACE, X, Y, resume=tmp_path, **FIT)
+    file = tmp_path / "trial_0000" / "trial.json"
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({**known, "params": {**known["params"], "lr": 0.5}}))
+    with pytest.raises(ValueError, match="trial 0 in .* has the parameters .*, expected"):
+        search(build, SPACE, X, Y, resume=tmp_path, **FIT)
 
 
 def test_damaged_and_foreign_folders_are_refused(tmp_path) -> None:

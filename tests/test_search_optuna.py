@@ -183,6 +183,11 @@ def test_objects_and_wrong_ones(tmp_path) -> None:
         search(build, SPACE, X, Y, trials=2, sampler=int, **FIT)
     with pytest.raises(TypeError, match=r"'sampler' is <optuna\.pruners"):
         search(build, SPACE, X, Y, trials=2, sampler=optuna.pruners.NopPruner(), **FIT)
+    with pytest.raises(ValueError, match="CmaEsSampler, whose state is a pickle"):
+        search(
+            build, SPACE, X, Y, trials=2, resume=tmp_path / "c",
+            sampler=lambda seed: optuna.samplers.CmaEsSampler(seed=seed), **FIT,
+        )  # fmt: skip
     search(build, SPACE, X, Y, trials=2, sampler="tpe", resume=tmp_path / "b", **FIT)
     for options, message in [
         ({}, "'sampler' is 'random', expected 'tpe'"),

@@ -112,9 +112,9 @@ class SuccessiveHalvingPruner(Pruner):
             rung *= self.reduction_factor
         if rung != epoch:
             return None
-        reached = [v for t in others if len(v := t.history.get(metric, [])) >= epoch]
+        reached = [c for t in others if len(c := t.history.get(metric, [])) >= epoch]
         value = values[-1]
-        there = [v for r in reached if not math.isnan(v := r[epoch - 1])]
+        there = [c[epoch - 1] for c in reached if not math.isnan(c[epoch - 1])]
         count = len(there) + 1
         keep = max(count // self.reduction_factor, 1)
         ahead = sum(better(mode, other, value) for other in there)
