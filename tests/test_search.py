@@ -532,7 +532,7 @@ def test_a_build_that_was_mended_runs_what_failed_again(tmp_path, monkeypatch) -
     assert again == search(build, SPACE, X, Y, **FIT)
     with pytest.raises(KilledError):
         search(killed_at(5, 0), SPACE, X, Y, resume=tmp_path / "b", **FIT)
-    with pytest.raises(ValueError, match="trial 0 in .* was begun by another build"):
+    with pytest.raises(ValueError, match=r"trial 0 in .* was begun by another build"):
         search(lambda p: build({**p, "width": 5}), SPACE, X, Y, resume=tmp_path / "b", **FIT)
 
 
@@ -541,7 +541,7 @@ def test_a_trial_with_other_parameters_is_refused(tmp_path) -> None:
     file = tmp_path / "trial_0000" / "trial.json"
     known = json.loads(file.read_text())
     file.write_text(json.dumps({**known, "params": {**known["params"], "lr": 0.5}}))
-    with pytest.raises(ValueError, match="trial 0 in .* has the parameters .*, expected"):
+    with pytest.raises(ValueError, match=r"trial 0 in .* has the parameters .*, expected"):
         search(build, SPACE, X, Y, resume=tmp_path, **FIT)
 
 
