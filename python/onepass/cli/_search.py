@@ -13,7 +13,7 @@ from onepass.cli._output import fail, note, say
 from onepass.cli._space import space_of
 
 if TYPE_CHECKING:
-    from onepass.runs._search import Searching
+    from onepass.runs._search import OptionSearch
     from onepass.train import SearchResult
 
 ROWS = 10  # of the table at the end
@@ -22,12 +22,12 @@ HOW = ("sampler", "pruner", "metric", "trials", "space")
 
 def search(options: Arguments) -> int:
     """Search; returns the exit status."""
-    from onepass.runs._search import Searching
+    from onepass.runs._search import OptionSearch
 
     chosen = vars(options)
     try:
         device_of(chosen)
-        made = _made(Searching, chosen)
+        made = _made(OptionSearch, chosen)
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return fail(_renamed(error), 2)
     if "quiet" not in chosen:
@@ -35,7 +35,7 @@ def search(options: Arguments) -> int:
     return _searched(made, "quiet" in chosen)
 
 
-def _made(searching: type[Searching], chosen: dict[str, Any]) -> Searching:
+def _made(searching: type[OptionSearch], chosen: dict[str, Any]) -> OptionSearch:
     from onepass.runs._options import Options
 
     fields = {field.name for field in dataclasses.fields(Options)}
@@ -58,7 +58,7 @@ def _made(searching: type[Searching], chosen: dict[str, Any]) -> Searching:
     return made
 
 
-def _searched(made: Searching, quiet: bool) -> int:
+def _searched(made: OptionSearch, quiet: bool) -> int:
     again = f"onepass search --resume --out {shlex.quote(str(made.out))}"
     try:
         result = made.run()
@@ -94,7 +94,7 @@ def _table(result: SearchResult) -> None:
     say(f"{result.summary()}\n{result.table(ROWS)}", wrapped=False)
 
 
-def _picture(made: Searching, result: SearchResult) -> list[str]:
+def _picture(made: OptionSearch, result: SearchResult) -> list[str]:
     try:
         return [made.plot(result)]
     except ImportError:

@@ -34,7 +34,7 @@ SPACE: dict[str, Distribution] = {
 HOW = {"sampler": "random", "pruner": "none", "metric": "val_loss", "trials": 20}
 
 
-class Searching:
+class OptionSearch:
     """A search in one directory; the constructor finds all wrong options.
 
     Args:
@@ -93,7 +93,8 @@ class Searching:
             if not (path / RECORD).is_file():
                 continue
             record = read_record(path)
-            if "given" not in record:
+            parts = {"given": dict, "how": dict, "directory": str, "trials": int}
+            if not all(isinstance(record.get(name), kind) for name, kind in parts.items()):
                 raise ValueError(f"search: {path} holds no search of `onepass search`")
             reason = reason or _contradiction(path, record, given, how)
             if reason is None:
