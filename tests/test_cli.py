@@ -48,7 +48,7 @@ def test_a_command_in_a_fork_is_one_in_a_fresh_interpreter(table, line):
 
 
 WRONG = {
-    "": "required: {train,predict,evaluate,lab,bench,info}",
+    "": "required: {train,predict,evaluate,search,lab,bench,info}",
     "trian": "unknown command 'trian'.*did you mean 'train'",
     "train": "'DATA' is missing, expected a data set or a file",
     "train nosuch": "'name_or_path' is 'nosuch', expected .*digits",

@@ -101,6 +101,14 @@ KIN = {
     "col2im": "im2col",
     "savedrun": "loadrun",
     "layersummary": "summary",
+    "searchresult": "search",
+    "trial": "search",
+    "uniform": "search",
+    "loguniform": "search",
+    "integer": "search",
+    "choice": "search",
+    "medianpruner": "search",
+    "successivehalvingpruner": "search",
 }
 
 

@@ -115,6 +115,31 @@ def naming(path: Path, kept: str) -> Iterator[None]:
         raise _same_kind(error, f"cannot write {file}: {error.strerror}; {kept}") from error
 
 
+def lock_folder(path: Path) -> int | None:
+    """A descriptor of the directory, locked as long as this process lives.
+
+    None where the system or the file system has no such locks.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BlockingIOError(f"{path} is in use by another process that trains") from None
+    except OSError:
+        with suppress(OSError):
+            os.close(descriptor)
+        return None
+
+
 _numbers = itertools.count()
 
 

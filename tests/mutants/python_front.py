@@ -171,7 +171,7 @@ FRONT = [
     ),
     Mutant(
         "runs: two that begin at once may share a directory",
-        f"{RUNS}/_folder.py",
+        "python/onepass/_files.py",
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         (f"{OWN_RUNS}::test_two_runs_at_once_do_not_share_a_directory",),

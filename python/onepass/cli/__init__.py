@@ -1,4 +1,5 @@
-"""The command line: ``onepass train``, ``predict``, ``evaluate``, ``lab``, ``bench``, ``info``.
+"""The command line: ``onepass train``, ``predict``, ``evaluate``, ``search``, ``lab``, ``bench``,
+``info``.
 
 Exit status: 2 for wrong use, with one line on standard error; 1 for a run that fails; 130 for
 Ctrl-C; 141 if the reader of the output has gone.

@@ -20,9 +20,9 @@ class UsageError(Exception):
     """An option with a wrong value; argparse passes the exception on and ``main`` prints it."""
 
 
-def count(option: str, least: int = 1) -> Callable[[str], int]:
+def count(option: str, least: int = 1, owner: str = "train") -> Callable[[str], int]:
     """A whole number >= ``least``."""
-    return lambda text: _checked(numbers.integer, option, text, int, least=least)
+    return lambda text: _checked(numbers.integer, option, text, int, owner, least=least)
 
 
 def number(option: str, **bounds: float) -> Callable[[str], float]:

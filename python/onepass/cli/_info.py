@@ -25,6 +25,7 @@ LIBRARIES = {
     "tqdm": "the progress bar",
     "threadpoolctl": "one BLAS thread while small nets train",
     "ml_dtypes": "bfloat16 arrays of NumPy",
+    "optuna": "samplers and pruners of a search",
     "tensorboardX": "the TensorBoard callback",
 }
 CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")

@@ -12,6 +12,7 @@ from onepass.cli._arguments import Arguments, UsageError
 from onepass.cli._info import info
 from onepass.cli._lab import lab
 from onepass.cli._predict import evaluate, predict
+from onepass.cli._search import search
 from onepass.cli._train import train
 
 OTHER_NAMES = {
@@ -20,8 +21,9 @@ OTHER_NAMES = {
     "--ignore": "--drop", "--verbose": "--diagnose", "--silent": "--quiet",
     "--force": "--overwrite", "--probabilities": "--proba", "--test": "--held-out",
     "--columns": "--features", "--scheduler": "--schedule", "--lr-schedule": "--schedule",
+    "--n-trials": "--trials",
 }  # fmt: skip
-COMMANDS = ("train", "predict", "evaluate", "lab", "bench", "info")
+COMMANDS = ("train", "predict", "evaluate", "search", "lab", "bench", "info")
 DATA = "digits, breast_cancer, wine, diabetes, iris; a table such as a CSV file, - for stdin"
 
 
@@ -44,7 +46,12 @@ def parsed(arguments: list[str]) -> Arguments:
         if arguments[0] not in own:
             hint = suggestion(arguments[0], own)
             raise UsageError(f"unknown argument {arguments[0]!r}, expected a command{hint}")
-    options, unknown = parser.parse_known_args(arguments)
+    try:
+        options, unknown = parser.parse_known_args(arguments)
+    except UsageError as error:  # of an option that search has of train
+        if arguments[0] != "search":
+            raise
+        raise UsageError(str(error).replace("train: ", "search: ", 1)) from None
     if unknown:
         known_options = options.names if "names" in options else ()
         name = next((a.partition("=")[0] for a in unknown if a.startswith("-")), unknown[0])
@@ -65,14 +72,15 @@ def _hint(name: str, known: Any) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="onepass",
-        description="Train a network on a table and predict with it: train, predict, evaluate. "
-        "And lab, bench, info.",
+        description="Train a network on a table and predict with it: train, predict, evaluate, "
+        "search. And lab, bench, info.",
     )
     parser.add_argument("--version", action="version", version=f"onepass {onepass.__version__}")
     commands = parser.add_subparsers(metavar=f"{{{','.join(COMMANDS)}}}", required=True)
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_search(commands)
     _add_lab(commands)
     commands.add_parser("bench", help="measure the kernels beside other libraries, on this machine")
     about = commands.add_parser("info", help="version, CPU, CUDA, optional libraries")
@@ -97,7 +105,9 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA}, or an NPZ file")
     _add_table(parser.add_argument_group("the table"))
-    _add_network(parser.add_argument_group("the network"))
+    network = parser.add_argument_group("the network")
+    _add_network(network)
+    _add_start(network)
     _add_training(parser.add_argument_group("the training"))
     _add_run(parser.add_argument_group("the run"))
     parser.set_defaults(command=train, names=[*parser._option_string_actions])
@@ -144,13 +154,17 @@ def _add_network(group: Any) -> None:
     add("--dropout", type=share, metavar="P", help="probability, 0 for none (default 0.2)")
     add("--init", metavar="NAME", help="of the weights: auto (by the activation), "
         "kaiming_normal, orthogonal, … (default: PyTorch's)")  # fmt: skip
+
+
+def _add_start(group: Any) -> None:
+    add = group.add_argument
     add("--init-from", type=types.path("--init-from"), metavar="RUN", help="begin with the weights "
         "of an earlier run on the same columns, and with its network")  # fmt: skip
     frozen = types.count("--freeze", 0)
     add("--freeze", type=frozen, metavar="N", help="with --init-from: keep its first N layers")
 
 
-def _add_training(group: Any) -> None:
+def _add_training(group: Any, *, folds: bool = True) -> None:
     add = group.add_argument
     add("--epochs", type=types.count("--epochs"), metavar="N", help="at most (default 60)")
     size = types.count("--batch-size")
@@ -163,6 +177,9 @@ def _add_training(group: Any) -> None:
         help="peak rate (default 0.004 for Adam's kin)",
     )
     add("--optimizer", metavar="NAME", help="adamw, sgd, … (default adamw)")
+    decay = types.number("--weight-decay", low=0)
+    add("--weight-decay", type=decay, metavar="X", help="of the optimizer (default 0.3 for adamw, "
+        "else its own)")  # fmt: skip
     add("--schedule", metavar="NAME", help="of the rate: warmup_cosine (default), none, constant, "
         "cosine, exponential, harmonic, inverse_time, multi_step, one_cycle, plateau, polynomial, "
         "step, warmup; by default as long as the training")  # fmt: skip
@@ -176,8 +193,9 @@ def _add_training(group: Any) -> None:
     patience = types.count("--early-stopping", 0)
     add("--early-stopping", type=patience, metavar="N", help="stop after N epochs without a better "
         "validation loss, 0 for never; the best epoch is kept anyway (default 20)")  # fmt: skip
-    folds = types.count("--cv", 2)
-    add("--cv", type=folds, metavar="K", help="cross-validate over K folds first")
+    if folds:
+        at_least = types.count("--cv", 2)
+        add("--cv", type=at_least, metavar="K", help="cross-validate over K folds first")
     _add_device(group)
     add("--seed", type=types.seed, metavar="N", help="of parts, weights and dropout (default 0)")
 
@@ -229,6 +247,44 @@ def _add_evaluate(commands: Any) -> None:
     add("--held-out", action="store_true", help="of the training's data, only the part held out")
     add("--json", action="store_true", help="as one JSON object, with all digits")
     parser.set_defaults(command=evaluate, names=[*parser._option_string_actions])
+
+
+def _add_search(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "search",
+        help="try many options of `onepass train`, and keep the best run",
+        description="Train with options drawn at random, compare by the validation part, and train "
+        "the best ones into a run that `onepass predict` uses. Varies lr, hidden, dropout, "
+        "weight_decay, batch_size and optimizer, but for those that are given; --space says what "
+        "else.",
+    )
+    parser.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA}, or an NPZ file")
+    _add_varied(parser.add_argument_group("the search"))
+    _add_table(parser.add_argument_group("the table"))
+    _add_network(parser.add_argument_group("the network, where it does not vary"))
+    training = parser.add_argument_group("the training, where it does not vary")
+    _add_training(training, folds=False)
+    parser.set_defaults(command=search, names=[*parser._option_string_actions])
+
+
+def _add_varied(group: Any) -> None:
+    add = group.add_argument
+    trials = types.count("--trials", owner="search")
+    add("--trials", type=trials, metavar="N", help="how many (default 20)")
+    add("--space", nargs="+", action="extend", metavar="NAME=VALUES", help="vary these alone: "
+        "lr=1e-4..1e-1 (log), dropout=0..0.5, hidden=64/256,256, optimizer=adamw/sgd; also "
+        "weight_decay, batch_size, label_smoothing, activation, norm, init, schedule")  # fmt: skip
+    add("--sampler", choices=("random", "tpe", "gp"), help="random (default), or one of "
+        "Optuna's, which learn from earlier trials")  # fmt: skip
+    add("--pruner", choices=("none", "median", "halving", "hyperband"), help="end trials early "
+        "that lag behind (default none; hyperband is Optuna's)")  # fmt: skip
+    add("--metric", metavar="NAME", help="of the validation part: loss (default), accuracy, mae")
+    add("--out", type=types.path("--out", "search"), metavar="DIR",
+        help="instead of runs/<name>-search")  # fmt: skip
+    add("--resume", action="store_true", help="go on with the search that is there, as it was "
+        "begun; a larger --trials adds some")  # fmt: skip
+    add("--quiet", action="store_true", help="no bar and no table, only the end")
 
 
 def _add_lab(commands: Any) -> None:

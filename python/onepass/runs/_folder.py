@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from onepass._files import lock_folder as _lock
 from onepass._files import put_aside, ready_folder, replacing
 from onepass._paths import expanded
 from onepass.runs import _replacing
@@ -68,7 +69,7 @@ class Folder:
     @classmethod
     def _numbered(cls, name: str, overwrite: bool) -> Folder:
         note = ""
-        for path in _candidates(name):
+        for path in candidates(name):
             if not overwrite and holds_a_run(path):
                 note = note or f"{path} holds another run; this one goes to "
                 continue
@@ -114,9 +115,9 @@ class Folder:
             settled(out.parent)
             out = out if out.is_dir() else out.parent  # it has taken its place
         reasons = []
-        for path in [out] if out is not None else _newest_first(name):
+        for path in [out] if out is not None else newest_first(name):
             settled(path)
-        for path in [out] if out is not None else _newest_first(name):
+        for path in [out] if out is not None else newest_first(name):
             if not (path / RECORD).is_file():
                 if out is not None and holds_a_run(out):
                     raise ValueError(
@@ -246,13 +247,13 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _candidates(name: str) -> Iterator[Path]:
+def candidates(name: str) -> Iterator[Path]:
     """runs/name, runs/name-2, …"""
     runs = Path("runs")
     return itertools.chain([runs / name], (runs / f"{name}-{n}" for n in itertools.count(2)))
 
 
-def _newest_first(name: str) -> list[Path]:
+def newest_first(name: str) -> list[Path]:
     """The directories of runs/ with that name, the highest number first."""
     pattern = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
     runs = Path("runs")
@@ -260,28 +261,3 @@ def _newest_first(name: str) -> list[Path]:
     found = [(pattern.fullmatch(path.name), path) for path in folders]
     numbered = [(int(match[1] or 1), path) for match, path in found if match]
     return [path for _, path in sorted(numbered, reverse=True)]
-
-
-def _lock(path: Path) -> int | None:
-    """A descriptor of the directory, locked as long as this process lives.
-
-    None where the system or the file system has no such locks.
-
-    Raises:
-        BlockingIOError: another process has the lock.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BlockingIOError(f"{path} is in use by another process that trains") from None
-    except OSError:
-        with suppress(OSError):
-            os.close(descriptor)
-        return None

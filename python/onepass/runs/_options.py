@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import inspect
+import io
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -31,7 +35,8 @@ FREE = ("data", "epochs", "device", "early_stopping")  # a resume may change the
 class Options(Reading):
     """Options of ``onepass train``, with their defaults; those of reading the table among them.
 
-    ``lr`` None means ADAM_LR for the Adam family, else the default of the optimizer.
+    ``lr`` None means ADAM_LR for the Adam family, else the default of the optimizer, as
+    ``weight_decay`` None does, but for AdamW: ADAMW_WEIGHT_DECAY.
     """
 
     data: str
@@ -41,6 +46,7 @@ class Options(Reading):
     batch_size: int = 32
     lr: float | None = None
     optimizer: str = "adamw"
+    weight_decay: float | None = None
     schedule: str = _schedules.DEFAULT
     schedule_options: tuple[str, ...] = ()
     hidden: tuple[int, ...] = (256, 256)
@@ -123,6 +129,27 @@ class Options(Reading):
         return plain
 
 
+def command(options: Options, out: str | None = None) -> str:
+    """The command line of ``onepass train`` with these options, for a shell."""
+    words = [] if out is None else ["--out", out]
+    for field in dataclasses.fields(Options):
+        value, option = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
+        if field.name == "data" or value == field.default:
+            continue
+        if isinstance(value, bool):  # --header
+            words.append(option if value else option.replace("--", "--no-", 1))
+            continue
+        text = _listed(value) if isinstance(value, tuple) else str(value)
+        words += [f"{option}={text}"] if text.startswith("-") else [option, text]
+    return shlex.join(["onepass", "train", options.data, *words])
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
+
+
 def contradiction(name: str, before: Any, given: Any) -> str:
     """``--lr 0.05; --resume cannot go on with --lr 0.1``."""
     was, now = (_shown(name, value) for value in (before, given))
@@ -156,9 +183,22 @@ def optimizer(model: Any, options: Options) -> Any:
         chosen["lr"] = options.lr
     elif name in ADAM_KIN:
         chosen["lr"] = ADAM_LR
-    if name == "adamw":
+    made = optimizers()[name]
+    if options.weight_decay is not None:
+        if not takes_weight_decay(name):
+            raise ValueError(
+                "train: '--weight-decay' is given, expected none: "
+                f"{made.__name__} has no such option"
+            )
+        chosen["weight_decay"] = options.weight_decay
+    elif name == "adamw":
         chosen["weight_decay"] = ADAMW_WEIGHT_DECAY
-    return optimizers()[name](model.parameters(), **chosen)
+    return made(model.parameters(), **chosen)
+
+
+def takes_weight_decay(name: str) -> bool:
+    """Whether the optimizer of this name has such an option."""
+    return "weight_decay" in inspect.signature(optimizers()[name.lower()]).parameters
 
 
 def schedule(optimizer: Any, options: Options, steps: int) -> LRScheduler | None:

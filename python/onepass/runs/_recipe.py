@@ -68,7 +68,7 @@ class Recipe:
         network = self.start.options if self.start is not None else {}
         self.options = options = Options.of(given, {**network, **before})
         self.source = Source.read(options)
-        self._check_options_of_classes(given)
+        check_options_of_classes(self.source, given)
         self.parts = _parts.split(self.source, options.seed, options.preprocess)
         if options.cv is not None:
             _cross_validation.folds(self.source, options.cv, options.seed)
@@ -182,14 +182,6 @@ class Recipe:
 
         return Folder.earlier(name_of(given.get("data", "")), out, contradiction)
 
-    def _check_options_of_classes(self, given: Mapping[str, Any]) -> None:
-        for name in ("class_weight", "label_smoothing"):
-            if self.source.classes is None and given.get(name):
-                raise ValueError(
-                    f"train: '--{name.replace('_', '-')}' is given, expected it with classes; the "
-                    f"target {self.source.target!r} is numbers"
-                )
-
     def _notes(self, resume: bool, before: Mapping[str, Any], contents: str) -> list[str]:
         """On the data, the folder, and what a resume does.
 
@@ -248,6 +240,16 @@ class Recipe:
         checkpoint = Checkpoint(self.out / CHECKPOINTS, keep=2)
         bar = [ProgressBar()] if self.progress else []
         return self.fitting.trainer([*self.callbacks, keep, *bar, checkpoint], log_dir=self.out)
+
+
+def check_options_of_classes(source: Source, given: Mapping[str, Any]) -> None:
+    """Refuse what has no meaning where the target is numbers."""
+    for name in ("class_weight", "label_smoothing"):
+        if source.classes is None and given.get(name):
+            raise ValueError(
+                f"train: '--{name.replace('_', '-')}' is given, expected it with classes; the "
+                f"target {source.target!r} is numbers"
+            )
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""Training: the loop, its history, callbacks, checkpoints, and a learning-rate finder."""
+"""Training: the loop, its history, callbacks, checkpoints, a learning-rate finder, searches."""
 
 from onepass.train import regularizers
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
@@ -10,8 +10,13 @@ from onepass.train._lr_curve import LRFinderResult
 from onepass.train._lr_finder import LRFinder, find_lr
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
+from onepass.train._pruners import MedianPruner, SuccessiveHalvingPruner
 from onepass.train._restarts import Restart, Restarts, restarts
 from onepass.train._run import Run
+from onepass.train._search import search
+from onepass.train._search_result import SearchResult
+from onepass.train._search_space import Choice, Integer, LogUniform, Uniform
+from onepass.train._search_trial import Trial
 from onepass.train._store import CheckpointError
 from onepass.train._tensorboard import TensorBoard
 from onepass.train._tolerance import GradientTolerance
@@ -23,23 +28,32 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "CheckpointError",
+    "Choice",
     "Diagnosis",
     "EarlyStopping",
     "Ensemble",
     "GradientTolerance",
     "History",
+    "Integer",
     "LRFinder",
     "LRFinderResult",
+    "LogUniform",
+    "MedianPruner",
     "Profile",
     "ProgressBar",
     "Restart",
     "Restarts",
     "Run",
+    "SearchResult",
+    "SuccessiveHalvingPruner",
     "TensorBoard",
     "TerminateOnNaN",
     "Trainer",
+    "Trial",
+    "Uniform",
     "find_lr",
     "regularizers",
     "restarts",
+    "search",
     "verdict",
 ]

@@ -234,7 +234,7 @@ def restarts(
                 trainer.fit(X, y, **options)
         except FloatingPointError as found:
             error = found
-        score = math.nan if error is not None else _score(trainer, metric)
+        score = math.nan if error is not None else score_of(trainer, metric)
         runs.append(Restart(seed + number, trainer, score, error))
     if all(run.error is not None for run in runs):
         assert runs[-1].error is not None
@@ -257,7 +257,7 @@ def _check(trainer: Any, runs: list[Restart], metric: str, validates: bool) -> N
     _checks.of_name(trainer.run, "restarts", "metric", metric, validates=validates)
 
 
-def _score(trainer: Trainer, metric: str) -> float:
+def score_of(trainer: Trainer, metric: str) -> float:
     """The metric at the epoch whose weights the model has."""
     values = trainer.history.get(metric, [])
     for callback in trainer.callbacks:

@@ -44,7 +44,7 @@ def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, 
         **_fixed(run),
         "contents": fingerprint(loader),
         "validation": fingerprint(validation),
-        "transform": _of_transform(loader.transform),
+        "transform": of_transform(loader.transform),
         OPTIONS: _options(run.optimizer),
     }
 
@@ -198,11 +198,11 @@ def _of_kind(kind: type, part: Any) -> str:
     return f"{kind.__qualname__}({arguments})"
 
 
-def _of_transform(transform: Any) -> str:
+def of_transform(transform: Any) -> str:
     if isinstance(transform, functools.partial) and transform.func is placed:
         transform = transform.args[0]  # beside a split
     if isinstance(transform, augment.Compose):
-        return f"Compose([{', '.join(map(_of_transform, transform.transforms))}])"
+        return f"Compose([{', '.join(map(of_transform, transform.transforms))}])"
     ours = type(transform).__module__.startswith("onepass.")
     return repr(transform) if transform is None or ours else _described(transform)
 

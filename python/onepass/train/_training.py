@@ -71,14 +71,15 @@ def adopt(training: Training, callbacks: Iterable[Any], *, fitting: bool) -> Non
 def fingerprint(*loaders: Any) -> list[Any]:
     """Marks by which the data of loaders differ: shapes, dtypes and a checksum of some rows."""
     return [
-        _array(array)
+        row_marks(array)
         for loader in loaders
         if loader is not None
         for array in (loader.X, loader.y, loader.sample_weight)
     ]
 
 
-def _array(array: Any) -> Any:
+def row_marks(array: Any) -> Any:
+    """Shape, dtype and a checksum of some rows of an array, or of a data set."""
     if array is None:
         return None
     count = len(array)

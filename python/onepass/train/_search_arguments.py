@@ -1,0 +1,134 @@
+"""Checks of what a search is given, and the marks by which a resume knows it again."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from onepass import _numbers as numbers
+from onepass._array import to_numpy
+from onepass._suggest import suggestion
+from onepass.data import DataLoader
+from onepass.train import _loaders, _pruners, _search_optuna
+from onepass.train._pruners import Pruner
+from onepass.train._resume import OF_LOADER, of_transform
+from onepass.train._search_optuna import PRUNERS, SAMPLERS
+from onepass.train._trainer import Trainer
+from onepass.train._training import row_marks
+
+RANDOM = "random"
+VALIDATION = 0.2  # of the samples, where the metric needs some and none were given
+DATA = "validation_data"
+MOST_BYTES = 2**28  # of an array that is compared in all its bytes
+OF_SEARCH = ("trials", "seed", "metric", "mode", "sampler", "pruner", "resume", "progress")
+
+
+def validates(fit: Mapping[str, Any]) -> bool:
+    return fit.get(DATA) is not None or bool(fit.get("validation_split"))
+
+
+def checked_fit(fit: dict[str, Any], metric: str, *, splits: bool) -> dict[str, Any]:
+    parameters = inspect.signature(Trainer.fit).parameters
+    known = [name for name in parameters if name not in ("self", "X", "y", "ckpt_path")]
+    for name in fit:
+        if name == "ckpt_path":
+            raise TypeError(
+                "search: unknown keyword 'ckpt_path', expected resume=, a folder for all trials"
+            )
+        if name not in known:
+            hint = suggestion(name, [*OF_SEARCH, *known])
+            raise TypeError(
+                f"search: unknown keyword {name!r}{hint or ', expected one of Trainer.fit'}"
+            )
+    if metric.startswith("val_") and not validates(fit) and splits:
+        return {**fit, "validation_split": VALIDATION}
+    return fit
+
+
+def check_data(X: Any, y: Any, fit: Mapping[str, Any], seed: int) -> None:
+    """Refuse at once what would fail in every trial."""
+    names = inspect.signature(_loaders.to_train).parameters
+    options: dict[str, Any] = {"batch_size": 32, "shuffle": True, "last_batch": "balance"}
+    weights = ("sample_weight", "class_weight")  # the labels that count are the loss's matter
+    options |= {k: value for k, value in fit.items() if k in names and k not in weights}
+    _loaders.to_train(X, y, seed=seed, **options)
+
+
+def sampler_of(sampler: Any, resumes: bool) -> Any:
+    """A function of a seed or an object of Optuna's; None for draws of our own."""
+    if isinstance(sampler, str):
+        numbers.one_of("search", "sampler", sampler, (RANDOM, *SAMPLERS))
+        return None if sampler == RANDOM else _search_optuna.sampler_of(sampler)
+    if _search_optuna.is_of_optuna(sampler) and hasattr(sampler, "sample_independent"):
+        if resumes:
+            raise ValueError(
+                f"search: 'sampler' is {type(sampler).__name__} with random numbers of its own, "
+                "expected a function of a seed with resume, such as lambda seed: "
+                f"{type(sampler).__name__}(seed=seed)"
+            )
+        return sampler
+    if callable(sampler):
+        _search_optuna.optuna("a function as sampler")
+        return sampler
+    names = ", ".join(map(repr, (RANDOM, *SAMPLERS)))
+    raise TypeError(
+        f"search: 'sampler' is {sampler!r}, expected {names}, or a function of a seed that returns "
+        "a sampler of Optuna"
+    )
+
+
+def pruner_of(pruner: Any, max_epochs: int) -> Any:
+    if pruner is None or isinstance(pruner, Pruner):
+        return pruner
+    if isinstance(pruner, str):
+        numbers.one_of("search", "pruner", pruner, (*_pruners.NAMED, *PRUNERS))
+        if pruner in _pruners.NAMED:
+            return _pruners.NAMED[pruner]()
+        return _search_optuna.pruner_of(pruner, max_epochs)
+    if _search_optuna.is_of_optuna(pruner) and hasattr(pruner, "prune"):
+        return pruner
+    names = ", ".join(map(repr, (*_pruners.NAMED, *PRUNERS)))
+    raise TypeError(
+        f"search: 'pruner' is {pruner!r}, expected {names}, MedianPruner(), "
+        "SuccessiveHalvingPruner(), a pruner of Optuna, or None"
+    )
+
+
+def described_pruner(pruner: Any) -> str | None:
+    if pruner is None:
+        return None
+    if isinstance(pruner, str):
+        return repr(_pruners.NAMED[pruner]()) if pruner in _pruners.NAMED else pruner
+    return repr(pruner) if isinstance(pruner, Pruner) else kind_of(pruner)
+
+
+def kind_of(made: Any) -> str:
+    return str(getattr(made, "__qualname__", type(made).__qualname__))
+
+
+def marks_of(value: Any) -> Any:
+    """What tells an argument of fit from another, for JSON."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [marks_of(part) for part in value]
+    if isinstance(value, Mapping):
+        return {str(key): marks_of(part) for key, part in value.items()}
+    if isinstance(value, DataLoader):
+        options = {name: getattr(value, name) for name in OF_LOADER}
+        data = [marks_of(part) for part in (value.X, value.y, value.sample_weight)]
+        return [options, data, of_transform(value.transform)]
+    if hasattr(value, "iloc"):  # a DataFrame or a Series
+        value = value.to_numpy()
+    if hasattr(value, "dtype") and hasattr(value, "shape") and value.shape:
+        if getattr(value, "nbytes", MOST_BYTES + 1) > MOST_BYTES:
+            return [*map(str, row_marks(value))]
+        array = np.ascontiguousarray(to_numpy(value))
+        content = repr(array.tolist()).encode() if array.dtype.kind == "O" else array.tobytes()
+        return [str(array.dtype), list(array.shape), f"{zlib.crc32(content):08x}"]
+    return of_transform(value)  # or any other object: its class and what it was made with

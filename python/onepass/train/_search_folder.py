@@ -1,0 +1,238 @@
+"""The folder of a search: what is searched, a file for each trial, checkpoints of two of them.
+
+``search.json`` has what a resume compares. ``trial_0003/trial.json`` has a trial: first the
+parameters alone, then all of it; it is replaced as a whole. ``trial_0003/checkpoints`` is there
+while the trial runs, and as long as it is the best. ``trials.csv`` repeats the trials as a table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onepass import _numbers as numbers
+from onepass._files import lock_folder, ready_folder, replacing
+from onepass.train import _tree
+from onepass.train._checkpoint import newest
+from onepass.train._history import History
+from onepass.train._search_space import Distribution
+from onepass.train._search_trial import STATES, Trial
+from onepass.train._store import CheckpointError
+
+FORMAT = 1
+RUNNING = "running"
+RECORD, TABLE, PICTURE, TRIAL, CHECKPOINTS = (
+    "search.json", "trials.csv", "search.png", "trial.json", "checkpoints",
+)  # fmt: skip
+_FOLDER = re.compile(r"trial_(\d{4,})")
+# Of the record: in words; and what a resume may change.
+WORDS = {
+    "data": "'X' and 'y' are",
+    "validation": "the validation data are",
+    "contents": "the data are",
+}
+FREE = ("trials", "given", "how", "directory")
+
+
+class Entry(NamedTuple):
+    """What is known of a trial: of one that has ended, all, and what Optuna noted of it."""
+
+    params: dict[str, Any]
+    trial: Trial | None = None
+    attributes: dict[str, Any] = {}  # noqa: RUF012
+
+
+class SearchFolder:
+    """A folder that this search alone writes to, as long as the object lives.
+
+    Args:
+        path: of a new search, or of one that goes on.
+        record: what is searched, for JSON.
+        space: of the parameters.
+
+    Raises:
+        ValueError: it holds another search, something else or a damaged record. OSError: another
+            process uses it, or nothing can be written there.
+    """
+
+    def __init__(
+        self, path: Path, record: Mapping[str, Any], space: Mapping[str, Distribution]
+    ) -> None:
+        self.path, self._space = path, space
+        self._lock: int | None = None
+        if not (path / RECORD).is_file():
+            self._refuse_others()
+        ready_folder("search", "resume", path)
+        self._lock = lock_folder(path)
+        try:
+            self._compare_or_write(json.loads(json.dumps({"format": FORMAT, **record})))
+        except BaseException:
+            self.close()
+            raise
+
+    def _refuse_others(self) -> None:
+        if self.path.is_dir() and any(not p.name.startswith(".") for p in self.path.iterdir()):
+            raise ValueError(
+                f"search: 'resume' is {str(self.path)!r}, which holds something else, expected the "
+                "folder of a search, an empty or a new one"
+            )
+
+    def _compare_or_write(self, record: dict[str, Any]) -> None:
+        file = self.path / RECORD
+        if file.is_file():
+            before = read_record(self.path)
+            for name, value in record.items():
+                if name not in FREE and before.get(name) != value:
+                    raise ValueError(self._difference(name, before.get(name), value))
+            record = {**before, **record}
+            if before == record:
+                return
+        with replacing(file, "record of the search") as out:
+            out.write((json.dumps(record, indent=1) + "\n").encode())
+
+    def _difference(self, name: str, before: Any, now: Any) -> str:
+        cure = f"as in {self.path}; pass another folder to resume=, or none"
+        if name in WORDS:
+            return f"search: {WORDS[name]} other data, expected those of the search, {cure}"
+        if isinstance(before, dict) and isinstance(now, dict):
+            part = next(k for k in {**now, **before} if before.get(k) != now.get(k))
+            was, here = (_of(part, found) for found in (before, now))
+            argument = f"{part!r} in {name!r}" if name != "fit" else repr(part)
+            return f"search: {argument} is {here}, expected {was}, {cure}"
+        return f"search: {name!r} is {now!r}, expected {before!r}, {cure}"
+
+    def trials(self) -> dict[int, Entry]:
+        """Those that have ended, by number."""
+        found = {number: self._read(number) for number in self._numbers()}
+        return {n: entry for n, entry in found.items() if entry and entry.trial is not None}
+
+    def begun(self, number: int) -> dict[str, Any] | None:
+        """The parameters of a trial that was begun; None without one."""
+        entry = self._read(number)
+        return None if entry is None else entry.params
+
+    def begin(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial begins, from nothing."""
+        _remove(self.checkpoints(number))
+        self._write(number, {"state": RUNNING, "params": self._kept(params)})
+
+    def end(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
+        """A trial has ended."""
+        names = ("state", "score", "reason", "seconds", "seed", "traceback")
+        known = {name: getattr(trial, name) for name in names}
+        known |= {"params": self._kept(trial.params), "history": dict(trial.history)}
+        self._write(trial.number, {**known, "attributes": dict(attributes)})
+
+    def checkpoints(self, number: int) -> Path:
+        """The folder for checkpoints of a trial."""
+        return self._of(number) / CHECKPOINTS
+
+    def drop_damaged(self, number: int) -> None:
+        """Let a trial begin anew where none of its checkpoints can be read."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                newest(self.checkpoints(number))
+        except CheckpointError:
+            _remove(self.checkpoints(number))
+
+    def keep_checkpoints_of(self, numbers: set[int]) -> None:
+        """Delete the checkpoints of all other trials."""
+        for number in self._numbers():
+            if number not in numbers:
+                _remove(self.checkpoints(number))
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _of(self, number: int) -> Path:
+        return self.path / f"trial_{number:04d}"
+
+    def _numbers(self) -> list[int]:
+        found = (_FOLDER.fullmatch(path.name) for path in self.path.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def _write(self, number: int, known: dict[str, Any]) -> None:
+        self._of(number).mkdir(exist_ok=True)
+        arrays: dict[str, Any] = {}
+        text = json.dumps(_tree.pack(known, arrays, "trial"), indent=1)
+        if arrays:
+            raise TypeError(
+                f"search: the sampler noted arrays ({', '.join(arrays)}), expected none"
+            )
+        with replacing(self._of(number) / TRIAL, "record of the trial") as file:
+            file.write(f"{text}\n".encode())
+
+    def _read(self, number: int) -> Entry | None:
+        file = self._of(number) / TRIAL
+        if not file.is_file():
+            return None  # killed before it was written
+        try:
+            known = _tree.unpack(json.loads(file.read_bytes()), {}, "trial")
+            params = {name: of.back(known["params"][name]) for name, of in self._space.items()}
+            if known["state"] == RUNNING:
+                return Entry(params)
+            numbers.one_of("trial", "state", known["state"], STATES)
+            history = History({name: [*map(float, v)] for name, v in known["history"].items()})
+            rest = (known["state"], float(known["score"]), str(known["reason"]), history)
+            ends = (float(known["seconds"]), int(known["seed"]), str(known["traceback"]))
+            trial = Trial(number, params, *rest, *ends)
+            # Words may be pickles: those of CmaEsSampler are.
+            noted = {k: v for k, v in known["attributes"].items() if not isinstance(v, str)}
+            return Entry(params, trial, noted)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"search: {file} is damaged ({error or type(error).__name__}); delete the folder "
+                "of this trial, which is then run again"
+            ) from None
+
+    def _kept(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: of.kept(params[name]) for name, of in self._space.items()}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What is searched in a folder.
+
+    Raises:
+        ValueError: it is damaged, or of a later version.
+    """
+    file = folder / RECORD
+    try:
+        record = json.loads(file.read_bytes())
+        if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+            raise ValueError("expected an object with 'format'")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"search: {file} is damaged ({error}); pass another folder to resume="
+        ) from None
+    if record["format"] > FORMAT:
+        raise ValueError(
+            f"search: {file} has the format {record['format']}, expected at most {FORMAT} for this "
+            "version"
+        )
+    return record
+
+
+def _of(name: str, found: Mapping[str, Any]) -> str:
+    return str(found[name]) if name in found else "not there"
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder of checkpoints, and what a kill has left of that."""
+    trash = folder.with_name(f".{folder.name}.done")
+    shutil.rmtree(trash, ignore_errors=True)
+    if folder.is_dir():
+        os.rename(folder, trash)
+        shutil.rmtree(trash, ignore_errors=True)

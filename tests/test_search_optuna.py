@@ -1,0 +1,203 @@
+"""Samplers and pruners of Optuna in train.search."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from onepass.train import (
+    Callback,
+    Integer,
+    LogUniform,
+    MedianPruner,
+    SuccessiveHalvingPruner,
+    Trainer,
+    Trial,
+    Uniform,
+    search,
+)
+from onepass.train._search_optuna import Study, _quietly, sampler_of
+
+optuna = pytest.importorskip("optuna")
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((48, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64)
+SPACE = {
+    "lr": LogUniform(1e-4, 1e-1), "width": Integer(2, 9, log=True), "p": Uniform(0, 0.5),
+    "act": [nn.ReLU, nn.Tanh, (1, 2)],
+}  # fmt: skip
+FIT = {"max_epochs": 3, "batch_size": 16, "validation_split": 0.2, "progress": False}
+
+
+class KilledError(BaseException):
+    pass
+
+
+def build(params, callbacks=()):
+    width = params["width"]
+    act = nn.Tanh if params["act"] == (1, 2) else params["act"]
+    model = nn.Sequential(nn.Linear(3, width), act(), nn.Dropout(params["p"]), nn.Linear(width, 2))
+    optimizer = optim.Adam(model.parameters(), lr=params["lr"])
+    return Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=callbacks)
+
+
+def bits(result):
+    return {k: v.tobytes() for k, v in result.best.trainer.model.state_dict().items()}
+
+
+def tpe(seed):
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=3)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        (tpe, None), (tpe, "hyperband"), ("tpe", "median"),
+        ("random", optuna.pruners.SuccessiveHalvingPruner(1, 2)),
+        ("random", optuna.pruners.PercentilePruner(40.0, 1)),
+    ],
+)  # fmt: skip
+def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, sampler, pruner) -> None:
+    options = {**FIT, "trials": 8, "sampler": sampler, "pruner": pruner}
+    whole = search(build, SPACE, X, Y, **options)
+    assert len({repr(t.params) for t in whole.trials}) == 8
+    assert not whole.count("failed")
+    assert (pruner is None) == (whole.count("pruned") == 0)
+    assert search(build, SPACE, X, Y, **options).trials == whole.trials
+    calls = []
+
+    class Kill(Callback):
+        def on_step_end(self, run):
+            if run.step == 4 and len(calls) == 6:
+                raise KilledError
+
+    def killed(params):
+        calls.append(params)
+        return build(params, [Kill()])
+
+    options["resume"] = tmp_path / "it"
+    with contextlib.suppress(KilledError):
+        search(killed, SPACE, X, Y, **options)
+    again = search(build, SPACE, X, Y, **options)
+    assert again.trials == whole.trials
+    assert bits(again) == bits(whole)
+    assert search(build, SPACE, X, Y, **options).trials == whole.trials
+    with _quietly(optuna):
+        backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "it" / "optuna.log"))
+        study = optuna.load_study(
+            study_name="search", storage=optuna.storages.JournalStorage(backend)
+        )
+    assert study.best_value == whole.best.score
+    assert study.best_trial.number == whole.best.number
+    states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    assert [states[t.state.name] for t in study.trials] == [t.state for t in whole.trials]
+    assert [t.params["lr"] for t in study.trials] == [t.params["lr"] for t in whole.trials]
+
+
+def test_a_sampler_made_anew_for_each_trial_learns_all_the_same() -> None:
+    scores = []
+    for seed in range(4):
+        study = Study({"lr": SPACE["lr"]}, seed, "far", "min", sampler_of("tpe"), None, None)
+        scores.append([])
+        for number in range(30):
+            params = study.ask(number, None)
+            far = abs(np.log10(params["lr"]) + 2)
+            scores[-1].append(far)
+            study.prunes([far])
+            study.tell(Trial(number, params, "complete", far))
+    assert len({tuple(found[:1]) for found in scores}) == 4  # the seed decides
+    assert np.mean(np.array(scores)[:, 15:]) < 0.7 * np.mean(np.array(scores)[:, :10])
+
+
+class Curves(Callback):
+    logs = ("curve",)
+
+    def __init__(self, values):
+        self.values = values
+
+    def on_validation_end(self, run):
+        run.log("curve", self.values[run.epoch])
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (MedianPruner(3, 1), optuna.pruners.MedianPruner(3, 2)),  # which counts steps from 0
+        (SuccessiveHalvingPruner(1, 2), optuna.pruners.SuccessiveHalvingPruner(1, 2)),
+        (SuccessiveHalvingPruner(2, 3), optuna.pruners.SuccessiveHalvingPruner(2, 3)),
+    ],
+)
+def test_our_pruners_decide_as_optunas(ours, theirs, mode) -> None:
+    curves = np.random.default_rng(3).standard_normal((16, 7)).cumsum(axis=1).round(1)
+    ends = []
+    for pruner in (ours, theirs):
+        order = iter(curves)
+        result = search(
+            lambda p, order=order: build(p, [Curves(next(order))]), SPACE, X, Y, trials=16,
+            metric="curve", mode=mode, pruner=pruner, **{**FIT, "max_epochs": 7},
+        )  # fmt: skip
+        ends.append([(t.state, t.epochs, t.score) for t in result.trials])
+    assert ends[0] == ends[1]
+    assert 4 < sum(end[0] == "pruned" for end in ends[0]) < 16
+
+
+@pytest.mark.parametrize(
+    "pruner",
+    [optuna.pruners.SuccessiveHalvingPruner(1, 2), optuna.pruners.MedianPruner(2), "hyperband"],
+)
+def test_a_longer_search_knows_what_the_shorter_one_did(tmp_path, pruner) -> None:
+    """Its study is made of the folder."""
+
+    def measured(params):
+        rng = np.random.default_rng(int(params["lr"] * 1e12))
+        return build(params, [Curves(rng.standard_normal(7).cumsum())])
+
+    options = {**FIT, "max_epochs": 7, "metric": "curve", "mode": "min", "pruner": pruner}
+    whole = search(measured, SPACE, X, Y, trials=16, **options)
+    for trials in (4, 7, 16):
+        found = search(measured, SPACE, X, Y, trials=trials, resume=tmp_path, **options)
+        assert found.trials == whole.trials[:trials]
+    assert 3 < whole.count("pruned") < 16
+
+
+def test_a_failed_trial_is_one_of_the_study(tmp_path) -> None:
+    def some(params):
+        if params["act"] is nn.ReLU:
+            raise RuntimeError("no")
+        return build({**params, "lr": 1e38 if params["act"] is nn.Tanh else 0.01})
+
+    result = search(some, SPACE, X, Y, sampler="tpe", trials=8, resume=tmp_path, **FIT)
+    assert {t.state for t in result.trials} == {"complete", "failed"}
+    assert search(some, SPACE, X, Y, sampler="tpe", trials=8, resume=tmp_path, **FIT) == result
+
+
+def test_objects_and_wrong_ones(tmp_path) -> None:
+    sampler = optuna.samplers.TPESampler(seed=3)
+    result = search(build, SPACE, X, Y, trials=2, sampler=sampler, **FIT)
+    assert len(result.trials) == 2
+    with pytest.raises(ValueError, match="TPESampler with random numbers of its own, expected a f"):
+        search(build, SPACE, X, Y, trials=2, sampler=sampler, resume=tmp_path / "a", **FIT)
+    with pytest.raises(TypeError, match=r"'sampler' returned .*, expected a sampler of Optuna"):
+        search(build, SPACE, X, Y, trials=2, sampler=int, **FIT)
+    with pytest.raises(TypeError, match=r"'sampler' is <optuna\.pruners"):
+        search(build, SPACE, X, Y, trials=2, sampler=optuna.pruners.NopPruner(), **FIT)
+    with pytest.raises(ValueError, match="CmaEsSampler, whose state is a pickle"):
+        search(
+            build, SPACE, X, Y, trials=2, resume=tmp_path / "c",
+            sampler=lambda seed: optuna.samplers.CmaEsSampler(seed=seed), **FIT,
+        )  # fmt: skip
+    search(build, SPACE, X, Y, trials=2, sampler="tpe", resume=tmp_path / "b", **FIT)
+    for options, message in [
+        ({}, "'sampler' is 'random', expected 'tpe'"),
+        ({"sampler": "tpe", "pruner": "hyperband"}, "'pruner' is 'hyperband', expected None"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            search(build, SPACE, X, Y, trials=2, resume=tmp_path / "b", **options, **FIT)
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO  # the caller's
+
+
+def test_it_says_nothing_itself(capfd) -> None:
+    search(build, SPACE, X, Y, trials=3, sampler="tpe", pruner="hyperband", **FIT)
+    assert capfd.readouterr() == ("", "")
