@@ -122,16 +122,16 @@ FRONT = [
     ),
     Mutant(
         "runs: the spread of folds is that of all possible ones",
-        f"{RUNS}/_cross_validation.py",
-        "float(np.std(values, ddof=1))",
-        "float(np.std(values))",
+        "python/onepass/train/_score_table.py",
+        "np.std(_values(rows, name), ddof=1)",
+        "np.std(_values(rows, name))",
         (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
     ),
     Mutant(
         "runs: a fold is scored on what it was trained on",
         f"{RUNS}/_cross_validation.py",
-        "yield _scores.as_json(saved.scores(parts.X[test], parts.y[test]))",
-        "yield _scores.as_json(saved.scores(parts.X[rest], parts.y[rest]))",
+        "_scores.as_json(run.scores(parts.X[test], parts.y[test]))",
+        "_scores.as_json(run.scores(parts.X[rest], parts.y[rest]))",
         (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
     ),
     Mutant(

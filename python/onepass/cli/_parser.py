@@ -177,7 +177,8 @@ def _add_training(group: Any) -> None:
     add("--early-stopping", type=patience, metavar="N", help="stop after N epochs without a better "
         "validation loss, 0 for never; the best epoch is kept anyway (default 20)")  # fmt: skip
     folds = types.count("--cv", 2)
-    add("--cv", type=folds, metavar="K", help="cross-validate over K folds first")
+    add("--cv", type=folds, metavar="K", help="cross-validate over K folds first; each "
+        "is a run in folds/ of the run's folder")  # fmt: skip
     _add_device(group)
     add("--seed", type=types.seed, metavar="N", help="of parts, weights and dropout (default 0)")
 

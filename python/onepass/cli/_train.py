@@ -68,13 +68,17 @@ def _trained(run: Recipe, quiet: bool) -> int:
 
 
 def _cross_validate(run: Recipe, quiet: bool) -> str:
-    """A line for each fold; returns the summary, or ""."""
-    summary = ""
+    """A line for each fold, and a table of all; returns the summary, or ""."""
+    from onepass.runs._cross_validation import shown, summary
+
     for line in run.cross_validate():
-        if summary and not quiet:
-            say(summary)
-        summary = line
-    return summary
+        if not quiet:
+            say(line)
+    if not run.folds:
+        return ""
+    if not quiet:
+        say(f"\n{shown(run.folds)}\n", wrapped=False)
+    return summary(run.folds)
 
 
 def _pictures(run: Recipe) -> list[str]:

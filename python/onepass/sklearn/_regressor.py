@@ -138,6 +138,16 @@ class MLPRegressor(RegressorMixin, MLP):
 
         Raises:
             As ``fit``. The steps before a loss that is not finite are taken.
+
+        Example:
+            >>> import numpy as np
+            >>> from onepass.sklearn import MLPRegressor
+            >>> X = np.linspace(-1, 1, 100)[:, None]
+            >>> model = MLPRegressor(learning_rate_init=0.01, random_state=0)
+            >>> for _ in range(20):
+            ...     model = model.partial_fit(X, X[:, 0] ** 2)
+            >>> model.score(X, X[:, 0] ** 2) > 0.9
+            True
         """
         check_incremental(self)
         return self._fit(X, y, sample_weight, goes_on=True)
