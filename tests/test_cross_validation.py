@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -523,8 +524,24 @@ def test_an_error_names_the_fold():
     assert any("cross_validate: in fold 2" in text for text in shown)
 
 
-def test_the_global_seed_of_nn_is_that_of_each_fold():
+def test_the_random_numbers_of_nn_are_neither_used_nor_changed():
     nn.manual_seed(99)
+    before = nn.get_rng_state()
+    x = np.ones((4, 4), np.float32)
+    nn.set_rng_state(before)
+    expected = nn.Dropout(0.5)(x)
+    nn.set_rng_state(before)
+    mask = nn.Dropout(0.5)
+    now = nn.get_rng_state()
     one = everything(cross_validate(build, X, Y, folds=2, **FIT))
+    assert nn.get_rng_state() == now
+    assert np.array_equal(mask(x), expected)
     nn.manual_seed(1)
     assert everything(cross_validate(build, X, Y, folds=2, **FIT)) == one
+
+
+def test_threads_do_not_mix_their_weights():
+    one = everything(cross_validate(build, X, Y, folds=2, **FIT))
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(cross_validate, build, X, Y, folds=2, **FIT) for _ in range(4)]
+        assert all(everything(call.result()) == one for call in calls)

@@ -8,6 +8,7 @@ CLI = "python/onepass/cli"
 RUNS = "python/onepass/runs"
 OPS = "python/onepass/ops"
 COMMANDS = "tests/test_cli.py"
+FOLDS = "tests/test_cross_validation_cli.py"
 FUSE = "tests/test_torch_fuse.py"
 MUON = "tests/test_muon.py"
 OWN_RUNS = "tests/test_cli_runs.py"
@@ -133,6 +134,20 @@ FRONT = [
         "_scores.as_json(run.scores(parts.X[test], parts.y[test]))",
         "_scores.as_json(run.scores(parts.X[rest], parts.y[rest]))",
         (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
+    ),
+    Mutant(
+        "runs: a fold that was cut short begins again",
+        f"{RUNS}/_cross_validation.py",
+        "fitting.fit(trainer, place)",
+        "fitting.fit(trainer)",
+        (f"{FOLDS}::test_a_kill_in_any_fold_changes_no_bit",),
+    ),
+    Mutant(
+        "runs: folds stay where a run without them takes the place",
+        f"{RUNS}/_replacing.py",
+        "        if fold.name.isdecimal():\n            clear(fold)\n",
+        "        if False:\n            clear(fold)\n",
+        (f"{FOLDS}::test_a_run_that_replaces_another_takes_its_folds_too",),
     ),
     Mutant(
         "runs: the value of a smoothed loss is the smoothed one",

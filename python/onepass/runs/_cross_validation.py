@@ -7,7 +7,7 @@ model, history and checkpoints, from which a resume goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +86,15 @@ class CrossValidation:
         """
         rows = folds(self.source, self.options.cv or 0, self.options.seed)
         for number, test in enumerate(rows, 1):
-            place = self.folder / FOLDS / str(number)
-            if number <= len(done) and not self._had_other_options(place):
+            if number <= len(done):
                 yield done[number - 1]
+                continue
+            folder = Folder.inside(self.folder / FOLDS / str(number))
+            earlier = folder.record.get("result")
+            if earlier is not None and same_length(folder.record["options"], self.options):
+                yield earlier
             else:
-                yield self._trained(number, test, Folder.inside(place), now)
-
-    def _had_other_options(self, place: Path) -> bool:
-        """Whether the fold was trained with other options that a resume may change."""
-        before = Folder.inside(place).record.get("options", {})
-        own = self.options.as_json()
-        names = [name for name in ("epochs", "early_stopping") if name in before]
-        return any(before[name] != own[name] for name in names)
+                yield self._trained(number, test, folder, now)
 
     def _trained(
         self, number: int, test: NDArray[np.int64], folder: Folder, now: Callable[[], str]
@@ -143,6 +140,12 @@ class CrossValidation:
             result=scores,
         )
         return scores
+
+
+def same_length(before: Mapping[str, Any], options: Options) -> bool:
+    """Whether options that a resume may change, and that decide when to stop, are as before."""
+    own = options.as_json()
+    return all(before.get(name, own[name]) == own[name] for name in ("epochs", "early_stopping"))
 
 
 def shown(done: Sequence[dict[str, Any]]) -> str:

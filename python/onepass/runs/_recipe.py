@@ -223,15 +223,18 @@ class Recipe:
         """Make the folder that of a run in progress; returns a sentence for the user, or ""."""
         note = self.folder.put_damaged_history_aside()
         self.folder.remove_pictures()
+        record = self.folder.record
+        same = _cross_validation.same_length(record.get("options", {}), self.options)
         self.folder.write(
             onepass=onepass.__version__,
-            started=self.folder.record.get("started", _now()),
+            started=record.get("started", _now()),
             finished=None,
             options=self.options.as_json(),
             directory=os.getcwd(),
             contents=contents,
             classes=self.source.classes and list(self.source.classes),
             result=None,
+            folds=record.get("folds") if same else None,  # else they go on too
         )
         if self.start is not None:
             self.start.keep(self.folder.path)

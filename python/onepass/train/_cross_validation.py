@@ -14,10 +14,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
 from onepass import nn
 from onepass._array import to_numpy
 from onepass._files import path_of
 from onepass._keywords import suggest_keywords
+from onepass._one_thread import Lock
 from onepass._suggest import suggestion
 from onepass.data import DataLoader
 from onepass.data._folds import indices_of
@@ -25,6 +27,7 @@ from onepass.data._given import rows_of
 from onepass.data._rows import Rows, add_note, part_of, rows_or_array, samples_or_array
 from onepass.data._split import Indices
 from onepass.data._weights import checked_weights
+from onepass.nn import _random
 from onepass.train import _fold_record, _score_table
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._evaluation import BATCH
@@ -32,6 +35,8 @@ from onepass.train._fold_record import OWNER, FoldRecord
 from onepass.train._history import FILE, History
 from onepass.train._loaders import placed
 from onepass.train._trainer import NothingLeft, Trainer
+
+_building = Lock()  # while new layers draw from the generator of the process
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +189,9 @@ def cross_validate(
     """Train once for each fold on the samples outside of it, and score the model on those inside.
 
     The folds are those of `data.fold_indices`: a function of ``seed``, the number of samples and
-    the labels or groups alone. Before each ``build(seed)``, ``nn.manual_seed(seed)`` is called, so
-    that the trainings differ by their samples alone. A fold depends on nothing but its samples: an
-    interruption changes none.
+    the labels or groups alone. Before each ``build(seed)``, ``nn.manual_seed(seed)`` is called (and
+    the random numbers of ``nn`` put back behind it), so that the trainings differ by their samples
+    alone. A fold depends on nothing else: an interruption changes none.
 
     Args:
         build: a function of the seed, which returns a new Trainer of a new model.
@@ -239,6 +244,7 @@ def cross_validate(
     """
     if not callable(build):
         raise TypeError(f"{OWNER}: 'build' is {build!r}, expected a function of a seed")
+    seed = numbers.seed(OWNER, "seed", seed)
     _check_keywords(fit)
     _check_preprocess(preprocess)
     X, y, weight = _data(X, y, preprocess, fit.get("sample_weight"))
@@ -246,8 +252,7 @@ def cross_validate(
     record: FoldRecord | None = None
     done: list[Fold] = []
     for number, (train, test) in enumerate(parts, 1):
-        nn.manual_seed(seed)
-        trainer = build(seed)
+        trainer = _built(build, seed)
         _check_trainer(trainer, done)
         if resume is not None and record is None:
             given = {"folds": len(parts), "seed": seed}
@@ -260,6 +265,17 @@ def cross_validate(
             add_note(error, OWNER, f"fold {number}")
             raise
     return CrossValidation(done)
+
+
+def _built(build: Callable[[int], Trainer], seed: int) -> Any:
+    """What ``build`` makes of a process that was seeded, which is left as it was."""
+    with _building:
+        put_back = _random.kept_random(nn.Sequential())
+        try:
+            nn.manual_seed(seed)
+            return build(seed)
+        finally:
+            put_back()
 
 
 def _fold(

@@ -138,11 +138,11 @@ def of_fit(fit: Mapping[str, Any], preprocess: Any) -> dict[str, Any]:
     """The options of fit, also those that were left at their defaults, and of the scaling."""
     parameters = inspect.signature(Trainer.fit).parameters.values()
     options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY} | dict(fit)
-    found = {
-        name: _resume._of_transform(value) if name == "transform" else _resume._argument(value)
-        for name, value in options.items()
-        if name not in WITHOUT_EFFECT
-    }
+    found = {}
+    for name, value in options.items():
+        if name not in WITHOUT_EFFECT:
+            described = _resume._of_transform if name == "transform" else _resume._argument
+            found[name] = described(value.item() if isinstance(value, np.generic) else value)
     if isinstance(weights := options.get("class_weight"), Mapping):
         found["class_weight"] = repr(sorted((str(k), float(v)) for k, v in weights.items()))
     return {**found, "preprocess": _shown(preprocess)}
