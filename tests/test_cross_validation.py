@@ -85,7 +85,7 @@ def held_out(y, folds, **options):
 @pytest.mark.parametrize("folds", [2, 3, 7])
 @pytest.mark.parametrize("seed", [0, 11])
 def test_each_sample_is_held_out_once_and_classes_are_spread_evenly(folds, seed):
-    y = RNG.choice([0, 0, 0, 1, 1, 2], N)
+    y = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [30, 20, 11]))
     pairs = fold_indices(y, folds, seed=seed)
     assert sorted(np.concatenate([test for _, test in pairs])) == list(range(N))
     for train, test in pairs:
@@ -110,9 +110,9 @@ def test_folds_are_a_function_of_seed_size_and_labels_alone():
         for a, b in zip(numbers, held_out(y, 4, seed=5), strict=True):
             assert np.array_equal(a, b)
     assert [test.tolist() for test in held_out(np.zeros(6), 3, stratify=False)] == [
-        [0, 5],
-        [1, 4],
-        [2, 3],
+        [4, 5],
+        [0, 3],
+        [1, 2],
     ]
 
 
@@ -151,7 +151,7 @@ WRONG = [
     (NUMBERS, N + 1, {}, ValueError, f"'folds' is 62, expected at most {N}, the number of samples"),
     (np.r_[Y, [7, 7]], 3, {}, ValueError,
      r"'folds' is 3, expected at most 2, the number of samples of class '7' \(stratify=False"),
-    (np.r_[["b"] * 5, ["a"] * 9], 6, {}, ValueError, "at most 5, .* of class 'b'"),
+    (np.r_[["b"] * 5, ["a"] * 9], 6, {}, ValueError, ".* at most 5, .* of class 'b'"),
     (Y, 3, {"groups": Y}, ValueError, "'folds' is 3, expected at most 2, the number of groups"),
     (Y, 3, {"groups": Y[:5]}, ValueError, "'groups' has 5 values, expected 61"),
     (Y, 3, {"groups": np.zeros((N, 2))}, ValueError, r"'groups' has shape \(61, 2\)"),

@@ -91,7 +91,7 @@ def test_a_fold_is_resumed_with_its_run_alone(run):
     run(*TRAIN)
     error = run("--resume", "--out", "r/folds/2", status=2)
     assert "--cv 3, as fold 2 of a run; --resume goes on with that run" in error
-    error = run("t.csv", "--out", "r/folds/2", status=2)
+    error = run("t.csv", "--drop", "town", "--out", "r/folds/2", status=2)
     assert "which holds a run" in error
 
 

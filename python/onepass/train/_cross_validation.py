@@ -371,17 +371,17 @@ def _data(X: Any, y: Any, preprocess: Any, sample_weight: Any) -> tuple[Any, Any
 def _check_trainer(trainer: Any, done: list[Fold]) -> None:
     if not isinstance(trainer, Trainer):
         raise TypeError(f"{OWNER}: 'build' returned a {type(trainer).__name__}, expected a Trainer")
-    if trainer.step:
-        raise ValueError(
-            f"{OWNER}: 'build' returned a Trainer that has done {trainer.step} steps, expected a "
-            "new one: it may have seen the samples that a fold holds out"
-        )
     for fold in done:
         if fold.trainer.model is trainer.model:
             raise ValueError(
                 f"{OWNER}: 'build' returned the model of fold {fold.number} again, expected a new "
                 "one each time"
             )
+    if trainer.step:
+        raise ValueError(
+            f"{OWNER}: 'build' returned a Trainer that has done {trainer.step} steps, expected a "
+            "new one: it may have seen the samples that a fold holds out"
+        )
     if any(isinstance(callback, Checkpoint) for callback in trainer.callbacks):
         raise ValueError(
             f"{OWNER}: 'build' returned a Trainer with a Checkpoint, expected none: pass "
