@@ -144,9 +144,10 @@ class MLPRegressor(RegressorMixin, MLP):
             >>> from onepass.sklearn import MLPRegressor
             >>> X = np.linspace(-1, 1, 100)[:, None]
             >>> model = MLPRegressor(learning_rate_init=0.01, random_state=0)
-            >>> for _ in range(20):
-            ...     model = model.partial_fit(X, X[:, 0] ** 2)
-            >>> model.score(X, X[:, 0] ** 2) > 0.9
+            >>> for _ in range(40):
+            ...     for part in (slice(None, None, 2), slice(1, None, 2)):
+            ...         model = model.partial_fit(X[part], 2 * X[part, 0])
+            >>> model.score(X, 2 * X[:, 0]) > 0.9
             True
         """
         check_incremental(self)

@@ -66,7 +66,7 @@ class Callback:
         ...                   callbacks=[GradientNorms()], progress=False)
         >>> history = trainer.fit(X, 2 * X + 1, max_epochs=100, batch_size=8)
         >>> list(history), history.epochs < 100
-        (['loss', 'lr', 'norm of 0.weight', 'norm of 0.bias'], True)
+        (['loss', 'norm of 0.weight', 'norm of 0.bias', 'lr'], True)
     """
 
     monitor: str | None = None
