@@ -155,6 +155,7 @@ WRONG = [
     (Y, 3, {"groups": Y}, ValueError, "'folds' is 3, expected at most 2, the number of groups"),
     (Y, 3, {"groups": Y[:5]}, ValueError, "'groups' has 5 values, expected 61"),
     (Y, 3, {"groups": np.zeros((N, 2))}, ValueError, r"'groups' has shape \(61, 2\)"),
+    (Y, 3, {"groups": np.where(X[:, 0] > 2, np.nan, 1.0)}, ValueError, "'groups' has nan at "),
     (Y, 3, {"stratify": "yes"}, TypeError, "'stratify' is 'yes', expected True or False"),
     (Y, 3, {"seed": -1}, ValueError, "'seed' is -1"),
     (Y[:0], 3, {}, ValueError, r"'y' has shape \(0,\), expected samples"),
@@ -488,6 +489,7 @@ REFUSED = {
     "no scaling": ({"preprocess": "std"}, TypeError, "'preprocess' is 'std', expected an object"),
     "weights": ({"sample_weight": np.ones(5)}, ValueError, r"'sample_weight' has shape \(5,\)"),
     "negative": ({"sample_weight": -np.ones(N)}, ValueError, "'sample_weight' has -1.0 at 0"),
+    "epochs": ({"max_epochs": 0}, ValueError, "'max_epochs' is 0"),
     "path": ({"resume": 3}, TypeError, "'resume' is 3, expected a path"),
 }  # fmt: skip
 
@@ -500,6 +502,11 @@ def test_what_cannot_work_is_refused(name, tmp_path, monkeypatch):
     with pytest.raises(kind, match=words):
         cross_validate(**options)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_number_of_epochs_is_needed():
+    with pytest.raises(TypeError, match=r"'max_epochs' is missing, expected cross_validate\(build"):
+        cross_validate(build, X, Y)
 
 
 def test_a_trainer_that_has_trained_is_refused():

@@ -175,6 +175,11 @@ def _one_axis(owner: str, name: str, values: Any) -> NDArray[Any]:
         raise ValueError(
             f"{owner}: {name!r} has shape {array.shape}, expected one value for each sample"
         )
+    if name == "groups" and array.dtype.kind == "f" and np.isnan(array).any():
+        raise ValueError(
+            f"{owner}: {name!r} has nan at {int(np.isnan(array).argmax())}, expected the group of "
+            "each sample; give one that is alone a group of its own"
+        )
     return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
 
 

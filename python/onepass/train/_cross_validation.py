@@ -331,6 +331,10 @@ def _check_keywords(fit: dict[str, Any]) -> None:
         if name not in known:
             hint = suggestion(name, [*own, *(n for n in known if n not in cures)])
             raise TypeError(f"{OWNER}: unknown keyword {name!r}{hint}")
+    if "max_epochs" not in fit:
+        raise TypeError(
+            f"{OWNER}: 'max_epochs' is missing, expected {OWNER}(build, X, y, max_epochs=…, …)"
+        )
 
 
 def _check_preprocess(preprocess: Any) -> None:
