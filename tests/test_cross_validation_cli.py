@@ -65,6 +65,7 @@ def test_the_table_has_every_score_of_every_fold(run):
         values = [fold[name] for fold in folds]
         assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in lines[at + 4]
     assert lines[at + 4].startswith("mean ± sd")
+    assert "run.json, checkpoints, folds\n" in shown
     quiet = run(*TRAIN[:-1], "q", "--quiet")
     assert "3 folds: accuracy" in quiet
     assert "mean ± sd" not in quiet
@@ -140,7 +141,7 @@ def test_a_resume_with_other_data_or_folds_is_refused(run):
 def test_more_folds_than_samples_of_a_class_are_refused(run):
     error = run("t.csv", "--cv", "10", "--categorical", "auto", "--out", "r", status=2)
     assert "'--cv' is 10, expected at most 9, the number of samples of class 'perhaps'" in error
-    assert "leave that class out of the table, or train without --cv" in error
+    assert "a class too rare may be left out of the table" in error
     assert not Path("r").exists()
     run("t.csv", "--cv", "9", "--categorical", "auto", *FAST, "--out", "r")
 

@@ -94,7 +94,7 @@ def _pictures(run: Recipe) -> list[str]:
 
 def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, quiet: bool) -> None:
     """Three lines: the scores, the place of the model, and how to predict with it."""
-    from onepass.runs._names import CHECKPOINTS, HISTORY, MODEL, RECORD
+    from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY, MODEL, RECORD
 
     if not quiet:
         say(f"\n{run.judged()}", wrapped=run.diagnosis is None)
@@ -110,7 +110,8 @@ def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, qui
     across = f"; {folds}" if folds else ""
     epochs = f"{run.trainer.epoch} epoch{'s' * (run.trainer.epoch != 1)}"
     say(f"{result}  ({epochs}{best}){across}")
-    files = ", ".join([MODEL, *pictures, HISTORY, RECORD, CHECKPOINTS])
+    folders = [CHECKPOINTS] + [FOLDS] * bool(run.folds)
+    files = ", ".join([MODEL, *pictures, HISTORY, RECORD, *folders])
     say(f"the run is in {run.out}: {files}")
     folder = shlex.quote(str(run.out))
     say(f"predict with: onepass predict {folder} NEW.csv --out predictions.csv")

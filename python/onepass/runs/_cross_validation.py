@@ -40,7 +40,7 @@ def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
     size = len(source.y)
     held_out = assigned(
         "train", "--cv", size, count, seed, labels=source.y if source.classes is not None else None,
-        names=source.classes, cure="; leave that class out of the table, or train without --cv",
+        names=source.classes, cure="; a class too rare may be left out of the table",
     )  # fmt: skip
     if size - math.ceil(size / count) < LEAST:
         raise ValueError(
