@@ -237,10 +237,13 @@ def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run, monkeypa
         assert not set(parts.validation) & set(test)
     scored, scores = [], SavedRun.scores
     monkeypatch.setattr(SavedRun, "scores", lambda own, X, y: scored.append(X) or scores(own, X, y))
-    done = list(_cross_validation.scores(source, Options(data="t.csv", cv=3, hidden=(4,), epochs=2),
-                                         {"classes": ["no", "yes"]}, folds[:2]))  # fmt: skip
-    assert done == folds[2:]
-    np.testing.assert_array_equal(scored[-1], parts.X[rows[2]])
+    again = _cross_validation.CrossValidation(
+        source, Options(data="t.csv", cv=3, hidden=(4,), epochs=2), {"classes": ["no", "yes"]},
+        Path("other"), {},
+    )  # fmt: skip
+    assert list(again.scores(folds[:2], lambda: "now")) == folds
+    assert len(scored) == 1
+    np.testing.assert_array_equal(scored[0], parts.X[rows[2]])
 
 
 def test_folds_of_one_row_have_no_r2(run):

@@ -17,10 +17,12 @@ from onepass import config, nn, optim
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
+import joblib  # noqa: E402
 import threadpoolctl  # noqa: E402
 from onepass.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
 from onepass.sklearn._convergence import Convergence  # noqa: E402
 from scipy import sparse  # noqa: E402
+from sklearn import metrics  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning, NotFittedError  # noqa: E402
@@ -722,3 +724,76 @@ def test_without_scikit_learn_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     says = "onepass.sklearn needs scikit-learn 1.6 or later: pip install 'scikit-learn>=1.6'"
     assert done.stdout == f"{says}\n{says} (1.5.2 is installed)\n", done.stderr
+
+
+# ---- what scikit-learn's tools do with both
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("framed", [False, True])
+@BOTH
+def test_a_search_over_a_pipeline_of_either_gives_the_same_again(estimator, framed, dtype) -> None:
+    x = X.astype(dtype)
+    x = pd.DataFrame(x, columns=list("pqrs")) if framed else x
+    pipeline = make_pipeline(StandardScaler(), estimator((5,), max_iter=5, random_state=0))
+    name = f"{estimator.__name__.lower()}__alpha"
+    scoring = "roc_auc_ovr" if estimator is MLPClassifier else "neg_mean_absolute_error"
+    found = []
+    for jobs in (1, 2):  # threads: each fit is a function of its data all the same
+        with joblib.parallel_backend("threading", n_jobs=jobs):
+            search = GridSearchCV(clone(pipeline), {name: [0.0, 1.0, 50.0]}, cv=3, scoring=scoring)
+            search.fit(x, TARGETS[estimator])
+            scores = cross_val_score(clone(pipeline), x, TARGETS[estimator], cv=3, scoring=scoring)
+        found.append((search.cv_results_["mean_test_score"].tolist(), scores.tolist()))
+        model = search.best_estimator_[-1]
+        assert model.model_.state_dict()["0.weight"].dtype == dtype
+        if framed:
+            assert search.feature_names_in_.tolist() == list("pqrs")
+    assert found[0] == found[1]
+    assert np.isfinite(np.concatenate(found[0])).all()
+
+
+@BOTH
+def test_sparse_input_is_refused_by_type_in_every_call(estimator) -> None:
+    y = TARGETS[estimator]
+    options = {"classes": np.unique(y)} if estimator is MLPClassifier else {}
+    model = estimator((3,), max_iter=1, random_state=0).fit(X, y)
+    made = (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.coo_array,
+            sparse.dok_array, sparse.lil_matrix)  # fmt: skip
+    for make in made:
+        for call in (lambda x: model.fit(x, y), model.predict, lambda x: model.score(x, y),
+                     lambda x: clone(model).partial_fit(x, y, **options)):  # fmt: skip
+            with pytest.raises(TypeError, match=r"[Ss]parse data was passed.*toarray"):
+                call(make(X))
+    with pytest.raises(TypeError, match=r"[Ss]parse data"):
+        model.fit(pd.DataFrame.sparse.from_spmatrix(sparse.csr_matrix(X)), y)
+    with pytest.raises(TypeError, match=r"[Ss]parse data"):
+        cross_val_score(model, sparse.csr_matrix(X), y, cv=2, error_score="raise")
+
+
+@BOTH
+def test_a_whole_weight_is_so_many_copies(estimator) -> None:
+    y, weight = TARGETS[estimator], np.random.default_rng(1).integers(0, 4, 60)
+    copies = np.repeat(np.arange(60), weight)
+    make = functools.partial(estimator, (6,), optimizer="lbfgs", max_iter=5, random_state=0)
+    one, other = make().fit(X, y, weight), make().fit(X[copies], y[copies])
+    for a, b in zip(arrays_of(one), arrays_of(other), strict=True):
+        assert np.allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_scorers_of_probabilities_take_the_classifier() -> None:
+    model, two = MLPClassifier((5,), max_iter=5, random_state=0), (TWO == "yes").astype(int)
+    shares = {3: model.fit(X, CLASSES).predict_proba(X), 2: model.fit(X, two).predict_proba(X)}
+    wanted = {
+        "roc_auc_ovr": (CLASSES, metrics.roc_auc_score(CLASSES, shares[3], multi_class="ovr")),
+        "roc_auc_ovo": (CLASSES, metrics.roc_auc_score(CLASSES, shares[3], multi_class="ovo")),
+        "roc_auc": (two, metrics.roc_auc_score(two, shares[2][:, 1])),
+        "average_precision": (two, metrics.average_precision_score(two, shares[2][:, 1])),
+        "neg_log_loss": (CLASSES, -metrics.log_loss(CLASSES, shares[3])),
+        "neg_brier_score": (two, -metrics.brier_score_loss(two, shares[2][:, 1])),
+        "f1_macro": (CLASSES, metrics.f1_score(
+            CLASSES, np.unique(CLASSES)[shares[3].argmax(axis=1)], average="macro")),
+    }  # fmt: skip
+    for name, (y, value) in wanted.items():
+        found = metrics.get_scorer(name)(model.fit(X, y), X, y)
+        assert found == pytest.approx(value, rel=1e-12), name

@@ -275,6 +275,34 @@ def test_class_weights_weigh_samples_by_their_class(form):
     np.testing.assert_allclose(weights_of(one), weights_of(loss), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["classes", "samples", "regression"])
+def test_a_weighted_fit_is_pytorchs_own_loop(kind):
+    torch = pytest.importorskip("torch")
+    rng, several = np.random.default_rng(4), kind == "regression"
+    w = rng.uniform(0, 3, N).astype(np.float32)
+    y = rng.standard_normal((N, 3)).astype(np.float32) if several else Y
+    t = trainer(nn.MSELoss() if several else nn.CrossEntropyLoss(), lr=0.3)
+    start = [torch.from_numpy(p.data.copy()).requires_grad_() for p in t.model.parameters()]
+    weights = {"class_weight": CLASS_WEIGHTS} if kind == "classes" else {"sample_weight": w}
+    t.fit(X, y, max_epochs=5, batch_size=N, shuffle=False, **weights)
+    x, target, weight = map(torch.from_numpy, (X, y, w))
+    cross = torch.nn.functional.cross_entropy
+    optimizer = torch.optim.SGD(start, lr=0.3)
+    for _ in range(5):
+        z = torch.tanh(x @ start[0].T + start[1]) @ start[2].T + start[3]
+        if kind == "classes":
+            loss = cross(z, target, torch.tensor(CLASS_WEIGHTS, dtype=torch.float32))
+        else:
+            each = ((z - target) ** 2).mean(1) if several else cross(z, target, reduction="none")
+            loss = (weight * each).sum() / weight.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torchs = np.concatenate([p.detach().numpy().ravel() for p in start])
+    np.testing.assert_allclose(weights_of(t), torchs, rtol=2e-5, atol=2e-6)
+    assert t.history["loss"][-1] == pytest.approx(loss.item(), rel=1e-5)
+
+
 def test_weights_of_a_regression_and_of_a_function():
     y = RNG.standard_normal((N, 1)).astype(np.float32)
     w = RNG.uniform(0, 3, N)

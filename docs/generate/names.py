@@ -89,6 +89,8 @@ KIN = {
     "dropout2d": "featuredropout",
     "dropout3d": "featuredropout",
     "restart": "restarts",
+    "crossvalidation": "crossvalidate",
+    "fold": "crossvalidate",
     "lrfinderresult": "lrfinder",
     "findlr": "lrfinder",
     "checkpointerror": "checkpoint",

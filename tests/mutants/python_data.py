@@ -6,6 +6,7 @@ from mutant import Mutant
 
 FOLDER = "python/onepass/data"
 RUNS = "python/onepass/runs"
+FOLDS = "tests/test_cross_validation.py"
 RESUME = "tests/test_resume_counters.py"
 TABLES = "tests/test_splits_and_tables.py"
 
@@ -247,5 +248,19 @@ DATA = [
         "(1 - TIE)",
         "1",
         ("tests/test_projection.py::test_signs_do_not_hang_on_rounding",),
+    ),
+    Mutant(
+        "folds: classes are not spread evenly",
+        f"{FOLDER}/_folds.py",
+        'order = order[np.argsort(labels[order], kind="stable")]',
+        "pass",
+        (f"{FOLDS}::test_each_sample_is_held_out_once_and_classes_are_spread_evenly",),
+    ),
+    Mutant(
+        "folds: groups are put together whatever their classes",
+        f"{FOLDER}/_folds.py",
+        "cost = (there * shares[group]) @ weight",
+        "cost = (there * shares[group]) @ (0 * weight)",
+        (f"{FOLDS}::test_groups_stay_together",),
     ),
 ]

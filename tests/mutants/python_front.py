@@ -8,6 +8,7 @@ CLI = "python/onepass/cli"
 RUNS = "python/onepass/runs"
 OPS = "python/onepass/ops"
 COMMANDS = "tests/test_cli.py"
+FOLDS = "tests/test_cross_validation_cli.py"
 FUSE = "tests/test_torch_fuse.py"
 MUON = "tests/test_muon.py"
 OWN_RUNS = "tests/test_cli_runs.py"
@@ -122,17 +123,31 @@ FRONT = [
     ),
     Mutant(
         "runs: the spread of folds is that of all possible ones",
-        f"{RUNS}/_cross_validation.py",
-        "float(np.std(values, ddof=1))",
-        "float(np.std(values))",
+        "python/onepass/train/_score_table.py",
+        "np.std(_values(rows, name), ddof=1)",
+        "np.std(_values(rows, name))",
         (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
     ),
     Mutant(
         "runs: a fold is scored on what it was trained on",
         f"{RUNS}/_cross_validation.py",
-        "yield _scores.as_json(saved.scores(parts.X[test], parts.y[test]))",
-        "yield _scores.as_json(saved.scores(parts.X[rest], parts.y[rest]))",
+        "_scores.as_json(run.scores(parts.X[test], parts.y[test]))",
+        "_scores.as_json(run.scores(parts.X[rest], parts.y[rest]))",
         (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
+    ),
+    Mutant(
+        "runs: a fold that was cut short begins again",
+        f"{RUNS}/_cross_validation.py",
+        "fitting.fit(trainer, place)",
+        "fitting.fit(trainer)",
+        (f"{FOLDS}::test_a_kill_in_any_fold_changes_no_bit",),
+    ),
+    Mutant(
+        "runs: folds stay where a run without them takes the place",
+        f"{RUNS}/_replacing.py",
+        "        if fold.name.isdecimal():\n            clear(fold)\n",
+        "        if False:\n            clear(fold)\n",
+        (f"{FOLDS}::test_a_run_that_replaces_another_takes_its_folds_too",),
     ),
     Mutant(
         "runs: the value of a smoothed loss is the smoothed one",

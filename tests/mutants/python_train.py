@@ -8,6 +8,7 @@ FOLDER = "python/onepass/train"
 ATTRIBUTES = "tests/test_trainer_attributes.py"
 ABORTS = "tests/test_trainer_aborts.py"
 BLAS_THREADS = "tests/test_blas_threads.py"
+CROSS = "tests/test_cross_validation.py"
 CSV_LOGGER = "tests/test_csv_logger.py"
 DIAGNOSIS = "tests/test_diagnosis.py"
 FINDER = "tests/test_lr_finder.py"
@@ -20,6 +21,7 @@ MONITOR_MODES = "tests/test_monitor_modes.py"
 REGULARIZERS = "tests/test_regularizers.py"
 RESUME = "tests/test_resume_counters.py"
 RESUME_DIFFERENCES = "tests/test_resume_differences.py"
+SCORERS = "tests/test_scorers.py"
 SCHEDULED = "tests/test_trainer_schedule.py"
 TABLES = "tests/test_splits_and_tables.py"
 TRAINER_ATTRIBUTES = "tests/test_trainer_attributes.py"
@@ -790,5 +792,40 @@ TRAIN = [
         "moved(parts.validation)}",
         "moved(parts.test)}",
         ("tests/test_cli_search.py::test_it_finds_trains_and_tells_how_to_go_on",),
+    ),
+    Mutant(
+        "cross_validate: the scaling of the caller is fitted, not a copy",
+        f"{FOLDER}/_cross_validation.py",
+        "scaling = copy.deepcopy(preprocess)",
+        "scaling = preprocess",
+        (f"{CROSS}::test_the_scaling_sees_the_training_samples_alone",),
+    ),
+    Mutant(
+        "cross_validate: weights are those of the first samples",
+        f"{FOLDER}/_cross_validation.py",
+        'options["sample_weight"] = weight[train]',
+        'options["sample_weight"] = weight[: len(train)]',
+        (f"{CROSS}::test_weights_belong_to_their_samples",),
+    ),
+    Mutant(
+        "cross_validate: a fold that is done is scored again",
+        f"{FOLDER}/_cross_validation.py",
+        "number <= len(record.scores)",
+        "number < len(record.scores)",
+        (f"{CROSS}::test_after_an_interruption_it_gives_the_same_bits",),
+    ),
+    Mutant(
+        "cross_validate: a resume takes any data",
+        f"{FOLDER}/_fold_record.py",
+        "                self._refuse_others(held)\n",
+        "",
+        (f"{CROSS}::test_a_resume_with_other_data_or_settings_is_refused",),
+    ),
+    Mutant(
+        "scorers: a metric that cannot be of so many classes fails at the end of the epoch",
+        f"{FOLDER}/_scorers.py",
+        "if self.name is None or shape in self.tried:",
+        "if self.name is not None or shape in self.tried:",
+        (f"{SCORERS}::test_every_scorer_has_its_value_or_is_refused_before_the_first_step",),
     ),
 ]

@@ -195,7 +195,8 @@ def _add_training(group: Any, *, folds: bool = True) -> None:
         "validation loss, 0 for never; the best epoch is kept anyway (default 20)")  # fmt: skip
     if folds:
         at_least = types.count("--cv", 2)
-        add("--cv", type=at_least, metavar="K", help="cross-validate over K folds first")
+        add("--cv", type=at_least, metavar="K", help="cross-validate over K folds first; each "
+            "is a run in folds/ of the run's folder")  # fmt: skip
     _add_device(group)
     add("--seed", type=types.seed, metavar="N", help="of parts, weights and dropout (default 0)")
 

@@ -68,13 +68,17 @@ def _trained(run: Recipe, quiet: bool) -> int:
 
 
 def _cross_validate(run: Recipe, quiet: bool) -> str:
-    """A line for each fold; returns the summary, or ""."""
-    summary = ""
+    """A line for each fold, and a table of all; returns the summary, or ""."""
+    from onepass.runs._cross_validation import shown, summary
+
     for line in run.cross_validate():
-        if summary and not quiet:
-            say(summary)
-        summary = line
-    return summary
+        if not quiet:
+            say(line)
+    if not run.folds:
+        return ""
+    if not quiet:
+        say(f"\n{shown(run.folds)}\n", wrapped=False)
+    return summary(run.folds)
 
 
 def _pictures(run: Recipe) -> list[str]:
@@ -90,7 +94,7 @@ def _pictures(run: Recipe) -> list[str]:
 
 def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, quiet: bool) -> None:
     """Three lines: the scores, the place of the model, and how to predict with it."""
-    from onepass.runs._names import CHECKPOINTS, HISTORY, MODEL, RECORD
+    from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY, MODEL, RECORD
 
     if not quiet:
         say(f"\n{run.judged()}", wrapped=run.diagnosis is None)
@@ -106,7 +110,8 @@ def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, qui
     across = f"; {folds}" if folds else ""
     epochs = f"{run.trainer.epoch} epoch{'s' * (run.trainer.epoch != 1)}"
     say(f"{result}  ({epochs}{best}){across}")
-    files = ", ".join([MODEL, *pictures, HISTORY, RECORD, CHECKPOINTS])
+    folders = [CHECKPOINTS] + [FOLDS] * bool(run.folds)
+    files = ", ".join([MODEL, *pictures, HISTORY, RECORD, *folders])
     say(f"the run is in {run.out}: {files}")
     folder = shlex.quote(str(run.out))
     say(f"predict with: onepass predict {folder} NEW.csv --out predictions.csv")

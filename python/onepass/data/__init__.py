@@ -3,6 +3,7 @@
 from onepass.data import augment
 from onepass.data._encoding import Encoding
 from onepass.data._feature import Feature
+from onepass.data._folds import fold_indices
 from onepass.data._loader import DataLoader
 from onepass.data._projection import PCA, Whiten
 from onepass.data._scaling import MinMax, Standardize
@@ -21,6 +22,7 @@ __all__ = [
     "Table",
     "Whiten",
     "augment",
+    "fold_indices",
     "load",
     "read_table",
     "split_indices",

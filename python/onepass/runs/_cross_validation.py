@@ -1,74 +1,160 @@
-"""Cross-validation: as many trainings as folds, each scored on the fold that it has not seen."""
+"""Cross-validation: as many trainings as folds, each scored on the fold that it has not seen.
+
+Each fold has a folder of its own, ``folds/1``, ``folds/2``, …, in that of the run: a run with its
+model, history and checkpoints, from which a resume goes on.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._loader import permutation
-from onepass.data._split import STREAM
+from onepass.data._folds import assigned
 from onepass.runs import _parts, _scores
 from onepass.runs._fitting import Fitting
+from onepass.runs._folder import Folder
+from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY
 from onepass.runs._options import Options
-from onepass.runs._saved_run import SavedRun
-from onepass.runs._source import Source
+from onepass.runs._saved_run import KeepBest, SavedRun
+from onepass.runs._source import Source, digest
 from onepass.runs._start import Start
+from onepass.train._checkpoint import Checkpoint
+from onepass.train._score_table import spread, table
 
 LEAST = 6  # samples outside of a fold: with fewer, none would be left to decide when to stop
+NAMES = ("accuracy", "balanced_accuracy", "loss", "rmse", "mae", "r2")
+SHORT = ("accuracy", "balanced_accuracy", "rmse", "mae", "r2")
 
 
 def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
-    """The rows of each fold, in random order; the samples of a class are spread evenly.
+    """The rows of each fold; the samples of a class are spread evenly.
 
     Raises:
-        ValueError: too few samples for so many folds.
+        ValueError: too few samples, or too few of a class, for so many folds.
     """
     size = len(source.y)
-    if count > size:
-        raise ValueError(
-            f"train: '--cv' is {count}, expected at most {size}, the number of samples"
-        )
+    held_out = assigned(
+        "train", "--cv", size, count, seed, labels=source.y if source.classes is not None else None,
+        names=source.classes, cure="; a class too rare may be left out of the table",
+    )  # fmt: skip
     if size - math.ceil(size / count) < LEAST:
         raise ValueError(
             f"train: '--cv' is {count}, expected more folds: of {size} samples, at least {LEAST} "
             "must be outside of each"
         )
-    order = permutation(size, seed, STREAM)
-    if source.classes is not None:
-        order = order[np.argsort(source.y[order], kind="stable")]
-    return [np.sort(order[fold::count]) for fold in range(count)]
+    return [np.flatnonzero(held_out == fold) for fold in range(count)]
 
 
-def scores(
-    source: Source,
-    options: Options,
-    about: dict[str, Any],
-    done: list[dict[str, Any]],
-    start: Start | None = None,
-) -> Iterator[dict[str, Any]]:
-    """The scores of each fold, from the one after those that are ``done``."""
-    rows = folds(source, options.cv or 0, options.seed)
-    for test in rows[len(done) :]:
+class CrossValidation:
+    """The folds of a run.
+
+    Args:
+        source, options, start: of the run.
+        about: what a model's file says of it, but for what depends on the fold.
+        folder: of the run.
+        record: what the record of a fold has beside its own.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        about: dict[str, Any],
+        folder: Path,
+        record: dict[str, Any],
+        start: Start | None = None,
+    ) -> None:
+        self.source, self.options, self.about = source, options, about
+        self.folder, self.record, self.start = folder, record, start
+
+    def scores(
+        self, done: Sequence[dict[str, Any]], now: Callable[[], str]
+    ) -> Iterator[dict[str, Any]]:
+        """The scores of each fold; those in ``done`` are not trained again.
+
+        Args:
+            done: of an earlier call, those that came first.
+            now: the time, for records.
+
+        Raises:
+            ValueError: the loss of a fold is not finite.
+        """
+        rows = folds(self.source, self.options.cv or 0, self.options.seed)
+        for number, test in enumerate(rows, 1):
+            if number <= len(done):
+                yield done[number - 1]
+                continue
+            folder = Folder.inside(self.folder / FOLDS / str(number))
+            earlier = folder.record.get("result")
+            if earlier is not None and same_length(folder.record["options"], self.options):
+                yield earlier
+            else:
+                yield self._trained(number, test, folder, now)
+
+    def _trained(
+        self, number: int, test: NDArray[np.int64], folder: Folder, now: Callable[[], str]
+    ) -> dict[str, Any]:
+        source, options = self.source, self.options
         rest = np.setdiff1d(np.arange(len(source.y)), test)
         parts = _parts.split_rest(source, rest, test, options.seed, options.preprocess)
-        fitting = Fitting(source, parts, options, start)
-        fitting.fit(fitting.trainer([]))
-        about = {**about, "architecture": vars(fitting.architecture)}
-        saved = SavedRun.of(about, fitting.model, fitting.parts)
-        yield _scores.as_json(saved.scores(parts.X[test], parts.y[test]))
+        fitting = Fitting(source, parts, options, self.start)
+        parts = fitting.parts
+        contents = digest(source.classes, parts.X, parts.y)
+        about = {**self.about, "contents": contents, "architecture": vars(fitting.architecture)}
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write(
+            **self.record,
+            fold={"number": number, "of": options.cv},
+            contents=contents,
+            started=folder.record.get("started", now()),
+            finished=None,
+            result=None,
+        )
+
+        def saved() -> SavedRun:
+            return SavedRun.of(about, fitting.model, parts)
+
+        place = folder.path / CHECKPOINTS
+        keep = KeepBest(fitting.stopping, saved, folder.path)
+        trainer = fitting.trainer([keep, Checkpoint(place, keep=2)])
+        try:
+            fitting.fit(trainer, place)
+        except FloatingPointError as error:
+            raise ValueError(
+                f"not finite: the loss or a gradient in fold {number}, epoch {trainer.epoch + 1}, "
+                f"with a learning rate of {trainer.lr:g}; pass a lower --lr"
+            ) from error
+        trainer.history.to_csv(folder.path / HISTORY)
+        run = saved()
+        run.write(folder.path)
+        scores = _scores.as_json(run.scores(parts.X[test], parts.y[test]))
+        folder.write(
+            finished=now(),
+            epochs=trainer.epoch,
+            best_epoch=fitting.stopping.best_epoch,
+            result=scores,
+        )
+        return scores
 
 
-def summary(done: list[dict[str, Any]]) -> str:
+def same_length(before: Mapping[str, Any], options: Options) -> bool:
+    """Whether options that a resume may change, and that decide when to stop, are as before."""
+    own = options.as_json()
+    return all(before.get(name, own[name]) == own[name] for name in ("epochs", "early_stopping"))
+
+
+def shown(done: Sequence[dict[str, Any]]) -> str:
+    """A table of the scores: a line for each fold, and mean ± standard deviation."""
+    return table(done, [name for name in NAMES if name in done[0]])
+
+
+def summary(done: Sequence[dict[str, Any]]) -> str:
     """Mean and standard deviation of the main scores over the folds."""
-    names = [n for n in ("accuracy", "balanced_accuracy", "rmse", "mae", "r2") if n in done[0]]
-    shown = []
-    for name in names:
-        values = [math.nan if fold[name] is None else fold[name] for fold in done]
-        mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-        spread = f"{_scores.number(mean)} ± {_scores.number(deviation)}"
-        shown.append(f"{name.replace('_', ' ')} {spread}")
-    return f"{len(done)} folds: {'  '.join(shown)}"
+    names = [name for name in SHORT if name in done[0]]
+    parts = [f"{name.replace('_', ' ')} {spread(done, name)}" for name in names]
+    return f"{len(done)} folds: {'  '.join(parts)}"

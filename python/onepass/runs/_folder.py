@@ -136,6 +136,15 @@ class Folder:
             raise ValueError(reasons[0])
         return None
 
+    @classmethod
+    def inside(cls, path: Path) -> Folder:
+        """A folder within one that is open already; it need not be there yet.
+
+        Raises:
+            ValueError: its run.json is damaged.
+        """
+        return cls(path, [], _read(path) if (path / RECORD).is_file() else {})
+
     def write(self, **more: Any) -> None:
         """Write run.json with these entries beside those it has; None removes one."""
         self.record = {k: v for k, v in {**self.record, **more}.items() if v is not None}

@@ -11,4 +11,5 @@ RECORD = "run.json"  # the options, the data, the result
 CURVES, DIAGNOSIS = "curves.png", "diagnosis.png"
 PICTURES = (CURVES, DIAGNOSIS)
 CHECKPOINTS = "checkpoints"  # a folder, from which a resume goes on
+FOLDS = "folds"  # a folder with a run for each fold of a cross-validation: 1, 2, …
 FILES = (MODEL, START, HISTORY, *PICTURES, CHECKPOINTS, RECORD)

@@ -27,6 +27,8 @@ from onepass.train._progress import ProgressBar
 from onepass.train._trainer import Trainer
 from onepass.train._verdict import verdict
 
+OF_FOLDS = ("onepass", "options", "directory", "classes")  # in the records of folds too
+
 
 class Recipe:
     """One run in one directory; the constructor finds all wrong options.
@@ -41,7 +43,7 @@ class Recipe:
 
     Attributes:
         options, out: of the run. source, parts: its data. model, trainer, stopping: its training.
-        notes: sentences for the user.
+        notes: sentences for the user. folds: scores of the cross-validation, as far as it is done.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Recipe:
         ]
         self.about = self._about(contents)
         self.trainer = self._trainer()
+        self.folds: list[dict[str, Any]] = []
 
     @property
     def stopping(self) -> EarlyStopping:
@@ -111,17 +114,19 @@ class Recipe:
         return "\n".join([self.source.describe(), sizes, network, *notes])
 
     def cross_validate(self) -> Iterator[str]:
-        """Train the folds that are not done yet; gives a line for each, and one for all of them."""
+        """Train the folds that are not done yet; gives a line for each of all."""
         if self.options.cv is None:
             return
-        done = list(self.folder.record.get("folds", []))
-        for scores in _cross_validation.scores(
-            self.source, self.options, self.about, done, self.start
-        ):
-            done.append(scores)
-            self.folder.write(folds=done)
-            yield f"fold {len(done)}/{self.options.cv}: {_scores.line(scores)}"
-        yield _cross_validation.summary(done)
+        before = list(self.folder.record.get("folds", []))
+        record = {name: self.folder.record.get(name) for name in OF_FOLDS}
+        run = _cross_validation.CrossValidation(
+            self.source, self.options, self.about, self.folder.path, record, self.start
+        )
+        for scores in run.scores(before, _now):
+            self.folds.append(scores)
+            if self.folds != before[: len(self.folds)]:
+                self.folder.write(folds=self.folds)
+            yield f"fold {len(self.folds)}/{self.options.cv}: {_scores.line(scores)}"
 
     def train(self) -> Evaluated:
         """Train, write the model, evaluate the held-out part and write the result."""
@@ -176,6 +181,12 @@ class Recipe:
 
         def contradiction(record: dict[str, Any]) -> str | None:
             before = record["options"]
+            if "fold" in record:
+                fold = record["fold"]
+                return (
+                    f"--cv {fold.get('of')}, as fold {fold.get('number')} of a run; --resume goes "
+                    "on with that run, so pass --out with its folder"
+                )
             if out is None and not same_place(before.get("data"), given["data"]):
                 return _options.contradiction("data", before.get("data"), given["data"])
             return Options.of({"data": "", **given}, before).contradicts(before)
@@ -204,15 +215,18 @@ class Recipe:
         """Make the folder that of a run in progress; returns a sentence for the user, or ""."""
         note = self.folder.put_damaged_history_aside()
         self.folder.remove_pictures()
+        record = self.folder.record
+        same = _cross_validation.same_length(record.get("options", {}), self.options)
         self.folder.write(
             onepass=onepass.__version__,
-            started=self.folder.record.get("started", _now()),
+            started=record.get("started", _now()),
             finished=None,
             options=self.options.as_json(),
             directory=os.getcwd(),
             contents=contents,
             classes=self.source.classes and list(self.source.classes),
             result=None,
+            folds=record.get("folds") if same else None,  # else they go on too
         )
         if self.start is not None:
             self.start.keep(self.folder.path)

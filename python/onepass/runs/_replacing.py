@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from onepass._files import put_aside
-from onepass.runs._names import CHECKPOINTS, FILES, MODEL
+from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL
 from onepass.train import _store
 
 NEW = ".new"
@@ -54,6 +54,14 @@ def settle(folder: Path) -> None:
 
 def clear(folder: Path, but: Collection[str] = ()) -> None:
     """Delete the run in a folder; its record last: a kill leaves no files of another run."""
+    folds = folder / FOLDS
+    for fold in folds.iterdir() if folds.is_dir() else ():
+        if fold.name.isdecimal():
+            clear(fold)
+            with suppress(OSError):
+                fold.rmdir()
+    with suppress(OSError):
+        folds.rmdir()
     _store.clean(folder / CHECKPOINTS)
     for checkpoint in _store.checkpoints(folder / CHECKPOINTS):
         _store.retire(checkpoint)

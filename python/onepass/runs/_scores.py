@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onepass import nn
 from onepass.train import _metrics
+from onepass.train._score_table import number
 
 IMBALANCED = 3.0  # times the rarest class: from here on accuracy alone misleads
 MOST_LINES = 10
@@ -62,13 +63,6 @@ def line(scores: Scores, *, imbalanced: bool = False) -> str:
     shown = "  ".join(f"{name.replace('_', ' ')} {number(scores[name])}" for name in names)
     majority = f"  (always the majority: {scores['majority']:.4f})" if imbalanced else ""
     return shown + majority
-
-
-def number(value: float | None) -> str:
-    """With four places, or as many digits where it is far from 1; None, as JSON has it, is NaN."""
-    if value is None:
-        return "nan"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.5g}"
 
 
 def as_json(scores: Scores) -> Scores:

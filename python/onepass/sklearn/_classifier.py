@@ -66,6 +66,19 @@ class MLPClassifier(ClassifierMixin, MLP):
         >>> model = MLPClassifier(max_iter=50, tol=0.01, random_state=0)
         >>> bool(cross_val_score(model, X, y, cv=3).mean() > 0.95)
         True
+
+        In a pipeline, whose parameters a search chooses, and which can be pickled:
+
+        >>> import pickle
+        >>> from sklearn.model_selection import GridSearchCV
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import PowerTransformer
+        >>> pipeline = make_pipeline(PowerTransformer(), model)
+        >>> weights = {"mlpclassifier__class_weight": ["balanced", {0: 1, 1: 2, 2: 1}]}
+        >>> search = GridSearchCV(pipeline, weights, cv=2, scoring="neg_log_loss").fit(X, y)
+        >>> again = pickle.loads(pickle.dumps(search.best_estimator_))
+        >>> bool((again.predict_proba(X) == search.predict_proba(X)).all())
+        True
     """
 
     _rates: ClassVar[dict[str, float]] = {"adamw": ADAM_LR}
@@ -150,6 +163,18 @@ class MLPClassifier(ClassifierMixin, MLP):
 
         Raises:
             As ``fit``. The steps before a loss that is not finite are taken.
+
+        Example:
+            >>> import numpy as np
+            >>> from onepass.sklearn import MLPClassifier
+            >>> X = np.linspace(-1, 1, 100)[:, None]
+            >>> y = np.where(X[:, 0] > 0, "yes", "no")
+            >>> model = MLPClassifier(learning_rate_init=0.01, random_state=0)
+            >>> for _ in range(20):
+            ...     for part in (slice(None, None, 2), slice(1, None, 2)):
+            ...         model = model.partial_fit(X[part], y[part], classes=["no", "yes"])
+            >>> model.score(X, y) > 0.95
+            True
         """
         check_incremental(self)
         if isinstance(self.class_weight, str):
@@ -199,6 +224,14 @@ class MLPClassifier(ClassifierMixin, MLP):
 
         Raises:
             As ``predict``.
+
+        Example:
+            >>> import numpy as np
+            >>> from onepass.sklearn import MLPClassifier
+            >>> X, y = np.zeros((4, 1)), ["a", "b", "b", "b"]  # nothing tells them apart
+            >>> model = MLPClassifier(optimizer="lbfgs", alpha=0, tol=1e-12, random_state=0)
+            >>> model.fit(X, y).predict_proba(X[:1]).round(3)
+            array([[0.25, 0.75]])
         """
         return np.exp(self._log_proba(X)).astype(self._network.dtype)
 

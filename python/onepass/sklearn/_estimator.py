@@ -86,6 +86,15 @@ class MLP(BaseEstimator):
         Raises:
             TypeError, ValueError: a parameter, or data that cannot work. FloatingPointError: the
                 loss is not finite. The estimator stays as it was.
+
+        Example:
+            >>> from onepass.sklearn import MLPClassifier
+            >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"]
+            >>> model = MLPClassifier((), optimizer="lbfgs", warm_start=True, random_state=0)
+            >>> model.fit(X, y, sample_weight=[1, 1, 0, 5]).score(X, y)
+            1.0
+            >>> model.fit(X, y).n_iter_ < 20  # it goes on from there
+            True
         """
         return self._fit(X, y, sample_weight, goes_on=False)
 

@@ -138,6 +138,17 @@ class MLPRegressor(RegressorMixin, MLP):
 
         Raises:
             As ``fit``. The steps before a loss that is not finite are taken.
+
+        Example:
+            >>> import numpy as np
+            >>> from onepass.sklearn import MLPRegressor
+            >>> X = np.linspace(-1, 1, 100)[:, None]
+            >>> model = MLPRegressor(learning_rate_init=0.01, random_state=0)
+            >>> for _ in range(40):
+            ...     for part in (slice(None, None, 2), slice(1, None, 2)):
+            ...         model = model.partial_fit(X[part], 2 * X[part, 0])
+            >>> model.score(X, 2 * X[:, 0]) > 0.9
+            True
         """
         check_incremental(self)
         return self._fit(X, y, sample_weight, goes_on=True)

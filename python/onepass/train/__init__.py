@@ -3,6 +3,7 @@
 from onepass.train import regularizers
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._cross_validation import CrossValidation, Fold, cross_validate
 from onepass.train._diagnosis import Diagnosis
 from onepass.train._ensemble import Ensemble
 from onepass.train._history import History
@@ -29,9 +30,11 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Choice",
+    "CrossValidation",
     "Diagnosis",
     "EarlyStopping",
     "Ensemble",
+    "Fold",
     "GradientTolerance",
     "History",
     "Integer",
@@ -51,6 +54,7 @@ __all__ = [
     "Trainer",
     "Trial",
     "Uniform",
+    "cross_validate",
     "find_lr",
     "regularizers",
     "restarts",

@@ -50,14 +50,23 @@ class Callback:
 
     Example:
         >>> import numpy as np
-        >>> from onepass.train import Callback
+        >>> from onepass import nn, optim
+        >>> from onepass.train import Callback, Trainer
         >>> class GradientNorms(Callback):
         ...     def on_before_step(self, run):
         ...         for name, p in run.model.named_parameters():
         ...             if p.grad is not None:
         ...                 run.log(f"norm of {name}", np.linalg.norm(p.grad) / run.grad_scale)
-        >>> GradientNorms()
-        GradientNorms()
+        ...
+        ...     def on_epoch_end(self, run):
+        ...         run.stop = run.history["norm of 0.weight"][-1] < 0.01
+        >>> X = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
+        >>> model = nn.Sequential(nn.Linear(1, 1))
+        >>> trainer = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.3),
+        ...                   callbacks=[GradientNorms()], progress=False)
+        >>> history = trainer.fit(X, 2 * X + 1, max_epochs=100, batch_size=8)
+        >>> list(history), history.epochs < 100
+        (['loss', 'norm of 0.weight', 'norm of 0.bias', 'lr'], True)
     """
 
     monitor: str | None = None

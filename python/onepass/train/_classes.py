@@ -136,9 +136,15 @@ def softmax(scores: Any) -> Any:
 
 
 def margins(scores: Any) -> Any:
-    """Scores in double; of two classes the second over the first. Unlike shares they never tie."""
+    """Scores in double; of two classes the second over the first. Unlike shares they never tie.
+
+    Of more classes the logarithms of the shares: what is added to all scores of a sample has no
+    effect on the model, nor on these.
+    """
     z = np.asarray(scores, np.float64)
-    return z[:, 1] - z[:, 0] if is_binary(z) and z.ndim == 2 else z
+    if z.ndim < 2:
+        return z
+    return z[:, 1] - z[:, 0] if is_binary(z) else ops.log_softmax(z, 1)
 
 
 def is_binary(scores: Any) -> bool:

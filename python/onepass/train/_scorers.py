@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,18 +46,31 @@ class Scorer:
     """A function of (outputs, targets), from a scorer or a function of ``sklearn.metrics``.
 
     It is NaN where an output is NaN. A function of classes is NaN too where no label counts, and
-    where scikit-learn refuses an epoch that lacks samples of some class.
+    where scikit-learn refuses an epoch that lacks samples of some class; one of numbers where it
+    refuses the outputs, such as negative ones of a deviance.
+
+    Attributes:
+        name: of it in scikit-learn, if nobody has given it options: it is then tried with outputs
+            of the epoch's shape before any batch is trained on.
+        tried: the shapes of outputs that were.
     """
 
     function: Any
     classes: Classes
+    name: str | None = None
+    tried: set[tuple[int, ...]] = field(default_factory=set, compare=False)
 
     def __call__(self, output: Any, target: Any) -> float:
         function = self.function
         if not self._of_classes(output, target):
             if np.isnan(to_numpy(output)).any():
                 raise UndefinedError("an output is NaN")
-            return self._of_numbers(output, target)
+            try:
+                return self._of_numbers(output, target)
+            except ValueError as error:
+                if not self._takes_numbers(output, target):
+                    raise
+                raise UndefinedError(str(error)) from error
         scores, true = self.classes.labels(output, target)
         if not true.size:
             raise UndefinedError("no label counts")
@@ -73,8 +87,48 @@ class Scorer:
 
     def settle(self, output: Any, target: Any) -> None:
         """Raise at an epoch's first batch what would make the metric fail at its end."""
-        if self._of_classes(output, target) and not self._of_margins():
+        of_classes = self._of_classes(output, target)
+        if of_classes and not self._of_margins():
             self.classes.settle(output, target)
+        shape = tuple(np.shape(output)[1:])
+        if self.name is None or shape in self.tried:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numbers that nobody sees
+            if of_classes:
+                self._try_classes(output, target)
+            else:
+                y = to_numpy(target).astype(np.float64).reshape(np.shape(output))
+                self._of_numbers(np.abs(y) + 1, y)
+        self.tried.add(shape)
+
+    def _try_classes(self, output: Any, target: Any) -> None:
+        """Refuse a metric that cannot be of so many classes, whatever their scores."""
+        scores, _ = self.classes.labels(output, target)
+        if np.isnan(scores).all():
+            return  # they do not say what they are
+        count = 2 if scores.ndim == 1 else scores.shape[1]
+        true = np.tile(np.arange(count), 3)
+        predicted = np.r_[true[: 2 * count], np.roll(true[:count], 1)]  # some are wrong
+        trial = 0.2 + 0.6 * (np.arange(count) == predicted[:, None])
+        try:
+            if _is_scorer(self.function):
+                self._score(trial[:, 1] if scores.ndim == 1 else trial, true)
+            else:
+                self._value(trial[:, 1] if scores.ndim == 1 else trial, true)
+        except ValueError as error:
+            others = [name for name in names() if name.startswith(f"{self.name}_")]
+            hint = f"; of several classes there are {', '.join(others)}" if others else ""
+            raise ValueError(f"it cannot be of {count} classes: {error}{hint}") from error
+
+    def _takes_numbers(self, output: Any, target: Any) -> bool:
+        """Whether other outputs could have this metric."""
+        y = to_numpy(target).astype(np.float64).reshape(np.shape(output))
+        try:
+            self._of_numbers(np.abs(y) + 1, y)
+        except ValueError:
+            return False
+        return True
 
     def _of_margins(self) -> bool:
         """Whether it needs no border between two classes."""
@@ -179,7 +233,7 @@ def find(name: str, classes: Classes) -> Scorer | None:
     except ImportError:
         return None
     if name in metrics.get_scorer_names():
-        return Scorer(metrics.get_scorer(name), classes)
+        return Scorer(metrics.get_scorer(name), classes, name)
     function = None if name.startswith("_") else getattr(metrics, name, None)
     if not callable(function):
         return None
@@ -201,8 +255,10 @@ def of_function(function: Any, classes: Classes) -> Scorer | None:
             f"Trainer: 'metrics' has {_name(function)!r}, which gives no number, expected a "
             "function of (outputs, targets) that takes one out of it"
         )
-    if _is_scorer(function) or (theirs and _second_argument(function) is not None):
+    if _is_scorer(function):
         return Scorer(function, classes)
+    if theirs and _second_argument(function) is not None:
+        return Scorer(function, classes, None if inner is not function else _name(function))
     return None
 
 

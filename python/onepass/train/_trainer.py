@@ -108,6 +108,25 @@ class Trainer:
         ...                   metrics=["accuracy"], progress=False)
         >>> trainer.fit(X, y, max_epochs=30, batch_size=4)["accuracy"][-1]
         1.0
+
+        A regression of two numbers a sample, with a loss and a metric of one's own, beside metrics
+        of scikit-learn's by name:
+
+        >>> def log_cosh(y, target):  # the mean, and its gradient by y
+        ...     e = y - target
+        ...     return np.log(np.cosh(e)).mean(), np.tanh(e) / e.size
+        >>> log_cosh.outputs = "numbers"
+        >>> def worst(outputs, targets):
+        ...     return np.abs(outputs - targets).max()
+        >>> both = np.hstack([X, 1 - X])
+        >>> model = nn.Sequential(nn.Linear(1, 2))
+        >>> trainer = Trainer(model, log_cosh, optim.AdamW(model.parameters(), lr=0.1),
+        ...                   metrics=["r2", "neg_mean_absolute_error", worst], progress=False)
+        >>> history = trainer.fit(X, both, max_epochs=60, batch_size=4)
+        >>> list(history)
+        ['loss', 'r2', 'neg_mean_absolute_error', 'worst', 'lr']
+        >>> history["r2"][-1] > 0.99, history["worst"][-1] < 0.1
+        (True, True)
     """
 
     model = _OfRun[Any]()
@@ -252,6 +271,24 @@ class Trainer:
                 at the end of a step. OSError: before the first step, a callback cannot write where
                 it should. RuntimeError: another thread uses the model, or another fit a callback; a
                 second Ctrl-C has ended the last fit inside a step (a checkpoint still goes on).
+
+        Example:
+            >>> import numpy as np
+            >>> from onepass import nn, optim
+            >>> from onepass.train import Trainer
+            >>> X = np.array([[0.0], [0.0], [0.0], [0.0]], np.float32)  # all look the same
+            >>> y = np.array([0, 0, 0, 1])
+            >>> def share_of_1(**weights):
+            ...     model = nn.Sequential(nn.Linear(1, 2))
+            ...     optimizer = optim.SGD(model.parameters(), lr=1.0)
+            ...     trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+            ...     trainer.fit(X, y, max_epochs=200, batch_size=4, **weights)
+            ...     z = trainer.predict(X)[0]
+            ...     return round(float(1 / (1 + np.exp(z[0] - z[1]))), 3)
+            >>> share_of_1(), share_of_1(sample_weight=[1, 1, 0, 2])
+            (0.25, 0.5)
+            >>> share_of_1(class_weight={1: 9.0}), share_of_1(class_weight="balanced")
+            (0.75, 0.5)
         """
         numbers.integer("fit", "max_epochs", max_epochs, 1)
         run = self.run
