@@ -3,6 +3,11 @@
 from onepass.train import regularizers
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._confusion import (
+    ClassificationReport,
+    classification_report,
+    confusion_matrix,
+)
 from onepass.train._diagnosis import Diagnosis
 from onepass.train._ensemble import Ensemble
 from onepass.train._history import History
@@ -10,6 +15,7 @@ from onepass.train._lr_curve import LRFinderResult
 from onepass.train._lr_finder import LRFinder, find_lr
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
+from onepass.train._residuals import RegressionReport, regression_report
 from onepass.train._restarts import Restart, Restarts, restarts
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
@@ -23,6 +29,7 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "CheckpointError",
+    "ClassificationReport",
     "Diagnosis",
     "EarlyStopping",
     "Ensemble",
@@ -32,13 +39,17 @@ __all__ = [
     "LRFinderResult",
     "Profile",
     "ProgressBar",
+    "RegressionReport",
     "Restart",
     "Restarts",
     "Run",
     "TensorBoard",
     "TerminateOnNaN",
     "Trainer",
+    "classification_report",
+    "confusion_matrix",
     "find_lr",
+    "regression_report",
     "regularizers",
     "restarts",
     "verdict",
