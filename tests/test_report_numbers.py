@@ -128,9 +128,7 @@ def test_the_folded_matrix_has_the_whole_sum():
 
 def test_small_matrices_are_whole():
     text = classification_report(list("aabbb"), list("aabab")).text()
-    assert text.endswith(
-        "true class by row, predicted class by column:\n   a  b\na  2  .\nb  1  2"
-    )
+    assert text.endswith("true class by row, predicted class by column:\n   a  b\na  2  .\nb  1  2")
 
 
 WRONG = {

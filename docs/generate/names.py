@@ -99,6 +99,7 @@ KIN = {
     "setrngstate": "manualseed",
     "col2im": "im2col",
     "savedrun": "loadrun",
+    "confusionmatrix": "classificationreport",
 }
 
 

@@ -34,7 +34,8 @@ small { display: block; color: var(--soft); font-size: .78rem; }
 @media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #444; --line: #bbb;
   --stripe: #f3f3f3; --ahead: #1c5f94; --behind: #a03a20; --track: #ddd; --bad: #900;
   --good: #175a2a; }
-  body { font-size: 9px; max-width: none; padding: 0; } .wide { overflow: visible; border: 0; }
+  html { font-size: 10px; } body { font-size: 1rem; max-width: none; padding: 0; }
+  .wide { overflow: visible; border: 0; }
   h2, h3 { break-after: avoid; } tr, figure, svg, img { break-inside: avoid; } }
 """
 

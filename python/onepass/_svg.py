@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from onepass._page import text
 
-WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 58, 428, 12, 226
+WIDTH, HEIGHT = 440, 264
+LEFT, RIGHT, TOP, BOTTOM = 70, 428, 12, 226
 LOG = 100.0  # times the least value: from here on the axis is logarithmic
 FEW = 40  # values, which are drawn with a dot each
 MOST_DOTS = 1500  # of a cloud; more are counted in cells
@@ -51,7 +51,7 @@ class Axis:
             return cls(low - room, high + room, begin, end)
         if log:
             room = (high / low) ** 0.03
-            return cls(low / room, min(high * room, 1.7e308), begin, end, True)
+            return cls(max(low / room, 5e-324), min(high * room, 1.7e308), begin, end, True)
         room = 0.03 * (high / 2 - low / 2) * 2 if high - low < math.inf else 0.0
         return cls(low - room, high + room, begin, end)
 
@@ -74,6 +74,8 @@ class Axis:
             if len(found) > 1:
                 return found
         span = self.high / most - self.low / most
+        if not span > 0:
+            return [self.low, self.high]
         exponent = math.floor(math.log10(span))
         unit = 10.0**exponent if exponent > -300 else span
         step = unit * next(m for m in (1, 2, 5, 10, 20) if m * unit >= span * 0.999)
@@ -162,7 +164,8 @@ class Chart:
         """The element."""
         about = "".join(f' data-{key}="{text(value)}"' for key, value in self.about.items())
         return (
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(self.label)}"{about}>'
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            f'aria-label="{text(self.label)}"{about}>'
             f"{self._grid()}{''.join(self.parts)}</svg>"
         )
 
@@ -175,9 +178,11 @@ class Chart:
                          f"{short(value)}</text>")  # fmt: skip
         for value in self.x.ticks(whole=self.whole):
             at = f"{float(self.x(value)):.2f}"
-            parts.append(f'<line class="tick" x1="{at}" x2="{at}" y1="{BOTTOM}" y2="{BOTTOM + 4}"/>')
             parts.append(
-                f'<text x="{at}" y="{BOTTOM + 16}" text-anchor="middle">{short(value)}</text>'
+                f'<line class="tick" x1="{at}" x2="{at}" y1="{BOTTOM}" y2="{BOTTOM + 4}"/>'
+            )
+            parts.append(
+                f'<text x="{at}" y="{BOTTOM + 18}" text-anchor="middle">{short(value)}</text>'
             )
         middle = (LEFT + RIGHT) / 2
         parts.append(f'<path class="frame" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>')
@@ -215,7 +220,7 @@ def _seen(places: Floats, ys: Floats, finite: NDArray[np.bool_]) -> NDArray[np.i
     last = np.r_[first[1:], len(order)] - 1
     begin = np.flatnonzero(np.r_[True, np.diff(column) > 0])
     end = np.r_[begin[1:], len(column)] - 1
-    edges = np.flatnonzero(np.diff(there) > 1)  # beside a gap
+    edges = np.flatnonzero(np.diff(there) > 1)[:MOST_MARKS]  # beside a gap
     chosen: Sequence[NDArray[np.int64]] = (order[first], order[last], begin, end, edges, edges + 1)
     found: NDArray[np.int64] = there[np.unique(np.concatenate(chosen))]
     return found

@@ -10,10 +10,18 @@ ELLIPSIS = "…"
 
 
 def printable(text: str) -> str:
-    """In one line, without characters that move the cursor or turn the direction."""
-    return "".join(
-        " " if c.isspace() else c if unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "\ufffd"
-        for c in text
+    """In one line, without characters that move the cursor or turn the direction; of none ``""``."""
+    return (
+        '""'
+        if not text
+        else "".join(
+            " "
+            if c.isspace()
+            else c
+            if unicodedata.category(c) not in ("Cc", "Cf", "Cs")
+            else "\ufffd"
+            for c in text
+        )
     )
 
 

@@ -15,7 +15,7 @@ from onepass.lab._lab import Outcome, Table
 from onepass.lab._text import cell
 
 STYLE = """
-body { font-size: 16px; line-height: 1.5; max-width: 60rem; }
+@media screen { body { font-size: 16px; line-height: 1.5; max-width: 60rem; } }
 nav h2 { font-size: 1rem; border: 0; margin: 1rem 0 0 }
 nav ul { columns: 18rem; column-gap: 2.5rem; margin: .2rem 0; padding-left: 1.2rem }
 nav li { break-inside: avoid }

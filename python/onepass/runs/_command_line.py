@@ -36,13 +36,11 @@ def command_line(options: Mapping[str, Any]) -> str:
 def changed(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those options that have another value than by default."""
     given = {name: value for name, value in options.items() if name in Options.__dataclass_fields__}
-    usual = Options.of({"data": "", "optimizer": given.get("optimizer", "adamw")}).as_json()
-    return {
-        name: value
-        for name, value in given.items()
-        if name not in ("data", "optimizer") and value != usual[name]
-        or name == "optimizer" and value != Options(data="").optimizer
-    }  # fmt: skip
+    plain = Options(data="").as_json()
+    name = plain["optimizer"]
+    with_it = Options.of({"data": "", "optimizer": given.get("optimizer", name)}).as_json()
+    usual = {**with_it, "optimizer": name}  # some optimizers go with another schedule
+    return {name: value for name, value in given.items() if name != "data" and value != usual[name]}
 
 
 def _text(name: str, value: Any) -> str:

@@ -162,7 +162,7 @@ def _target(record: dict[str, Any]) -> str:
 def _state(folder: Path, record: dict[str, Any], epochs: int) -> tuple[str, str]:
     done = f"{epochs} epoch{'s' * (epochs != 1)}"
     if not record:
-        return "epochs", f"{done} of a Trainer, as history.csv has them"
+        return "of a Trainer", f"{done}, as history.csv has them"
     most = record["options"].get("epochs")
     if record.get("result"):
         early = isinstance(most, int) and epochs < most

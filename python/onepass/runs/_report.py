@@ -32,6 +32,7 @@ MOST_NAMES = 60
 MOST_LAYERS = 200
 MOST_SESSIONS = 50
 SCORES = ("accuracy", "balanced_accuracy", "loss", "majority", "rmse", "mae", "r2")
+_NONE = (None, [], "")
 Pairs = Sequence[tuple[str, Any]]
 
 
@@ -99,8 +100,7 @@ def _sections(past: Past) -> Iterator[tuple[str, str]]:
         yield "Cross-validation", _folds(past, folds)
     if past.record:
         yield "Data", _data(past)
-    yield "Network", _network(past)
-    if past.record:
+        yield "Network", _network(past)
         yield "Settings", _settings(past)
     if diagnosis := _picture(past.folder / DIAGNOSIS):
         yield "Layers", diagnosis
@@ -125,7 +125,7 @@ def _begin(past: Past) -> str:
     notes = "".join(f"<p class=wrong>{text(t)}</p>" for t in past.troubles)
     return (
         f"<h1>{text(printable(past.title))} <span class='badge {kind}'>{past.state}</span></h1>"
-        f"<p>{text(past.sentence)}.{_best(past)}</p>{cards}{notes}"
+        f"<p>{text(past.sentence[:1].upper() + past.sentence[1:])}.{_best(past)}</p>{cards}{notes}"
     )
 
 
@@ -157,7 +157,8 @@ def _folds(past: Past, folds: Any) -> str:
     lines = []
     for i, fold in enumerate(rows, 1):
         cells = "".join(
-            f'<td data-fold="{i}" data-measure="{n}" data-value="{fold[n]!r}">{number(fold[n])}</td>'
+            f'<td data-fold="{i}" data-measure="{n}" data-value="{fold[n]!r}">'
+            f"{number(fold[n])}</td>"
             for n in names
         )
         lines.append(f'<tr><th scope="row">{i}</th>{cells}</tr>')
@@ -217,9 +218,7 @@ def _network(past: Past) -> str:
             f"<td class=word>{text(shown)}</td><td>{count:,}</td></tr>"
         )
     total = sum(p.data.size for p in model.parameters())
-    head = "".join(
-        f'<th scope="col">{h}</th>' for h in ("", "layer", "parameters", "how many")
-    )
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("", "layer", "parameters", "how many"))
     named = _architecture(past.saved.about)
     return (
         f"<p>{text(named)}: {total:,} parameters.</p>"
@@ -242,12 +241,15 @@ def _settings(past: Past) -> str:
     except (ValueError, TypeError):  # of another version
         own = {}
     chosen = [(name, value) for name, value in options.items() if name in own]
-    usual = [(n, v) for n, v in options.items() if n not in own and n != "data"]
+    usual = [(n, v) for n, v in options.items() if n not in own and n != "data" and v not in _NONE]
     given = _pairs([(n.replace("_", " "), _shown(v)) for n, v in chosen])
-    others = _pairs([(n.replace("_", " "), _shown(v)) for n, v in usual])
+    others = "".join(
+        f"<div><dt>{text(n.replace('_', ' '))}</dt> <dd>{text(_shown(v))}</dd></div>"
+        for n, v in usual
+    )
+    head = "Others, as they are by default" if chosen else "All as they are by default"
     return (
-        (f"<h3>Chosen</h3>{given}" if chosen else "")
-        + f"<h3>{'Others, as' if chosen else 'All are as'} they are by default</h3>{others}"
+        f"<h3>Chosen</h3>{given}" * bool(chosen) + f'<h3>{head}</h3><dl class="facts">{others}</dl>'
     )
 
 

@@ -79,7 +79,7 @@ def _panel(past: Past, title: str, drawn: list[tuple[str, str]]) -> str:
         "x": _axis(x),
         "y": _axis(y),
     }
-    resumes = [s for s in past.record.get("sessions", []) if 0 < s.get("epoch", 0)][-MOST_RESUMES:]
+    resumes = [s for s in past.record.get("sessions", []) if s.get("epoch", 0) > 0][-MOST_RESUMES:]
     for session in resumes:
         chart.mark(session["epoch"] + 0.5, "resumed", f"resumed after epoch {session['epoch']}")
     if past.best_epoch and len(numbers) >= past.best_epoch:
@@ -88,6 +88,8 @@ def _panel(past: Past, title: str, drawn: list[tuple[str, str]]) -> str:
         chart.curve(epochs, numbers.values[name], name, kind)
     keys = "".join(f'<span class="key {kind}">{kind}</span>' for _, kind in drawn)
     keys = keys if len(drawn) > 1 else ""
+    if past.best_epoch and drawn == panels(numbers.names)[0][1]:
+        keys += '<span class="key best">best epoch</span>'
     return (
         f"<figure><figcaption><b>{text(printable(title))}</b>{log} {keys}</figcaption>"
         f'{chart.svg()}<output aria-live="polite"></output></figure>'
@@ -171,7 +173,11 @@ def course(past: Past) -> str:
     """The first, best and last number of each column."""
     numbers, rows = past.numbers, []
     for name in numbers.names:
-        cells = [_number(numbers, name, 1), _best(numbers, name), _number(numbers, name, len(numbers))]
+        cells = [
+            _number(numbers, name, 1),
+            _best(numbers, name),
+            _number(numbers, name, len(numbers)),
+        ]
         rows.append(f'<tr><th scope="row">{text(printable(name))}</th>{"".join(cells)}</tr>')
     head = "".join(f'<th scope="col">{h}</th>' for h in ("", "first epoch", "best", "last epoch"))
     return (
@@ -242,9 +248,10 @@ def matrix(report: ClassificationReport) -> str:
         )
     )
     return (
-        f'<div class="wide"><table class="matrix{tall}"><caption>Rows are the true classes, columns '
-        f"what they were taken for.{folded}</caption><thead><tr><th scope=\"col\">true "
-        f"\\ predicted</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<p>Rows are the true classes, columns what they were taken for.{folded}</p>"
+        f'<div class="wide"><table class="matrix{tall}" aria-label="confusion matrix"><thead><tr>'
+        f'<th scope="col">true \\ predicted</th>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div>"
     )
 
 
@@ -377,10 +384,10 @@ def _clouds(report: RegressionReport, k: int) -> str:
     first = Chart(across, up, label, "true", "predicted")
     first.line(across.low, across.low, across.high, across.high)
     first.cloud(true, predicted)
-    low, middle, high = (
-        number(float(report.quantiles[q][k])) for q in ("10 %", "median", "90 %")
+    low, middle, high = (number(float(report.quantiles[q][k])) for q in ("10 %", "median", "90 %"))
+    label = (
+        f"{name}: residuals over predictions; 10 % below {low}, median {middle}, 10 % above {high}"
     )
-    label = f"{name}: residuals over predictions; 10 % below {low}, median {middle}, 10 % above {high}"
     x = Axis.of([predicted], LEFT, RIGHT)
     second = Chart(x, Axis.of([report.residuals[:, k], [0.0]], BOTTOM, TOP), label,
                    "predicted", "residual")  # fmt: skip
@@ -388,6 +395,7 @@ def _clouds(report: RegressionReport, k: int) -> str:
     second.cloud(predicted, report.residuals[:, k])
     shown = text(cut(name, LONGEST))
     return (
-        f"<figure><figcaption><b>{shown}</b>: predicted over true</figcaption>{first.svg()}</figure>"
-        f"<figure><figcaption><b>{shown}</b>: residuals</figcaption>{second.svg()}</figure>"
+        f"<figure><figcaption><b>{shown}</b>: predicted over true</figcaption>{first.svg()}"
+        f"</figure><figure><figcaption><b>{shown}</b>: residuals</figcaption>{second.svg()}"
+        "</figure>"
     )

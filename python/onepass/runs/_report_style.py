@@ -1,5 +1,7 @@
 """How a report looks, and what a pointer or the arrow keys show in its curves."""
 
+from onepass._svg import BOTTOM, TOP, WIDTH
+
 STYLE = """
 .badge { font-size: .8rem; font-weight: 600; padding: .15rem .6rem; border-radius: 1rem;
   border: 1px solid currentColor; vertical-align: middle; white-space: nowrap; color: var(--soft); }
@@ -12,9 +14,9 @@ STYLE = """
 .cards dt { color: var(--soft); font-size: .8rem; } .cards dd { margin: 0; font-size: 1.25rem;
   font-variant-numeric: tabular-nums; } .cards + p { margin: 0; font-size: .8rem; }
 .grid { display: grid; gap: 1rem 1.5rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); }
 figure { margin: .4rem 0; } figcaption { font-size: .86rem; margin-bottom: .2rem; }
-svg { display: block; width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 11px; }
+svg { display: block; width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 13px; }
 svg .title { fill: var(--ink); } svg .frame { fill: none; stroke: var(--soft); }
 svg .grid { stroke: var(--line); } svg .tick { stroke: var(--soft); }
 svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
@@ -32,17 +34,18 @@ output { display: block; min-height: 1.3em; font-size: .8rem; color: var(--soft)
 .key { color: var(--soft); white-space: nowrap; margin-left: .5rem; } .key::before { content: "";
   display: inline-block; width: 1.5rem; margin-right: .3rem; vertical-align: middle;
   border-top: 2px solid var(--ahead); }
+.key.best::before { border-top: 2px dotted var(--good); }
 .key.validation::before { border-top: 2px dashed var(--behind); }
 .numbers td, .numbers th, .words td, .words th { padding: .25rem 1rem .25rem 0; text-align: right;
   border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
 .numbers tbody th, .numbers tfoot th, .numbers th:first-child, .numbers .word, .words td,
-.words th { text-align: left; font-weight: 400; } .numbers thead th { font-weight: 600; }
-.words thead th { font-weight: 600; } .numbers.words td:last-child, .numbers.words th:last-child {
+.words th { text-align: left; font-weight: 400; }
+.numbers thead th:nth-child(n), .words thead th { font-weight: 600; }
+.numbers.words td:last-child:not(.word), .numbers.words th:last-child {
   text-align: right; } .words .word { white-space: normal; min-width: 8rem; }
 .numbers tbody th { max-width: 22rem; white-space: normal; }
 tfoot td, tfoot th { color: var(--soft); }
-.matrix { font-size: .82rem; } .matrix caption { text-align: left; font-size: .86rem;
-  color: var(--soft); margin-bottom: .4rem; }
+.matrix { font-size: .82rem; }
 .matrix td { text-align: right; padding: .2rem .45rem; min-width: 1.9rem;
   border: 1px solid var(--paper); }
 .matrix th { font-weight: 400; padding: .2rem .5rem; text-align: right; white-space: nowrap; }
@@ -55,18 +58,24 @@ tfoot td, tfoot th { color: var(--soft); }
   color: var(--soft); }
 .pairs { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem;
   font-size: .9rem; margin: .4rem 0; } .pairs dt { color: var(--soft); } .pairs dd { margin: 0; }
+.facts { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; font-size: .9rem; margin: .4rem 0; }
+.facts div { display: flex; gap: .5rem; } .facts dt { color: var(--soft); } .facts dd { margin: 0; }
 pre { background: var(--stripe); border: 1px solid var(--line); border-radius: 6px;
   padding: .6rem .8rem; overflow-x: auto; white-space: pre-wrap; font-size: .85rem; }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 footer { margin-top: 2.5rem; font-size: .8rem; }
 @media (max-width: 40rem) { .pairs { grid-template-columns: 1fr; } .pairs dd { margin: 0 0 .4rem; }
   .matrix tbody th { max-width: 8rem; overflow: hidden; text-overflow: ellipsis; } }
-@media print { .grid { grid-template-columns: 1fr 1fr; } .matrix { font-size: 7px; }
-  .matrix td { padding: .1rem .2rem; min-width: 0; } output { display: none; }
+@media print { .grid { grid-template-columns: 1fr 1fr; } .matrix { font-size: .75rem; }
+  .matrix td { padding: .1rem .2rem; min-width: 0; }
+  section > p { break-after: avoid; } .matrix, dl div, pre { break-inside: avoid; }
+  output { display: none; }
   .matrix td, .badge { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
-SCRIPT = """
+SCRIPT = (
+    f"const TOP = {TOP}, BOTTOM = {BOTTOM}, WIDTH = {WIDTH};"
+    + """
 // The line of history.csv under the pointer, or the next one by an arrow key, with all digits.
 const history_ = JSON.parse(document.getElementById("history").textContent);
 const lines = history_.rows.split("\\n").filter(Boolean).map(line => line.split(","));
@@ -94,7 +103,7 @@ for (const svg of document.querySelectorAll("svg[data-names]")) {
   const show = i => {
     at = Math.max(0, Math.min(lines.length - 1, i));
     const line = lines[at], place = x.to(Number(line[0]));
-    for (const [name, value] of [["x1", place], ["x2", place], ["y1", 12], ["y2", 226]])
+    for (const [name, value] of [["x1", place], ["x2", place], ["y1", TOP], ["y2", BOTTOM]])
       cursor.setAttribute(name, value);
     cursor.style.display = "";
     columns.forEach((column, k) => {
@@ -124,7 +133,7 @@ for (const svg of document.querySelectorAll("svg[data-names]")) {
   };
   svg.addEventListener("pointermove", event => {
     const box = svg.getBoundingClientRect();
-    show(nearest(x.from((event.clientX - box.left) / box.width * svg.viewBox.baseVal.width)));
+    show(nearest(x.from((event.clientX - box.left) / box.width * WIDTH)));
   });
   svg.addEventListener("pointerleave", hide);
   svg.addEventListener("blur", hide);
@@ -139,3 +148,4 @@ for (const svg of document.querySelectorAll("svg[data-names]")) {
 for (const box of document.querySelectorAll(".wide"))
   if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
 """
+)

@@ -72,9 +72,7 @@ class ClassificationReport:
         self.accuracy = float(right.sum()) / total if total else float("nan")
         shares = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         self.macro = {k: _mean(v[self.used]) for k, v in shares.items()}
-        self.weighted = {
-            k: _mean(v[self.used], self.support[self.used]) for k, v in shares.items()
-        }
+        self.weighted = {k: _mean(v[self.used], self.support[self.used]) for k, v in shares.items()}
         if weight is None:
             self.support = self.support.astype(np.int64)
             self.predicted = self.predicted.astype(np.int64)
@@ -335,9 +333,7 @@ def _column(owner: str, name: str, values: Any) -> NDArray[Any]:
 def _weights(owner: str, values: Any, count: int) -> Floats:
     weight = np.asarray(to_numpy(values) if hasattr(values, "dtype") else values, np.float64)
     if weight.shape != (count,):
-        raise ValueError(
-            f"{owner}: 'sample_weight' has shape {weight.shape}, expected ({count},)"
-        )
+        raise ValueError(f"{owner}: 'sample_weight' has shape {weight.shape}, expected ({count},)")
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise ValueError(f"{owner}: 'sample_weight' holds a number below 0, inf or NaN, expected "
                          "finite numbers >= 0")  # fmt: skip

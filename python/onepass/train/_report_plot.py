@@ -24,8 +24,8 @@ CROWDED = 5000  # points from which on their number is shown, not each
 LONGEST = 20  # columns of a name
 # Where the first lacks a letter; names of families that are not installed would be warned of.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans", "Noto Sans Arabic",
-         "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Arial Unicode MS",
-         "Noto Sans Devanagari", "Segoe UI")  # fmt: skip
+         "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans",
+         "Noto Sans Devanagari", "Arial Unicode MS", "Segoe UI")  # fmt: skip
 
 
 def matrix(report: ClassificationReport, path: str | os.PathLike[str]) -> None:

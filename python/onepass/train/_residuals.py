@@ -14,7 +14,9 @@ from onepass._array import to_numpy
 from onepass.train import _report_text
 
 Floats = NDArray[np.float64]
-QUANTILES = {"min": 0.0, "10 %": 0.1, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "90 %": 0.9, "max": 1.0}  # fmt: skip
+QUANTILES = {
+    "min": 0.0, "10 %": 0.1, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "90 %": 0.9, "max": 1.0,
+}  # fmt: skip
 
 
 class RegressionReport:
