@@ -10,19 +10,8 @@ ELLIPSIS = "…"
 
 
 def printable(text: str) -> str:
-    """In one line, without characters that move the cursor or turn the direction; of none ``""``."""
-    return (
-        '""'
-        if not text
-        else "".join(
-            " "
-            if c.isspace()
-            else c
-            if unicodedata.category(c) not in ("Cc", "Cf", "Cs")
-            else "\ufffd"
-            for c in text
-        )
-    )
+    """In one line, without characters that move the cursor or turn the direction."""
+    return "".join(map(_printable, text)) or '""'
 
 
 def width(text: str) -> int:
@@ -80,3 +69,9 @@ def _fitting(text: str, most: int) -> str:
         if used > most:
             return text[:at]
     return text
+
+
+def _printable(c: str) -> str:
+    if c.isspace():
+        return " "
+    return "\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c

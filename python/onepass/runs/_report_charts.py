@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ MOST_CLASSES = 60  # of the table that is always seen
 MOST_LISTED = 2000  # of the whole table
 MOST_MISTAKES = 20
 MOST_OUTPUTS = 8
+WORDS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²"}
 LONGEST = 28  # columns of a name in the matrix
 MOST_TEXT = 4 << 20  # bytes of numbers in the page; of more, some epochs
 MOST_FOLDS = 100
@@ -355,20 +356,28 @@ def residuals(report: RegressionReport) -> str:
     """Predictions over targets and residuals over predictions, and the residuals' quantiles."""
     chosen = report.worst(MOST_OUTPUTS)
     figures = "".join(_clouds(report, k) for k in chosen)
-    heads = ["output", "rmse", "mae", "R²", "bias", "deviation", *report.quantiles]
-    rows = []
-    for k, name in enumerate(report.names):
-        measures = ("rmse", "mae", "r2", "bias", "deviation")
-        cells = [_value(float(getattr(report, m)[k]), m) for m in measures]
-        cells += [_value(float(values[k]), q) for q, values in report.quantiles.items()]
-        rows.append(f'<tr><th scope="row">{text(printable(name))}</th>{"".join(cells)}</tr>')
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    errors = {m: getattr(report, m) for m in ("rmse", "mae", "r2", "bias", "deviation")}
     folded = len(report.names) - len(chosen)
     note = f"<p>The {len(chosen)} outputs with the smallest R²; {folded} others.</p>" * bool(folded)
     return (
-        f'{note}<div class="grid">{figures}</div><p>Residuals are target minus prediction; from '
-        f'"min" on, their quantiles.</p><div class="wide"><table class="numbers"><thead><tr>{head}'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'{note}<div class="grid">{figures}</div>{_by_output(report, errors)}'
+        "<p>Quantiles of the residuals, which are target minus prediction:</p>"
+        f"{_by_output(report, report.quantiles)}"
+    )
+
+
+def _by_output(report: RegressionReport, measures: Mapping[str, Floats]) -> str:
+    """A line for each output."""
+    head = "".join(f'<th scope="col">{WORDS.get(m, m)}</th>' for m in ("output", *measures))
+    rows = "".join(
+        f'<tr><th scope="row">{text(printable(name))}</th>'
+        + "".join(_value(float(values[k]), measure) for measure, values in measures.items())
+        + "</tr>"
+        for k, name in enumerate(report.names)
+    )
+    return (
+        f'<div class="wide"><table class="numbers"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -50,7 +50,8 @@ tfoot td, tfoot th { color: var(--soft); }
   border: 1px solid var(--paper); }
 .matrix th { font-weight: 400; padding: .2rem .5rem; text-align: right; white-space: nowrap; }
 .matrix thead th { vertical-align: bottom; }
-.matrix.tall thead th + th span { writing-mode: vertical-rl; transform: rotate(180deg); }
+.matrix.tall thead th + th span { writing-mode: vertical-rl;
+  text-orientation: sideways; transform: rotate(180deg); }
 .matrix tbody th { position: sticky; left: 0; background: var(--paper); }
 .matrix td { --of: var(--ahead); background: color-mix(in srgb,
   var(--of) calc(6% + var(--s, 0) * 40%), var(--paper)); }
@@ -69,7 +70,7 @@ footer { margin-top: 2.5rem; font-size: .8rem; }
 @media print { .grid { grid-template-columns: 1fr 1fr; } .matrix { font-size: .75rem; }
   .matrix td { padding: .1rem .2rem; min-width: 0; }
   section > p { break-after: avoid; } .matrix, dl div, pre { break-inside: avoid; }
-  output { display: none; }
+  output { display: none; } tfoot { display: table-row-group; }
   .matrix td, .badge { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
