@@ -33,6 +33,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
 @pytest.mark.parametrize("name", CASES)
 def test_the_numbers_are_those_of_scikit_learn(name):
     metrics = pytest.importorskip("sklearn.metrics")
@@ -47,12 +48,13 @@ def test_the_numbers_are_those_of_scikit_learn(name):
     assert ours.keys() == theirs.keys()
     for key, found in ours.items():
         assert found == pytest.approx(theirs[key], rel=1e-12), key
-    expected = metrics.confusion_matrix(true, predicted, sample_weight=weight)
+    options = {"sample_weight": weight, "labels": np.union1d(true, predicted)}
+    expected = metrics.confusion_matrix(true, predicted, **options)
     np.testing.assert_allclose(report.matrix, expected, rtol=1e-12)
     for how in (None, "true", "pred", "all"):
         np.testing.assert_allclose(
             confusion_matrix(true, predicted, sample_weight=weight, normalize=how),
-            metrics.confusion_matrix(true, predicted, sample_weight=weight, normalize=how),
+            metrics.confusion_matrix(true, predicted, normalize=how, **options),
             rtol=1e-12,
         )
     accuracy = metrics.accuracy_score(true, predicted, sample_weight=weight)
@@ -108,9 +110,9 @@ def test_every_line_fits_the_terminal(classes, columns):
     assert len(lines) < 70
     assert "\x1b" not in report.text(columns)
     if classes > 20:
-        assert f"({classes - 12} more classes, each with a larger f1)" in lines
+        assert f"({classes - 12} more, none with a smaller f1)" in lines
     said = report.text(columns)
-    assert "weighted avg" in said
+    assert "weighted" in said
     if columns >= 80:
         assert "precision" in said
 

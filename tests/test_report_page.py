@@ -542,7 +542,7 @@ def test_wrong_use_is_one_line(home, line, monkeypatch, capsys):
 def test_a_page_that_cannot_be_written(home, capsys, monkeypatch):
     monkeypatch.chdir(home)
     assert main(["report", "words", "--out", "words.csv/x.html"]) == 1
-    assert "cannot write words.csv/x.html" in capsys.readouterr().err
+    assert re.search("cannot write .*words.csv", capsys.readouterr().err)
 
 
 def test_damaged_files_beside_the_history_are_told(home, tmp_path):
@@ -576,7 +576,7 @@ def test_evaluate_draws_and_shows_the_matrix(home, monkeypatch, capsys, tmp_path
 
 
 LOOKS = (
-    f"const RIGHT = {RIGHT}, WIDTH = {WIDTH};"
+    f"const EDGE = {RIGHT / WIDTH};"
     + """
 const said = {};
 const rgb = text => {
@@ -609,7 +609,7 @@ said.paper = getComputedStyle(document.body).backgroundColor;
 const svg = document.querySelector("svg[data-names]"), box = svg.getBoundingClientRect();
 const out = svg.closest("figure").querySelector("output");
 svg.dispatchEvent(new PointerEvent("pointermove",
-  {clientX: box.left + box.width * RIGHT / WIDTH, clientY: box.top + 5}));
+  {clientX: box.left + box.width * EDGE, clientY: box.top + 5}));
 said.last = out.textContent;
 for (const key of ["Home", "ArrowRight"]) svg.dispatchEvent(new KeyboardEvent("keydown", {key}));
 said.second = out.textContent;

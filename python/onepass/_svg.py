@@ -190,7 +190,7 @@ class Chart:
                      f"{text(self.x_title)}</text>")  # fmt: skip
         if self.y_title:
             parts.append(
-                f'<text class="title" transform="translate(11 {(TOP + BOTTOM) / 2}) rotate(-90)" '
+                f'<text class="title" transform="translate(14 {(TOP + BOTTOM) / 2}) rotate(-90)" '
                 f'text-anchor="middle">{text(self.y_title)}</text>'
             )
         return "".join(parts)

@@ -37,13 +37,13 @@ def matrix(report: ClassificationReport, path: str | os.PathLike[str]) -> None:
     shares = np.divide(cells, support, out=np.zeros(cells.shape), where=support > 0)
     names = [cut(printable(report.names[i]), LONGEST) for i in chosen]
     side = 3.2 + 0.32 * min(max(len(chosen), 4), NUMBERED)
-    figure = new_figure(side + 1.2, side)
+    figure = new_figure(side, side)
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     folded = f", the {len(chosen)} with most mistakes of {count}" if len(chosen) < count else ""
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(f"accuracy {report.accuracy:.4f}{folded}")
+    shade = "shade: share of the true class"
+    axes.set_title(f"accuracy {report.accuracy:.4f}{folded}\n{shade}", fontsize=10)
     if len(chosen) <= NAMED:
         places = range(len(chosen))
         long = max(map(width, names), default=0) > 4 or len(chosen) > NUMBERED

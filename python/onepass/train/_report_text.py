@@ -24,6 +24,7 @@ MOST_MISTAKES = 5
 MOST_CLASSES = 20  # in a matrix
 LONGEST = 24  # columns of a name
 EMPTY = "."
+MOST_PLOTS = 3  # of outputs
 HEIGHT = 12  # lines of a scatter plot
 MARKS = ".:oO@"  # 1, 2, 3-4, 5-8, more points in a cell
 LINE = "-"  # where prediction and target are equal, or the residual is 0
@@ -53,17 +54,18 @@ def table_of_classes(report: ClassificationReport, columns: int) -> str:
         badness = np.where(report.support > 0, report.f1, np.inf)
         chosen = np.argsort(badness, kind="stable")[:FOLDED].tolist()
     narrow = columns < NARROW
-    room = _room(columns, 28 if narrow else 36)
+    room = _room(columns, 30 if narrow else 36)
     rows = [("class", *(SHORT_HEADS if narrow else HEADS))]
     rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
     total = amount(report.support.sum().item())
     rows.append(("accuracy", "", "", number(report.accuracy), total))
     for name, means in (("macro avg", report.macro), ("weighted avg", report.weighted)):
+        name = name.partition(" ")[0] if narrow else name
         rows.append((name, *(number(means[head]) for head in HEADS[:3]), total))
     lines = table(rows)
     if count > len(chosen):
         more = count - len(chosen)
-        lines.insert(1 + len(chosen), f"({more} more classes, each with a larger f1)")
+        lines.insert(1 + len(chosen), f"({more} more, none with a smaller f1)")
     return "\n".join(line if width(line) <= columns else cut(line, columns) for line in lines)
 
 
@@ -152,10 +154,10 @@ def _short(name: str, room: int) -> str:
 def of_numbers(report: RegressionReport, columns: int) -> str:
     """The errors, the quantiles of the residuals, and a scatter plot."""
     parts = [table_of_numbers(report, columns), _quantiles(report, columns)]
-    shown = report.worst(1)[0]
-    of = f" of {_short(report.names[shown], 12)}" if len(report.names) > 1 else ""
-    true, predicted = report.true[:, shown], report.predicted[:, shown]
-    parts.append(scatter(true, predicted, columns, f"predicted{of}, over true"))
+    for k in report.worst(MOST_PLOTS):
+        of = f" of {_short(report.names[k], 12)}" if len(report.names) > 1 else ""
+        title = f"predicted{of}, over true"
+        parts.append(scatter(report.true[:, k], report.predicted[:, k], columns, title))
     return "\n\n".join(parts)
 
 
@@ -175,7 +177,7 @@ def table_of_numbers(report: RegressionReport, columns: int) -> str:
         heads = heads[:-1]
     more = len(report.names) - len(chosen)
     if more:
-        lines.append(f"({more} more outputs, each with a larger r2)")
+        lines.append(f"({more} more, none with a smaller r2)")
     return "\n".join(cut(line, columns) for line in lines)
 
 

@@ -163,4 +163,4 @@ def _numbers_of(name: str, values: Any) -> Floats:
         )
     if not np.isfinite(array).all():
         raise ValueError(f"regression_report: {name!r} holds inf or NaN, expected finite numbers")
-    return array.reshape(len(array), -1)
+    return array[:, None] if array.ndim == 1 else array
