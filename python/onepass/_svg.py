@@ -69,8 +69,8 @@ class Axis:
         """Round numbers within the axis."""
         if self.log:
             first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            step = max(1, math.ceil((last - first + 1) / most))
-            found = [10.0**e for e in range(first, last + 1, step)]
+            every = max(1, math.ceil((last - first + 1) / most))
+            found = [10.0**e for e in range(first, last + 1, every)]
             if len(found) > 1:
                 return found
         span = self.high / most - self.low / most
@@ -117,7 +117,7 @@ class Chart:
                     f'<polyline class="{kind}" data-name="{text(name)}" points="{points}"/>'
                 )
             if len(own) == 1 or len(xs) <= FEW:
-                self.parts += [_dot(*point.split(","), kind, name) for point in points.split()]
+                self.parts += [_dot(point, kind, name) for point in points.split()]
         for at in gaps[:: max(1, math.ceil(len(gaps) / MOST_MARKS))]:
             place = float(self.x(xs[at]))
             self.parts.append(
@@ -204,7 +204,8 @@ def short(value: float) -> str:
     return shown if len(shown) <= 8 else f"{value:.2g}"
 
 
-def _dot(x: str, y: str, kind: str, name: str) -> str:
+def _dot(point: str, kind: str, name: str) -> str:
+    x, y = point.split(",")
     return f'<circle class="{kind}" data-name="{text(name)}" cx="{x}" cy="{y}" r="2.6"/>'
 
 

@@ -32,7 +32,7 @@ MOST_NAMES = 60
 MOST_LAYERS = 200
 MOST_SESSIONS = 50
 SCORES = ("accuracy", "balanced_accuracy", "loss", "majority", "rmse", "mae", "r2")
-_NONE = (None, [], "")
+_NONE: tuple[Any, ...] = (None, [], "")
 Pairs = Sequence[tuple[str, Any]]
 
 
@@ -289,7 +289,7 @@ def _again(past: Past) -> str:
         command = command_line(options)
     except (ValueError, TypeError):
         return "<p>The options are those of another version.</p>"
-    lines = [f"cd {shlex.quote(where)}"] * bool(where) + [command]
+    lines = [f"cd {shlex.quote(str(where))}"] * bool(where) + [command]
     folder = shlex.quote(str(past.folder.resolve()))
     goes_on = ""
     if past.state in ("interrupted", "cut off", "failed"):

@@ -77,7 +77,7 @@ class ClassificationReport:
             self.support = self.support.astype(np.int64)
             self.predicted = self.predicted.astype(np.int64)
 
-    def _share(self, part: Floats, whole: Floats) -> Floats:
+    def _share(self, part: NDArray[Any], whole: NDArray[Any]) -> Floats:
         share = np.zeros(len(whole))
         np.divide(part, whole, out=share, where=whole > 0)
         return np.where(self.used, share, np.nan)
@@ -276,7 +276,9 @@ def confusion_matrix(
         return counts
     axis = {"true": 1, "pred": 0, "all": None}[normalize]
     total = np.broadcast_to(counts.sum(axis=axis, keepdims=True), counts.shape)
-    return np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    shares = np.zeros(counts.shape)
+    np.divide(counts, total, out=shares, where=total > 0)
+    return shares
 
 
 def _pairs(

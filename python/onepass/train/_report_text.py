@@ -55,7 +55,7 @@ def table_of_classes(report: ClassificationReport, columns: int) -> str:
         chosen = np.argsort(badness, kind="stable")[:FOLDED].tolist()
     narrow = columns < NARROW
     room = _room(columns, 30 if narrow else 36)
-    rows = [("class", *(SHORT_HEADS if narrow else HEADS))]
+    rows: list[tuple[str, ...]] = [("class", *(SHORT_HEADS if narrow else HEADS))]
     rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
     total = amount(report.support.sum().item())
     rows.append(("accuracy", "", "", number(report.accuracy), total))
@@ -163,7 +163,7 @@ def of_numbers(report: RegressionReport, columns: int) -> str:
 
 def table_of_numbers(report: RegressionReport, columns: int) -> str:
     """RMSE, MAE, R², bias and deviation, a line an output; of many outputs the worst."""
-    heads = ("rmse", "mae", "r2", "bias", "deviation")
+    heads: tuple[str, ...] = ("rmse", "mae", "r2", "bias", "deviation")
     while True:
         rows: list[tuple[str, ...]] = [("output", *heads)]
         chosen = report.worst(MOST_ROWS)
