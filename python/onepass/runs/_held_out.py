@@ -38,7 +38,7 @@ class HeldOut:
 
 
 def report_of(
-    true: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str] | None, target: str
+    true: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str] | None, target: str = "y"
 ) -> Report:
     """Of class indices, or of numbers."""
     if classes is None:

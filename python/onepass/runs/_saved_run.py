@@ -226,7 +226,7 @@ class SavedRun:
             report = report_of(y, numbers, None, self.target)
             return _scores.of_numbers(numbers, y), report, numbers
         predicted = outputs.argmax(axis=1)
-        report = report_of(y, predicted, names, self.target)
+        report = report_of(y, predicted, names)
         assert isinstance(report, ClassificationReport)
         return _scores.of_classes(outputs, y, report), report, predicted
 
