@@ -1,6 +1,6 @@
 """How often `onepass bench compare` is right on this machine, with this noise.
 
-    python bench/noise.py --run             # makes four runs of twenty rows, in a few minutes
+    python bench/noise.py --run             # makes four runs of ten rows, in a quarter of an hour
     python bench/noise.py RUN.json RUN.json …
 
 The files are runs of the same code. Each pair is compared as it is, where every row ought to be
@@ -31,19 +31,18 @@ from onepass.bench._compare import TENTH, Change
 PLANTED = 1.1
 RUNS = 4
 ROWS = (
-    r"^(relu 1048576|gelu 1048576|tanh 65536|sigmoid_backward 1048576|dropout 1048576"
-    r"|softmax 8192x1024|cross_entropy 4096x1024|layer_norm 8192x1024|rms_norm 8192x1024"
-    r"|batch_norm(_backward)? 256x1024|group_norm 32x64x56x56|glu 4096x2048|bias_act 256x1024"
-    r"|max_pool2d 64x16x8x8|mse_loss 65536|(adamw|sgd_momentum|lion) 1048576)$"
+    r"^(tanh 65536|sigmoid_backward 1048576|dropout 1048576|softmax 8192x1024|mse_loss 65536"
+    r"|layer_norm 8192x1024|batch_norm 256x1024|(adamw|sgd_momentum|lion) 1048576)$"
 )
 
 
-def measured(folder: Path, only: str, threads: int, against: str) -> list[Path]:
+def measured(folder: Path, options: argparse.Namespace) -> list[Path]:
     """Runs, one after another."""
     files = [folder / f"{i}.json" for i in range(RUNS)]
     for file in files:
-        command = [sys.executable, "-m", "onepass.bench", "--only", only]
-        command += ["--threads", str(threads), "--against", against, "--json", str(file)]
+        command = [sys.executable, "-m", "onepass.bench", "--json", str(file)]
+        for name in ("only", "threads", "against", "repeat"):
+            command += [f"--{name}", str(getattr(options, name))]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         print(f"{file.name} is measured", flush=True)
     return files
@@ -90,6 +89,7 @@ def main() -> None:
     parser.add_argument("--run", action="store_true", help="make the runs")
     parser.add_argument("--only", default=ROWS, help="with --run: rows that match")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeat", type=int, default=100, help="visits to each row")
     parser.add_argument("--against", default="torch,numpy", help="libraries beside ours")
     options = parser.parse_args()
     if options.run == bool(options.files):
@@ -97,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = options.files
         if options.run:
-            files = measured(Path(folder), options.only, options.threads, options.against)
+            files = measured(Path(folder), options)
         if len(files) < 2:
             parser.error("expected two files or more")
         runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]

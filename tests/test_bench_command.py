@@ -276,8 +276,8 @@ def test_an_interrupted_start_is_a_line(capsys, monkeypatch):
 
 def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
     """`onepass bench | head`; with a file it goes on."""
-    row = Row("a", "optim", lambda context: Workload({"onepass": lambda: None}, 1, 1.0))
-    monkeypatch.setattr(_rows, "rows", lambda context: [row] * 3)
+    rows = [Row(name, "optim", lambda context: None) for name in "abc"]
+    monkeypatch.setattr(_rows, "rows", lambda context: rows)
     monkeypatch.setattr(_session._console, "write", lambda text, file: False)
     measured = []
     monkeypatch.setattr(_session._run, "measured", lambda row, *_: measured.append(row) or {
@@ -289,10 +289,10 @@ def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
 
 
 def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):
-    def measured(row, context, meter):
+    def measured(row, context, meter, before):
         if "1048576" in row.name:
             raise KeyboardInterrupt
-        return known(row, context, meter)
+        return known(row, context, meter, before)
 
     known = _session._run.measured
     monkeypatch.setattr(_session._run, "measured", measured)
@@ -304,7 +304,81 @@ def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):
     assert "GB/s   on the fewest bytes" in out
 
 
+def test_rows_are_visited_in_turn(capsys, monkeypatch, tmp_path):
+    """With --repeat: on new arrays elsewhere, checked once; an interrupted run goes on."""
+    order, places, checks, known = [], {}, [], _run.measured
+
+    def measured(row, context, meter, before):
+        if len(order) == 5 and not interrupted:
+            raise KeyboardInterrupt
+        order.append(row.name)
+        return known(dataclasses.replace(row, make=lambda c: made(row, c)), context, meter, before)
+
+    def made(row, context):
+        places.setdefault(row.name, set()).add(np.empty(1 << 16, np.uint8).ctypes.data)
+        workload = row.make(context)
+        check = workload.check
+        return dataclasses.replace(workload, check=lambda: checks.append(row.name) or check())
+
+    monkeypatch.setattr(_session._run, "measured", measured)
+    path, interrupted = tmp_path / "a.json", []
+    only = [
+        "--only",
+        "^(relu|sigmoid) 65536",
+        "--repeat",
+        "4",
+        "--json",
+        path,
+        "--against",
+        "numpy",
+    ]
+    status, out, _ = run(capsys, *RELU, *only)
+    assert status == 130
+    assert out.count("sigmoid 65536 ") == 1
+    rows = {row["row"]: row for row in json.loads(path.read_text())["results"]}
+    assert {name: _run.visits(row) for name, row in rows.items()} == {
+        "relu 65536": 3,
+        "sigmoid 65536": 2,
+    }
+    interrupted.append(True)
+    status, out, _ = run(capsys, *RELU, *only, "--resume")
+    assert status == 0
+    assert order == ["relu 65536", "sigmoid 65536"] * 4
+    assert checks == ["relu 65536", "sigmoid 65536"]
+    assert all(len(place) > 1 for place in places.values())
+    for row in json.loads(path.read_text())["results"]:
+        for label, counts in row["visits"].items():
+            assert len(counts) == 4
+            assert sum(counts) == len(row["samples"][label])
+            assert row["seconds"][label] == np.median(row["samples"][label])
+        ours = row["seconds"]
+        assert row["ratios"] == {"numpy out=": ours["numpy out="] / ours["onepass out="]}
+        assert row["own"] == {"onepass out=": ours["onepass out="] / ours["onepass"]}
+    assert {c.verdict for c in bench.compare(path, path).changes} == {"SAME"}
+
+
+def test_a_later_visit_that_fails_is_a_failed_row(capsys, monkeypatch, tmp_path):
+    count = itertools.count()
+
+    def make(context):
+        if next(count) == 1:
+            raise OverflowError("too much")
+        return Workload({"onepass": lambda: None}, 1, 1.0)
+
+    monkeypatch.setattr(_rows, "rows", lambda context: [Row("a", "optim", make)])
+    path = tmp_path / "a.json"
+    arguments = ["--repeat", "3", "--threads", "1", "--against", "none", "--plain-malloc"]
+    status, out, _ = run(capsys, *arguments, "--json", path)
+    assert status == 1
+    assert len(re.findall("^a .*FAILED", out, re.MULTILINE)) == 1
+    assert next(count) == 2  # not tried once more
+    (row,) = json.loads(path.read_text())["results"]
+    assert (row["wrong"], row["skipped"]) == (True, "OverflowError: too much")
+
+
 WRONG = {
+    "--repeat 0": "--repeat: '0', expected a number from 1 to 10000",
+    "--repeat 3 --quick": "--quick ends within a minute; for --repeat pass --only PATTERN",
     "--threads 0": "--threads: '0', expected numbers of threads",
     "--threads ²": "--threads: '²', expected numbers of threads",
     "--only (": "--only: '\\(' is not a regular expression",

@@ -92,6 +92,56 @@ def test_the_rule_is_right_in_95_of_100(labels, noise, seen):
         assert right >= 0.95 * len(telling), verdict
 
 
+def visited(seed, visits, factor=1.0, shared=0.13, own=0.11):
+    """A run with --repeat, of nineteen rows, as noisy as two processors of a shared host were
+    (bench/README.md): a visit is faster or slower as a whole, and each function in it. `factor` is
+    ours."""
+    rng = np.random.default_rng(seed)
+    labels = ("onepass", "limit", "torch")
+    machine = rng.normal(0, 0.03)
+    rows = []
+    for _ in range(19):
+        logs = rng.normal(0, shared, (1, visits, 1)) + rng.normal(0, own, (3, visits, 1)) + machine
+        logs = logs + rng.normal(0, 0.05, (3, visits, 2))
+        logs += np.log1p(rng.exponential(0.4, logs.shape)) * (rng.random(logs.shape) < 0.05)
+        logs[0] += np.log(factor)
+        rows.append(dict(zip(labels, np.exp(logs).reshape(3, -1).tolist(), strict=True)))
+    return results(rows, visits=dict.fromkeys(labels, [2] * visits))
+
+
+def test_visits_show_a_tenth_on_a_noisy_machine():
+    """A hundred visits do, in all rows; ten say that they cannot."""
+    counts = dict.fromkeys(("SAME", "SLOWER", "FASTER"), 0)
+    for seed in range(0, 30, 6):
+        old = visited(seed, 100)
+        for i, (verdict, factor) in enumerate(
+            {"SAME": 1, "SLOWER": 1.1, "FASTER": 1 / 1.1}.items()
+        ):
+            found = bench.compare(old, visited(seed + 1 + i, 100, factor)).changes
+            counts[verdict] += sum(change.verdict == verdict for change in found)
+    assert min(counts.values()) >= 0.95 * 5 * 19, counts
+    few = bench.compare(visited(50, 10), visited(51, 10))
+    assert sum(change.verdict == "SAME" for change in few.changes) >= 18
+    assert len(few.blind) == 19
+
+
+def test_what_all_functions_of_a_visit_share_is_no_noise():
+    """The more of it is shared, the less of it hides a change."""
+    apart, shared = (
+        bench.compare(visited(60, 40, shared=a, own=b), visited(61, 40, shared=a, own=b))
+        for a, b in ((0.0, 0.17), (0.165, 0.04))
+    )
+    half, all_of_it = (np.median([c.noise for c in found.changes]) for found in (shared, apart))
+    assert half < 0.6 * all_of_it
+
+
+def test_visits_of_another_number_of_samples_are_refused():
+    content = visited(0, 6)
+    content["results"][0]["visits"]["torch"] = [2] * 5
+    with pytest.raises(ValueError, match=r"cannot be read as a file of --json.*visits of"):
+        bench.compare(content, content)
+
+
 def rows_of(**seconds):
     """One row, whose functions take so long, with samples as steady as can be."""
     steady = {label: [s * (1 + 0.001 * i) for i in range(9)] for label, s in seconds.items()}

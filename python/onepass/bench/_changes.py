@@ -1,13 +1,17 @@
 """What changed from one run to another, and how much of that may be chance.
 
-    x       of a function in a run: the mean of the logarithms of the faster half of its samples.
-            Disturbances only ever add time, and this half has few of them.
-    d       new x - old x; of ours, and of each function beside it. Its variance is `drawn` times
-            that of drawing the samples again with replacement, plus place². On a busy machine,
-            WAITING times the tasks for each processor, squared, is added to the former.
-    m       what the machine changed: the mean of the d beside ours and of the median d of all rows,
-            each weighted by 1 / variance. The deviation of that median is `common`. Where functions
-            disagree by more than their noise, the variance of m is as large as the disagreement.
+    x       of a function in a visit: the mean of the logarithms of the faster half of its samples.
+            Disturbances only ever add time, and this half has few of them. Of a run: the mean of
+            its visits.
+    d       new x - old x; of ours, and of each function beside it. Of VISITS visits and more, their
+            scatter is the noise of d, and says how far functions of one row vary together. Of one
+            visit, its variance is `drawn` times that of drawing the samples again with replacement,
+            plus place². On a busy machine, WAITING times the tasks for each processor, squared, is
+            added.
+    m       what the machine changed: what ours ought to have, given the d beside it and the median
+            d of all rows, were all jointly normal. Without covariances that is their mean weighted
+            by 1 / variance. The deviation of the median is `common`. Where functions disagree by
+            more than their noise, the variance of m is as large as the disagreement.
     change  d of ours - m. Where m is more than a quarter away from the median, whichever of this
             and d of ours - median is smaller, and 0 if their signs differ: functions that went wild
             prove nothing. The noise remains that of the first.
@@ -17,9 +21,9 @@
 Three numbers are learned from the files. The code of a rival is the same in both, so what it seems
 to have changed is noise: `drawn` and `place` are as large as it takes for the rivals, each judged
 as if it were ours, to be unchanged. `place` is what differs between runs and not between samples,
-such as the addresses of arrays; `drawn` is below 1 where disturbances meet ours and rivals alike.
-`common` is how much rows differ in what the machine changed. Where too few functions stand beside
-each other, `place` is taken from the scatter of our own changes.
+such as the addresses of arrays; `drawn` is below 1 where disturbances meet ours and rivals alike,
+and 1 with visits. `common` is how much rows differ in what the machine changed. Where too few
+functions stand beside each other, `place` is taken from the scatter of our own changes.
 
 The limit runs in our own pool, so what makes that slower must not pass for the machine: where it
 changed beside the rivals, it does not count.
@@ -28,6 +32,7 @@ changed beside the rivals, it does not count.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +41,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.bench._results import Entry
+from onepass.bench._results import Entry, Visits
+
+Array = NDArray[np.float64]
 
 LEAST = math.log(1.05)
 CERTAIN, POWER = 2.0, 1.65  # standard deviations: of noise, and for 95 of 100 to lie beyond
@@ -55,6 +62,9 @@ ENOUGH = 10  # functions from which `place` can be learned
 PLAUSIBLE = math.log(1.25)
 MEDIAN = 0.04  # the deviation of a median whose samples are not there
 DRAWS = 200
+VISITS = 5  # of a row, whose scatter says more than that of samples
+FEW = 10  # visits of which half a covariance is believed
+UNKNOWN = 10.0  # the deviation of what another machine takes
 
 
 class Level(NamedTuple):
@@ -77,14 +87,27 @@ class Level(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """d of ours, and of each function beside it."""
+    """d of ours and of each function beside it, with their covariance. Ours is the first."""
 
-    ours: Level
-    beside: dict[str, Level]
+    labels: tuple[str, ...]  # of the others
+    d: Array
+    covariance: Array
+    visited: bool = False  # often enough for their scatter to be their noise
 
-    def witnesses(self, with_limit: bool) -> list[Level]:
+    def level(self, i: int) -> Level:
+        """Of one function by itself."""
+        return Level(float(self.d[i]), float(self.covariance[i, i]))
+
+    def witnesses(self, with_limit: bool) -> list[int]:
         """What the machine's change is taken from."""
-        return [d for label, d in self.beside.items() if with_limit or label != "limit"]
+        return [i for i, name in enumerate(self.labels, 1) if with_limit or name != "limit"]
+
+    def as_ours(self, i: int, others: Sequence[int]) -> Pair:
+        """A witness in the place of ours."""
+        chosen = [i, *(j for j in others if j != i)]
+        labels = tuple("" for _ in chosen[1:])
+        covariance = self.covariance[np.ix_(chosen, chosen)]
+        return Pair(labels, self.d[chosen], covariance, self.visited)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,44 +131,103 @@ class Machine:
         """With its whole noise."""
         return Level(d.x, self.drawn * d.variance + self.place**2)
 
+    def noise(self, pair: Pair, chosen: Sequence[int]) -> Array:
+        """The whole covariance of these functions, but for what the machine changed."""
+        found: Array = self.drawn * pair.covariance[np.ix_(chosen, chosen)]
+        return found + self.place**2 * np.eye(len(chosen))
+
 
 def pair(old: Entry, new: Entry, dropped: Iterable[str] = ()) -> Pair:
     """Of an entry in both files, without the labels of other versions."""
-    both = [label for label in old.beside if label in new.beside and label not in dropped]
-    beside = {label: level(new, label) - level(old, label) for label in both}
-    return Pair(level(new) - level(old), beside)
+    both = tuple(label for label in old.beside if label in new.beside and label not in dropped)
+    a, b = ([entry.ours, *(entry.beside[label] for label in both)] for entry in (old, new))
+    (x, before), (y, after) = _levels(a, old), _levels(b, new)
+    return Pair(both, y - x, before + after, _are_visited(a) and _are_visited(b))
 
 
-def level(entry: Entry, label: str | None = None) -> Level:
-    """Of our function, or of one beside it."""
-    samples = entry.ours if label is None else entry.beside[label]
-    logs = np.log(np.sort(np.asarray(samples, np.float64)))
-    x = float(_faster_half(logs[None])[0])
+def _are_visited(functions: Sequence[Visits]) -> bool:
+    return len(functions[0]) >= VISITS and len({len(f) for f in functions}) == 1
+
+
+def _levels(functions: Sequence[Visits], entry: Entry) -> tuple[Array, Array]:
+    """x of each function, and their covariance."""
     busy = (WAITING * entry.waiting) ** 2 / 2
-    if entry.medians or len(logs) < 2:
-        return Level(x, MEDIAN**2 + busy)
+    if _are_visited(functions):
+        x, covariance = _of_visits(functions)
+    else:
+        found = [_level(list(itertools.chain.from_iterable(f)), entry.medians) for f in functions]
+        x, covariance = np.array([f.x for f in found]), np.diag([f.variance for f in found])
+    return x, covariance + busy * np.eye(len(functions))
+
+
+def _of_visits(functions: Sequence[Visits]) -> tuple[Array, Array]:
+    """The mean of visits. A bad time of the machine meets all functions in a visit, so they have
+    covariances, of which the smaller part is believed where visits are few; then, too, their own
+    scatter is uncertain, and Student's distribution says by how much."""
+    x = np.array([[float(_faster_half(_logs(visit)[None])[0]) for visit in f] for f in functions])
+    count = x.shape[1]
+    covariance = np.atleast_2d(np.cov(x)) * (count - 1) / (count - 3) / count
+    believed = np.full_like(covariance, count / (count + FEW))
+    np.fill_diagonal(believed, 1.0)
+    return x.mean(axis=1), covariance * believed
+
+
+def _level(samples: Sequence[float], medians: bool) -> Level:
+    """Of samples of one visit, or of too few visits."""
+    logs = _logs(samples)
+    x = float(_faster_half(logs[None])[0])
+    if medians or len(logs) < 2:
+        return Level(x, MEDIAN**2)
     rng = np.random.default_rng(len(logs))  # the same draws for the same file
     drawn = np.sort(logs[rng.integers(0, len(logs), (DRAWS, len(logs)))], axis=1)
     again = _faster_half(drawn)
-    return Level(x, float(again.var()) * len(logs) / (len(logs) - 1) + busy)
+    return Level(x, float(again.var()) * len(logs) / (len(logs) - 1))
 
 
-def _faster_half(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _logs(samples: Sequence[float]) -> Array:
+    """The fastest first."""
+    found: Array = np.log(np.sort(np.asarray(samples, np.float64)))
+    return found
+
+
+def _faster_half(logs: Array) -> Array:
     """Of sorted rows."""
-    mean: NDArray[np.float64] = logs[:, : (logs.shape[1] + 1) // 2].mean(axis=1)
+    mean: Array = logs[:, : (logs.shape[1] + 1) // 2].mean(axis=1)
     return mean
 
 
 def change(pair: Pair, machine: Machine, across: bool) -> Level:
-    """Of a row, after what the machine changed."""
-    ours = machine.of(pair.ours)
-    beside = [machine.of(d) for d in pair.witnesses(machine.limit is None)]
-    found = ours - _machine_change(beside, machine, across)
-    x = found.x
-    if not across and abs(ours.x - x - machine.median) > PLAUSIBLE:
-        alone = ours.x - machine.median
+    """Of a row, after what the machine changed.
+
+    Ours and the witnesses are taken as jointly normal, around what the machine changed: what the
+    witnesses did in the same visits says what ours would have done.
+    """
+    beside = pair.witnesses(machine.limit is None)
+    noise = machine.noise(pair, [0, *beside])
+    common = (UNKNOWN if across and beside else machine.common) ** 2
+    whole = noise + common
+    d = pair.d[beside] - machine.median
+    weights = np.linalg.solve(whole[1:, 1:], whole[1:, 0])
+    expected = machine.median + float(weights @ d)
+    variance = float(whole[0, 0] - weights @ whole[1:, 0])
+    variance += _disagreement(d, noise[1:, 1:], common)
+    x = float(pair.d[0]) - expected
+    if not across and abs(expected - machine.median) > PLAUSIBLE:
+        alone = float(pair.d[0]) - machine.median
         x = 0.0 if x * alone <= 0 else min(x, alone, key=abs)
-    return Level(x, found.variance)
+    return Level(x, variance)
+
+
+def _disagreement(d: Array, noise: Array, common: float) -> float:
+    """The variance that it adds, where witnesses and the median of all rows differ by more than
+    their noise."""
+    if not len(d):
+        return 0.0
+    inverse = np.linalg.inv(noise)
+    variance = 1 / float(inverse.sum() + 1 / common)
+    m = float((inverse @ d).sum()) * variance
+    apart = (float((d - m) @ inverse @ (d - m)) + m**2 / common) / len(d)
+    return (apart - 1) * variance if apart > APART else 0.0
 
 
 def noise(change: Level) -> float:
@@ -158,51 +240,46 @@ def sees(change: Level) -> float:
     return max(LEAST, noise(change)) + POWER * change.deviation
 
 
-def _machine_change(beside: Sequence[Level], machine: Machine, across: bool) -> Level:
-    """m, from what was timed beside a row."""
-    known = list(beside)
-    if not (across and beside):
-        known.append(Level(machine.median, machine.common**2))
-    return _mean(known)
-
-
-def _mean(known: Sequence[Level]) -> Level:
-    weights = [1 / each.variance for each in known]
-    x = sum(w * each.x for w, each in zip(weights, known, strict=True)) / sum(weights)
-    apart = sum(w * (each.x - x) ** 2 for w, each in zip(weights, known, strict=True))
-    disagreement = apart / max(1, len(known) - 1)
-    disagreement = disagreement if disagreement > APART else 1.0
-    return Level(x, disagreement / sum(weights))
-
-
 # ---- what is learned
 
 
 def learn(pairs: Sequence[Pair], across: bool) -> Machine:
     """From all rows."""
     limit = _limit_apart(pairs)
-    rows = [p.witnesses(limit is None) for p in pairs]
-    only_limit = {"limit"} == {label for p in pairs for label in p.beside}
-    rivals = [d.x for p in pairs for d in p.witnesses(only_limit)]
+    only_limit = {"limit"} == {label for p in pairs for label in p.labels}
+    rivals = [float(p.d[i]) for p in pairs for i in p.witnesses(only_limit)]
     median = statistics.median(rivals) if len(pairs) >= MANY and rivals else 0.0
     found = Machine(median, COMMON, PLACE, limit=limit, only_limit=only_limit)
-    several = [row for row in rows if len(row) > 1]
-    if sum(map(len, several)) < ENOUGH:
-        return _from_ours(pairs, rows, found, across)
-    for drawn, place in (*((share, PLACES[0]) for share in DRAWN), *((1.0, p) for p in PLACES)):
+    judged = [p.as_ours(i, row) for p, row in _several(pairs, limit is None) for i in row]
+    if len(judged) < ENOUGH:
+        return _from_ours(pairs, found, across)
+    # The scatter of visits is their noise, whole: of few functions one more may differ by chance.
+    visited = all(p.visited for p in pairs)
+    enough = UNCHANGED - visited * math.sqrt(UNCHANGED * (1 - UNCHANGED) / len(judged))
+    shares = () if visited else DRAWN
+    for drawn, place in (*((share, PLACES[0]) for share in shares), *((1.0, p) for p in PLACES)):
         found = dataclasses.replace(found, place=place, drawn=drawn)
-        found = dataclasses.replace(found, common=_common(rows, found))
-        if _unchanged(several, found, across) >= UNCHANGED:
+        found = dataclasses.replace(found, common=_common(pairs, found))
+        if _unchanged(judged, dataclasses.replace(found, limit=None), across) >= enough:
             break
     return found
+
+
+def _several(pairs: Sequence[Pair], with_limit: bool) -> Iterator[tuple[Pair, list[int]]]:
+    """Rows that have witnesses beside each other."""
+    for p in pairs:
+        row = p.witnesses(with_limit)
+        if len(row) > 1:
+            yield p, row
 
 
 def _limit_apart(pairs: Sequence[Pair]) -> float | None:
     """What the limit changed beside the rivals, if more than chance does."""
     apart = [
-        p.beside["limit"].wider(PLACE) - _mean([d.wider(PLACE) for d in p.witnesses(False)])
+        p.level(1 + p.labels.index("limit")).wider(PLACE)
+        - _mean([p.level(i).wider(PLACE) for i in p.witnesses(False)])
         for p in pairs
-        if "limit" in p.beside and len(p.beside) > 1
+        if "limit" in p.labels and len(p.labels) > 1
     ]
     if not apart:
         return None
@@ -212,39 +289,34 @@ def _limit_apart(pairs: Sequence[Pair]) -> float | None:
     return x if abs(x) > max(LEAST, 1.25 * CERTAIN * deviation / math.sqrt(len(apart))) else None
 
 
-def _common(rows: Sequence[Sequence[Level]], machine: Machine) -> float:
+def _common(pairs: Sequence[Pair], machine: Machine) -> float:
     """How much rows differ in what the machine changed."""
-    known = [[machine.of(d) for d in row] for row in rows if row]
-    means = [_mean(row) for row in known]
+    rows = [(p, p.witnesses(machine.limit is None)) for p in pairs]
+    means = [_mean([machine.of(p.level(i)) for i in row]) for p, row in rows if row]
     if len(means) < MANY:
         return COMMON
     scatter = 1.48 * statistics.median(abs(each.x - machine.median) for each in means)
-    chance = statistics.median(1 / sum(1 / d.variance for d in row) for row in known)
+    chance = statistics.median(each.variance for each in means)
     return math.sqrt(max(LEAST_COMMON**2, scatter**2 - chance))
 
 
-def _unchanged(rows: Sequence[Sequence[Level]], machine: Machine, across: bool) -> float:
+def _mean(known: Sequence[Level]) -> Level:
+    weights = [1 / each.variance for each in known]
+    x = sum(w * each.x for w, each in zip(weights, known, strict=True)) / sum(weights)
+    return Level(x, 1 / sum(weights))
+
+
+def _unchanged(judged: Sequence[Pair], machine: Machine, across: bool) -> float:
     """The share of functions that, were they ours, would be found unchanged."""
-    verdicts = [
-        abs(found.x) <= noise(found) for row in rows for found in _as_ours(row, machine, across)
-    ]
-    return sum(verdicts) / len(verdicts)
+    found = [change(each, machine, across) for each in judged]
+    return sum(abs(each.x) <= noise(each) for each in found) / len(found)
 
 
-def _as_ours(row: Sequence[Level], machine: Machine, across: bool) -> Iterator[Level]:
-    labels = {str(i): d for i, d in enumerate(row)}
-    for label, d in labels.items():
-        others = {name: other for name, other in labels.items() if name != label}
-        yield change(Pair(d, others), dataclasses.replace(machine, limit=None), across)
-
-
-def _from_ours(
-    pairs: Sequence[Pair], rows: Sequence[Sequence[Level]], found: Machine, across: bool
-) -> Machine:
+def _from_ours(pairs: Sequence[Pair], found: Machine, across: bool) -> Machine:
     """Where functions do not stand beside each other: from the scatter of our own changes."""
     if len(pairs) < ENOUGH:
         return found
-    found = dataclasses.replace(found, common=_common(rows, found))
+    found = dataclasses.replace(found, common=_common(pairs, found))
     changes = [change(p, found, across) for p in pairs]
     middle = statistics.median(c.x for c in changes)
     scatter = 1.48 * statistics.median(abs(c.x - middle) for c in changes)

@@ -23,6 +23,7 @@ EPILOG = """\
 Without --plain-malloc the command starts itself anew with GLIBC_TUNABLES set, so that malloc keeps
 its memory: else page faults of fresh results would take most of the time of a rival that cannot
 write to memory that is there."""
+MOST_VISITS = 10_000
 # Each has a main(arguments) of its own.
 COMMANDS = {"compare": "_compare", "roofline": "_roofline"}
 
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--csv", type=_file, metavar="FILE", help="a line for each function")
     add("--html", type=_file, metavar="FILE", help="a page with tables to sort")
     add("--resume", action="store_true", help="leave out the rows that FILE of --json has")
+    add("--repeat", type=_repeat, default=1, metavar="N",
+        help="visit all rows so often, for `compare` to see small changes")  # fmt: skip
     add("--minutes", type=_minutes, default=1e9, metavar="N", help="start no row after so long")
     add("--processor-time", action="store_true",
         help="of the calling thread, for a busy machine; with --threads 1")  # fmt: skip
@@ -83,6 +86,8 @@ def _check(options: argparse.Namespace) -> None:
         for name in ("shape", "dtype", "threads", "quick"):
             if getattr(options, name):
                 raise UsageError(f"--{name} is for the CPU; with --device cuda pass --only")
+    if options.quick and options.repeat > 1:
+        raise UsageError("--quick ends within a minute; for --repeat pass --only PATTERN")
     if options.dtype == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
         raise UsageError("--dtype bfloat16: NumPy has it with ml_dtypes; pip install ml_dtypes")
     files = [path for path in (options.json, options.csv, options.html) if path is not None]
@@ -120,6 +125,13 @@ def _file(text: str) -> Path:
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r}, but there is no folder {path.parent}")
     return path
+
+
+def _repeat(text: str) -> int:
+    count = int(text) if text.isdigit() and text.isascii() else 0
+    if not 1 <= count <= MOST_VISITS:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 1 to {MOST_VISITS}")
+    return count
 
 
 def _minutes(text: str) -> float:

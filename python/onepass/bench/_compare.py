@@ -14,7 +14,6 @@ import dataclasses
 import math
 import os
 import re
-import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -153,7 +152,7 @@ def _change(key: Key, old: Entry, new: Entry, change: _changes.Level) -> Change:
     device, row, dtype, threads, label = key
     return Change(
         row, threads, device, dtype, label,
-        statistics.median(old.ours), statistics.median(new.ours),
+        old.seconds, new.seconds,
         math.expm1(change.x), math.expm1(noise), math.expm1(_changes.sees(change)),
         WRONG if new.wrong else verdict,
     )  # fmt: skip

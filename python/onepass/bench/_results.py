@@ -7,9 +7,11 @@ microseconds, and "name" for the row.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,24 @@ SAME = ("cpu", "cpus", "caches", "level", "gpu", "clock", "malloc")
 Key = tuple[str, str, str, int, str]  # device, row, dtype, threads, label
 
 
+Visits = list[list[float]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One of our functions in a file, and what was timed beside it: seconds by label."""
+    """One of our functions in a file, and what was timed beside it, by label: seconds, a list for
+    each visit to the row."""
 
-    ours: list[float]
-    beside: dict[str, list[float]]
+    ours: Visits
+    beside: dict[str, Visits]
     wrong: bool = False
     medians: bool = False  # there are no samples
     waiting: float = 0.0  # tasks for each processor, of a machine that did other work meanwhile
+
+    @property
+    def seconds(self) -> float:
+        """The median of ours."""
+        return statistics.median(itertools.chain.from_iterable(self.ours))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +102,7 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
     if "skipped" in result:
         found.skipped[(*place, "onepass")] = result["skipped"]
         return
-    seconds = _seconds(result)
+    seconds = _visits(result)
     ours = [label for label in seconds if label.split()[0] == "onepass"]
     beside = {label: s for label, s in seconds.items() if label not in ours}
     for label in ours:
@@ -102,6 +113,18 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
             "samples" not in result,
             found.waiting,
         )
+
+
+def _visits(result: dict[str, Any]) -> dict[str, Visits]:
+    seconds, counts = _seconds(result), result.get("visits", {})
+    return {label: _parts(each, counts.get(label, [len(each)])) for label, each in seconds.items()}
+
+
+def _parts(seconds: list[float], counts: list[int]) -> Visits:
+    if sum(counts) != len(seconds) or min(counts) < 1:
+        raise ValueError(f"visits of {counts} samples, of {len(seconds)}")
+    left = iter(seconds)
+    return [list(itertools.islice(left, count)) for count in counts]
 
 
 def _seconds(result: dict[str, Any]) -> dict[str, list[float]]:

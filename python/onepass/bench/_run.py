@@ -11,11 +11,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from onepass.bench._peers import LIBRARIES, counted, library_of
 from onepass.bench._peers._library import line_of
 from onepass.bench._row import Check, Context, Row, Workload, own_form
 from onepass.bench._timing import MOST_SECONDS, ROUNDS, Clock, Samples, interleaved, quantile
 
+# Bytes that a visit takes out of reach, up to more than the second cache of most machines.
+PADS = tuple(1 << i for i in range(12, 23))
 OWN = ("onepass", "limit", "products")  # first words of labels that are not rivals
 
 
@@ -91,11 +95,14 @@ def sets_blas_threads() -> bool:
     return importlib.util.find_spec("threadpoolctl") is not None
 
 
-def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
-    """One row at one number of threads, as the file has it: a run goes on, whatever a row does."""
+def measured(
+    row: Row, context: Context, meter: Meter, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One row at one number of threads, as the file has it: a run goes on, whatever a row does.
+    With `before`, the row as it was found in earlier visits, this is one more visit."""
     try:
-        with meter.pinned(context):
-            found = _found(row, context, meter)
+        with meter.pinned(context), _elsewhere(0 if before is None else visits(before)):
+            found = _found(row, context, meter, before is None)
     except _UnfitError as error:
         return skipped(row, context, meter, str(error))
     except Exception as error:
@@ -104,14 +111,43 @@ def measured(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
         return skipped(row, context, meter, line_of(error)) | {"wrong": True}
     finally:
         meter.release()
-    return _about(row, context, meter) | found
+    return _joined(before, found) if before else _about(row, context, meter) | found
+
+
+@contextlib.contextmanager
+def _elsewhere(visit: int) -> Iterator[None]:
+    """Arrays that are made meanwhile lie elsewhere in each visit: memory that is freed after one is
+    taken for the next, and caches hold some places better than others."""
+    random = np.random.default_rng(visit)
+    sizes = [size for size in PADS for _ in range(random.integers(4))] if visit else []
+    taken = [np.empty(64 * int(random.integers(size // 64)), np.uint8) for size in sizes]
+    yield
+    del taken
+
+
+def visits(result: dict[str, Any]) -> int:
+    """How often a row was measured."""
+    return len(result["visits"]["onepass"]) if "visits" in result else 1
+
+
+def _joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """A row with the samples of one more visit, of the functions that all visits have."""
+    old, new = before["samples"], found["samples"]
+    both = [label for label in old if label in new]
+    counts = before.get("visits") or {label: [len(old[label])] for label in old}
+    return (
+        before
+        | _statistics({label: old[label] + new[label] for label in both})
+        | {"visits": {label: [*counts[label], len(new[label])] for label in both}}
+        | {"missing": before["missing"] | found["missing"]}
+    )
 
 
 class _UnfitError(Exception):
     """A row does not take the shape or dtype that the user asks for."""
 
 
-def _found(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
+def _found(row: Row, context: Context, meter: Meter, checks: bool) -> dict[str, Any]:
     """All arrays are gone when this returns."""
     try:
         workload = _wanted(row.make(context), context)
@@ -125,7 +161,7 @@ def _found(row: Row, context: Context, meter: Meter) -> dict[str, Any]:
         missing = workload.missing | missing
         workload = dataclasses.replace(workload, functions=functions, missing=missing)
     with meter.pinned(context):  # libraries that the row has loaded, too
-        check = None if workload.check is None else workload.check()
+        check = workload.check() if checks and workload.check is not None else None
         samples, more = meter.samples(workload, context)
     dtype = {} if workload.dtype is None else {"dtype": workload.dtype}
     return dtype | _result(workload, check, samples) | more
@@ -157,13 +193,23 @@ def _wanted(workload: Workload, context: Context) -> Workload:
 
 
 def _result(workload: Workload, check: Check | None, samples: Samples) -> dict[str, Any]:
-    samples = {label: [float(f"{s:.4g}") for s in found] for label, found in samples.items()}
-    seconds = {label: statistics.median(found) for label, found in samples.items()}
     streams = workload.streams
-    return {
+    return _statistics(samples) | {
         "elements": workload.elements,
         "bytes": workload.bytes,
         "streams": None if streams is None else list(dataclasses.astuple(streams)),
+        "error": None if check is None else check.error,
+        "ulps": None if check is None else check.ulps,
+        "checked": "" if check is None else check.note,
+        "wrong": check is not None and check.wrong,
+        "missing": workload.missing,
+    }
+
+
+def _statistics(samples: Samples) -> dict[str, Any]:
+    samples = {label: [float(f"{s:.4g}") for s in found] for label, found in samples.items()}
+    seconds = {label: statistics.median(found) for label, found in samples.items()}
+    return {
         "samples": samples,
         "seconds": seconds,
         "low": {label: quantile(found, 0.1) for label, found in samples.items()},
@@ -178,12 +224,7 @@ def _result(workload: Workload, check: Check | None, samples: Samples) -> dict[s
             for label, others in seconds.items()
             if label.startswith("onepass ")
         },
-        "error": None if check is None else check.error,
-        "ulps": None if check is None else check.ulps,
-        "checked": "" if check is None else check.note,
-        "wrong": check is not None and check.wrong,
         "products": seconds.get("products"),
-        "missing": workload.missing,
     }
 
 

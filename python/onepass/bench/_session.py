@@ -21,6 +21,8 @@ from onepass.bench._row import Context, Row, UsageError, named
 QUICK_SECONDS = 37.0  # for a quick run without its start: with all rivals that takes 15 more
 QUICK_END = 42.0  # later rows are left out, and said
 QUICK_ROUNDS = 7
+VISIT_ROUNDS = 2  # with --repeat
+WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited again
 # What two parts of one run may have different in a file's head.
 VARYING = ("date", "load", "copy_bytes_per_second")
 
@@ -48,19 +50,25 @@ class Session:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.results: list[dict[str, Any]] = []
+        self.found: dict[tuple[str, int, str], dict[str, Any]] = {}  # by `_key`
+        self.written = 0.0  # when
         self.meter, rows = self._device()
         found = list(rows(self._context(1)))
         chosen = [row for row in found if self._is_chosen(row)]
         if not chosen:
             self._nothing_chosen([row.name for row in found])
         contexts = [self._context(threads) for threads in self._threads()]
-        self.todo = [(row, context) for row in chosen for context in contexts]
+        self.rows = [(row, context) for row in chosen for context in contexts]
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What the files have."""
+        return list(self.found.values())
 
     def run(self) -> int:
         """Measure, print, write; returns the exit status."""
         if self.options.list:
-            for name in dict.fromkeys((row.group, row.name) for row, _ in self.todo):
+            for name in dict.fromkeys((row.group, row.name) for row, _ in self.rows):
                 _say(f"{name[0]:12} {name[1]}")
             return 0
         self.about = _machine.machine() | self.meter.about()
@@ -74,37 +82,76 @@ class Session:
         return status or int(any(result.get("wrong") for result in self.results))
 
     def _measure(self) -> int:
+        """Visit all rows, as often as is asked for."""
         given = self.options
-        began, left = time.perf_counter(), len(self.todo)
+        todo = [
+            (row, context)
+            for visit in range(given.repeat)
+            for row, context in self.rows
+            if self._visits(row, context) <= visit
+        ]
+        began, left = time.perf_counter(), len(todo)
         seconds = 60 * given.minutes
         deadline = began + (min(seconds, QUICK_END) if given.quick else seconds)
-        bar = _bar.of(left, 0, "onepass bench", sys.stderr, "row")
+        unit = "row" if given.repeat == 1 else "visit"
+        self.bar = _bar.of(left, 0, "onepass bench", sys.stderr, unit)
+        if given.repeat > 1:
+            self.meter.rounds = VISIT_ROUNDS
         try:
-            for row, context in self.todo:
+            for row, context in todo:
                 if time.perf_counter() > deadline:
-                    _say(f"out of time before {row.name}, {left} rows are left out")
+                    _say(f"out of time before {row.name}, {left} {unit}s are left out")
                     break
                 if given.quick:  # what is left of the time is shared
                     spent = time.perf_counter() - began
                     self.meter.rounds = QUICK_ROUNDS
                     self.meter.most_seconds = max(0.1, (QUICK_SECONDS - spent) / left)
                 left -= 1
-                self.results.append(_run.measured(row, context, self.meter))
-                if bar is not None:
-                    bar.clear()
-                read = _say(_table.line(self.results[-1]))
-                if bar is not None:
-                    bar.update(1)
-                self._write()
-                if not (read or given.json or given.csv or given.html):
+                if "skipped" in self.found.get(self._key_of(row, context), {}):
+                    continue  # it cannot be measured, which an earlier visit found
+                if not self._visit(row, context):
                     return 1  # `onepass bench | head`: nobody is there to see the rest
         except KeyboardInterrupt:
+            self._end()
             _console.write("\nonepass bench: interrupted\n", sys.stderr)
             return 130
         finally:
-            if bar is not None:
-                bar.close()
+            if self.bar is not None:
+                self.bar.close()
+        self._end()
         return 0
+
+    def _visits(self, row: Row, context: Context) -> int:
+        result = self.found.get(self._key_of(row, context))
+        return 0 if result is None else _run.visits(result)
+
+    def _visit(self, row: Row, context: Context) -> bool:
+        """Measure a row, once more if it was; False where nobody reads what is said of it."""
+        key = self._key_of(row, context)
+        result = _run.measured(row, context, self.meter, self.found.get(key))
+        self.found[key] = result
+        read, whole = True, self._is_whole(result)
+        if whole:
+            if self.bar is not None:
+                self.bar.clear()
+            read = _say(_table.line(result))
+        if self.bar is not None:
+            self.bar.update(1)
+        if whole or time.perf_counter() > self.written + WRITE_SECONDS:
+            self._write()
+        given = self.options
+        return bool(read or given.json or given.csv or given.html)
+
+    def _is_whole(self, result: dict[str, Any]) -> bool:
+        """Whether no visit is left."""
+        return "skipped" in result or _run.visits(result) >= self.options.repeat
+
+    def _end(self) -> None:
+        """Of rows that were to be visited again."""
+        for result in self.results:
+            if not self._is_whole(result):
+                _say(_table.line(result))
+        self._write()
 
     def _device(self) -> tuple[Any, Any]:
         if self.options.device == "cpu":
@@ -149,7 +196,7 @@ class Session:
         raise UsageError(f"--only {given.only.pattern!r} matches no row{where}, see --list{hint}")
 
     def _resume(self) -> None:
-        """Take the rows along that the file has already, if they are of such a run as this."""
+        """Take the visits along that the file has already, if they are of such a run as this."""
         path = self.options.json
         if not self.options.resume or not path.exists():
             return
@@ -162,18 +209,16 @@ class Session:
                 for result in content["results"]
                 if "skipped" not in result
             }
-            self.results = list(kept.values())
+            self.found = kept
             # What lines need is there:
             self._texts(content), _table.summary(self.results, {})
             for result in self.results:
                 _table.line(result)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"--resume: {path} is damaged: {error!r}") from None
-        self.todo = [
-            (row, context)
-            for row, context in self.todo
-            if self._key(row.name, context.threads, context.dtype) not in kept
-        ]
+
+    def _key_of(self, row: Row, context: Context) -> tuple[str, int, str]:
+        return self._key(row.name, context.threads, context.dtype)
 
     def _key(self, row: str, threads: int, dtype: str) -> tuple[str, int, str]:
         """What is measured once. On a GPU the row's name says its dtype."""
@@ -213,6 +258,7 @@ class Session:
                     file.write(text.encode())
         except OSError as error:
             raise UsageError(str(error)) from None
+        self.written = time.perf_counter()
 
     def _texts(self, content: dict[str, Any]) -> dict[Path, str]:
         """What the files contain."""
