@@ -128,6 +128,15 @@ def test_the_folded_matrix_has_the_whole_sum():
     assert sum(map(sum, cells)) == 5000
 
 
+def test_many_classes_are_cut_to_the_worst():
+    true = np.repeat(np.arange(30), 30)
+    predicted = np.where(np.arange(900) % 30 <= true, true, (true + 1) % 30)  # each better
+    report = classification_report(true, predicted)
+    shown = [int(line.split()[0]) for line in str(report).splitlines()[1:13]]
+    assert shown == np.argsort(report.f1, kind="stable")[:12].tolist()
+    assert shown[0] in (0, 1)
+
+
 def test_small_matrices_are_whole():
     text = classification_report(list("aabbb"), list("aabab")).text()
     assert text.endswith("true class by row, predicted class by column:\n   a  b\na  2  .\nb  1  2")

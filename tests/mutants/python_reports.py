@@ -106,8 +106,8 @@ REPORTS = [
     Mutant(
         "report page: the command leaves out options without a value",
         f"{PACKAGE}/runs/_command_line.py",
-        '        if name != "data" and value != usual[name]\n',
-        '        if name != "data" and value and value != usual[name]\n',
+        'if name != "data" and value != usual[name]}',
+        'if name != "data" and value and value != usual[name]}',
         (f"{PAGE}::test_the_command_has_the_options_of_the_run[options1]",),
     ),
     Mutant(

@@ -39,7 +39,7 @@ class Numbers:
         """Of the file; none where it is missing.
 
         Raises:
-            ValueError: it is no history.
+            ValueError: it holds something else.
         """
         try:
             with open(path, newline="", encoding="utf-8") as file:
@@ -57,7 +57,7 @@ class Numbers:
         except FileNotFoundError:
             return cls([], [], {})
         except (ValueError, csv.Error) as error:
-            raise ValueError(f"{path} is no history of a training ({error})") from error
+            raise ValueError(f"{path} holds something else than a history ({error})") from error
         return cls(head[1:], rows, values)
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class Past:
         """Of a folder.
 
         Raises:
-            FileNotFoundError: there is no training in it. ValueError: run.json or history.csv is
+            FileNotFoundError: it holds no training. ValueError: run.json or history.csv is
                 damaged.
         """
         settled(folder)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass._text import amount
-from onepass.train import _report_text
 
 Floats = NDArray[np.float64]
 NORMALIZE = ("true", "pred", "all")
@@ -28,6 +27,11 @@ class ClassificationReport:
     A class that is neither among the targets nor among the predictions has no numbers (NaN) and no
     part in ``macro``, as in scikit-learn. One that has no sample but was predicted has recall 0
     there, one that was never predicted precision 0.
+
+    Args:
+        true, predicted: (N,) indices into ``labels``.
+        labels: the classes. names: what they are called.
+        weight: (N,), for counts; None: each counts 1.
 
     Attributes:
         labels: (C,) classes, in the order of everything below. names: their names.
@@ -154,8 +158,9 @@ class ClassificationReport:
         Args:
             width: columns that no line exceeds. Classes that do not fit are folded into one.
         """
-        width = numbers.integer("text", "width", width, 20)
-        return _report_text.of_classes(self, width)
+        from onepass.train._report_text import of_classes
+
+        return of_classes(self, numbers.integer("text", "width", width, 20))
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the matrix into an image file; the colour is the share of the row's class.
@@ -168,7 +173,9 @@ class ClassificationReport:
         matrix(self, path)
 
     def __str__(self) -> str:
-        return _report_text.table_of_classes(self, 80)
+        from onepass.train._report_text import table_of_classes
+
+        return table_of_classes(self, 80)
 
     def __repr__(self) -> str:
         return (
@@ -201,7 +208,7 @@ def classification_report(
 
     Raises:
         TypeError: an argument of another type. ValueError: of another length, a class that is not
-            among ``labels``, numbers that are no classes.
+            among ``labels``, numbers instead of classes.
 
     Source: names and values as ``sklearn.metrics.classification_report``.
 

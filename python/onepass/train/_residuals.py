@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
-from onepass.train import _report_text
 
 Floats = NDArray[np.float64]
 QUANTILES = {
@@ -62,8 +61,9 @@ class RegressionReport:
         Args:
             width: columns that no line exceeds.
         """
-        width = numbers.integer("text", "width", width, 20)
-        return _report_text.of_numbers(self, width)
+        from onepass.train._report_text import of_numbers
+
+        return of_numbers(self, numbers.integer("text", "width", width, 20))
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw predictions over targets, and residuals over predictions, into an image file.
@@ -91,7 +91,9 @@ class RegressionReport:
         }
 
     def __str__(self) -> str:
-        return _report_text.table_of_numbers(self, 80)
+        from onepass.train._report_text import table_of_numbers
+
+        return table_of_numbers(self, 80)
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.true.shape))
@@ -109,8 +111,8 @@ def regression_report(
         target_names: (K,) names of the outputs; None: y, or y0, y1, ….
 
     Raises:
-        TypeError: an argument is no array of numbers. ValueError: another shape, no sample, NaN or
-            inf.
+        TypeError: an argument is something else than an array of numbers. ValueError: another
+            shape, without a sample, NaN or inf.
 
     Source: residuals as ``sklearn.metrics.PredictionErrorDisplay``, R² as ``r2_score``.
 
