@@ -8,14 +8,14 @@ from onepass.cli._output import fail, say
 
 def report(options: Arguments) -> int:
     """Write the page; returns the exit status."""
-    from onepass.runs import write_report
+    from onepass.runs._report import opened, written
 
-    chosen = vars(options)
     try:
-        path = write_report(options.run, chosen.get("out"))
-    except (ValueError, TypeError, FileNotFoundError, MemoryError) as error:
+        past, out = opened(options.run, vars(options).get("out"))
+    except (ValueError, OSError, MemoryError) as error:
         return fail(error, 2)
+    try:
+        say(f"the report is in {written(past, out)}", wrapped=False)
     except OSError as error:
         return fail(error, 1)
-    say(f"the report is in {path}", wrapped=False)
     return 0

@@ -199,7 +199,7 @@ def settled(path: Path) -> None:
 def in_use(path: Path) -> bool:
     """Whether a process trains in the directory."""
     try:
-        lock = _lock(path)
+        lock = _lock(path, shared=True)  # so that two who ask do not see each other
     except BlockingIOError:
         return True
     except OSError:
@@ -275,7 +275,7 @@ def _newest_first(name: str) -> list[Path]:
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, *, shared: bool = False) -> int | None:
     """A descriptor of the directory, locked as long as this process lives.
 
     None where the system or the file system has no such locks.
@@ -289,7 +289,7 @@ def _lock(path: Path) -> int | None:
         return None
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         return descriptor
     except BlockingIOError:
         os.close(descriptor)

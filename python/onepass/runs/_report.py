@@ -66,13 +66,25 @@ def write_report(
         >>> write_report(folder).name
         'report.html'
     """
+    past, out = opened(folder, path)
+    return written(past, out)
+
+
+def opened(
+    folder: str | os.PathLike[str], path: str | os.PathLike[str] | None
+) -> tuple[Past, Path]:
+    """What ``write_report`` reads, and where it writes; raises what wrong use does."""
     place = path_of("write_report", "folder", folder)
     out = place / REPORT if path is None else path_of("write_report", "path", path)
     if out.suffix.lower() not in SUFFIXES or out.is_dir():
         raise ValueError(
             f"report: '--out' is {str(out)!r}, expected the name of a file that ends in .html"
         )
-    past = Past.read(place)
+    return Past.read(place), out
+
+
+def written(past: Past, out: Path) -> Path:
+    """Write the page."""
     with replacing(out, "report") as file:
         file.write(render(past).encode("utf-8"))
     return out
