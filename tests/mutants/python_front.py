@@ -172,8 +172,8 @@ FRONT = [
     Mutant(
         "runs: two that begin at once may share a directory",
         f"{RUNS}/_folder.py",
-        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "(fcntl.LOCK_SH if shared else fcntl.LOCK_EX)",
+        "fcntl.LOCK_SH",
         (f"{OWN_RUNS}::test_two_runs_at_once_do_not_share_a_directory",),
     ),
     # ------------------------------------------------------------------------------------- ops

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass._text import amount
+from onepass.train import _report_text
 
 Floats = NDArray[np.float64]
 NORMALIZE = ("true", "pred", "all")
@@ -30,7 +31,8 @@ class ClassificationReport:
 
     Args:
         true, predicted: (N,) indices into ``labels``.
-        labels: the classes. names: what they are called.
+        labels: the classes.
+        names: what they are called.
         weight: (N,), for counts; None: each counts 1.
 
     Attributes:
@@ -158,9 +160,7 @@ class ClassificationReport:
         Args:
             width: columns that no line exceeds. Classes that do not fit are folded into one.
         """
-        from onepass.train._report_text import of_classes
-
-        return of_classes(self, numbers.integer("text", "width", width, 20))
+        return _report_text.of_classes(self, numbers.integer("text", "width", width, 20))
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the matrix into an image file; the colour is the share of the row's class.
@@ -173,9 +173,7 @@ class ClassificationReport:
         matrix(self, path)
 
     def __str__(self) -> str:
-        from onepass.train._report_text import table_of_classes
-
-        return table_of_classes(self, 80)
+        return _report_text.table_of_classes(self, 80)
 
     def __repr__(self) -> str:
         return (

@@ -1,20 +1,16 @@
-"""Reports of a classification or regression as pictures."""
+"""Reports of a classification (``matrix``) or a regression (``residuals``) as pictures."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from onepass._figures import new_figure, save_figure
 from onepass._text import amount, cut, printable, width
-
-if TYPE_CHECKING:
-    from onepass.train._confusion import ClassificationReport
-    from onepass.train._residuals import RegressionReport
 
 NUMBERED = 25  # classes up to which cells have their numbers
 NAMED = 50  # classes up to which rows have their names
@@ -28,7 +24,7 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans", "No
          "Noto Sans Devanagari", "Arial Unicode MS", "Segoe UI")  # fmt: skip
 
 
-def matrix(report: ClassificationReport, path: str | os.PathLike[str]) -> None:
+def matrix(report: Any, path: str | os.PathLike[str]) -> None:
     """The confusion matrix, shaded by the share of the row's class."""
     count = len(report.labels)
     chosen = list(range(count)) if count <= MOST_CLASSES else report.muddled(MOST_CLASSES)
@@ -59,7 +55,7 @@ def matrix(report: ClassificationReport, path: str | os.PathLike[str]) -> None:
     _save(figure, path)
 
 
-def residuals(report: RegressionReport, path: str | os.PathLike[str]) -> None:
+def residuals(report: Any, path: str | os.PathLike[str]) -> None:
     """Predictions over targets, and residuals over predictions."""
     chosen = report.worst(MOST_OUTPUTS)
     figure = new_figure(9, 4 * len(chosen))

@@ -1,19 +1,15 @@
 """Reports of a classification or regression in a terminal, within so many columns, in ASCII but
-for names and the dot of an empty cell."""
+for names. ``report`` is a ClassificationReport or a RegressionReport."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onepass._text import amount, cut, padded, printable, table, width
-
-if TYPE_CHECKING:
-    from onepass.train._confusion import ClassificationReport
-    from onepass.train._residuals import RegressionReport
 
 HEADS = ("precision", "recall", "f1", "support")
 SHORT_HEADS = ("prec", "rec", "f1", "n")  # where there is no room
@@ -40,13 +36,13 @@ def number(value: float) -> str:
 # ------------------------------------------------------------------------------- classes
 
 
-def of_classes(report: ClassificationReport, columns: int) -> str:
+def of_classes(report: Any, columns: int) -> str:
     """The table, the matrix, the mistakes."""
     parts = [table_of_classes(report, columns), matrix(report, columns), mistakes(report, columns)]
     return "\n\n".join(part for part in parts if part)
 
 
-def table_of_classes(report: ClassificationReport, columns: int) -> str:
+def table_of_classes(report: Any, columns: int) -> str:
     """Precision, recall, F1 and support, a line a class; of many classes the worst."""
     count = len(report.labels)
     chosen = list(range(count))
@@ -69,14 +65,14 @@ def table_of_classes(report: ClassificationReport, columns: int) -> str:
     return "\n".join(line if width(line) <= columns else cut(line, columns) for line in lines)
 
 
-def _numbers(report: ClassificationReport, i: int) -> tuple[str, ...]:
+def _numbers(report: Any, i: int) -> tuple[str, ...]:
     recall = report.recall[i] if report.support[i] else float("nan")
     precision = report.precision[i] if report.predicted[i] else float("nan")
     support = amount(report.support[i].item())
     return number(precision), number(recall), number(report.f1[i]), support
 
 
-def matrix(report: ClassificationReport, columns: int) -> str:
+def matrix(report: Any, columns: int) -> str:
     """Rows are classes, columns what they were taken for; classes that do not fit are one."""
     count = len(report.labels)
     if not count:
@@ -89,7 +85,7 @@ def matrix(report: ClassificationReport, columns: int) -> str:
         most -= 1
 
 
-def _matrix(report: ClassificationReport, most: int, columns: int) -> list[str]:
+def _matrix(report: Any, most: int, columns: int) -> list[str]:
     count = len(report.labels)
     chosen = list(range(count)) if most >= count else report.muddled(most)
     cells: NDArray[Any] = report.part(chosen)
@@ -111,9 +107,7 @@ def _matrix(report: ClassificationReport, most: int, columns: int) -> list[str]:
             *table(rows)]  # fmt: skip
 
 
-def _with_others(
-    report: ClassificationReport, chosen: Sequence[int], cells: NDArray[Any]
-) -> NDArray[Any]:
+def _with_others(report: Any, chosen: Sequence[int], cells: NDArray[Any]) -> NDArray[Any]:
     """With a row and a column for all other classes together."""
     right = report.support[chosen] - cells.sum(axis=1)
     below = report.predicted[chosen] - cells.sum(axis=0)
@@ -121,7 +115,7 @@ def _with_others(
     return np.block([[cells, right[:, None]], [below[None, :], np.array([[rest]])]])
 
 
-def mistakes(report: ClassificationReport, columns: int) -> str:
+def mistakes(report: Any, columns: int) -> str:
     """The most frequent ones, a line each; "" where the matrix is small enough to see them."""
     if len(report.labels) <= 5:
         return ""
@@ -151,7 +145,7 @@ def _short(name: str, room: int) -> str:
 # ------------------------------------------------------------------------------- numbers
 
 
-def of_numbers(report: RegressionReport, columns: int) -> str:
+def of_numbers(report: Any, columns: int) -> str:
     """The errors, the quantiles of the residuals, and a scatter plot."""
     parts = [table_of_numbers(report, columns), _quantiles(report, columns)]
     for k in report.worst(MOST_PLOTS):
@@ -161,7 +155,7 @@ def of_numbers(report: RegressionReport, columns: int) -> str:
     return "\n\n".join(parts)
 
 
-def table_of_numbers(report: RegressionReport, columns: int) -> str:
+def table_of_numbers(report: Any, columns: int) -> str:
     """RMSE, MAE, R², bias and deviation, a line an output; of many outputs the worst."""
     heads: tuple[str, ...] = ("rmse", "mae", "r2", "bias", "deviation")
     while True:
@@ -181,7 +175,7 @@ def table_of_numbers(report: RegressionReport, columns: int) -> str:
     return "\n".join(cut(line, columns) for line in lines)
 
 
-def _quantiles(report: RegressionReport, columns: int) -> str:
+def _quantiles(report: Any, columns: int) -> str:
     names = list(report.quantiles)
     several = len(report.names) > 1
     chosen = report.worst(MOST_ROWS) if several else [0]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
+from onepass.train import _report_text
 
 Floats = NDArray[np.float64]
 QUANTILES = {
@@ -61,9 +62,7 @@ class RegressionReport:
         Args:
             width: columns that no line exceeds.
         """
-        from onepass.train._report_text import of_numbers
-
-        return of_numbers(self, numbers.integer("text", "width", width, 20))
+        return _report_text.of_numbers(self, numbers.integer("text", "width", width, 20))
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw predictions over targets, and residuals over predictions, into an image file.
@@ -91,9 +90,7 @@ class RegressionReport:
         }
 
     def __str__(self) -> str:
-        from onepass.train._report_text import table_of_numbers
-
-        return table_of_numbers(self, 80)
+        return _report_text.table_of_numbers(self, 80)
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.true.shape))
