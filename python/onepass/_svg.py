@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onepass._page import text
 
 WIDTH, HEIGHT = 440, 264
-LEFT, RIGHT, TOP, BOTTOM = 70, 428, 12, 226
+LEFT, RIGHT, TOP, BOTTOM = 70, 414, 12, 226
 LOG = 100.0  # times the least value: from here on the axis is logarithmic
 FEW = 40  # values, which are drawn with a dot each
 MOST_DOTS = 1500  # of a cloud; more are counted in cells
