@@ -48,7 +48,7 @@ def test_a_command_in_a_fork_is_one_in_a_fresh_interpreter(table, line):
 
 
 WRONG = {
-    "": "required: {train,predict,evaluate,search,lab,bench,info}",
+    "": "required: {train,predict,evaluate,report,search,lab,bench,info}",
     "trian": "unknown command 'trian'.*did you mean 'train'",
     "train": "'DATA' is missing, expected a data set or a file",
     "train nosuch": "'name_or_path' is 'nosuch', expected .*digits",
@@ -90,7 +90,15 @@ def test_train_resume_and_refusals(table):
         assert words in done.stdout
     out = table.parent / "runs" / "things"
     assert sorted(os.listdir(out)) == sorted(
-        ["checkpoints", "history.csv", "model.npz", "run.json", *found("curves.png", "matplotlib")]
+        [
+            "checkpoints",
+            "held_out.csv",
+            "history.csv",
+            "model.npz",
+            "run.json",
+            *found("curves.png", "matplotlib"),
+            *found("confusion.png", "matplotlib"),
+        ]
     )
     assert len((out / "history.csv").read_text().splitlines()) == 4
     record = json.loads((out / "run.json").read_text())

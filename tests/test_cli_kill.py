@@ -106,7 +106,7 @@ old = files(pathlib.Path("run"))
 shutil.copytree("run", "../old")
 assert child(second, 0) == 0
 new = files(pathlib.Path("run"))
-assert old != new and "notes.txt" in new[-1] and new[3] == ["curves.png"]
+assert old != new and "notes.txt" in new[-1] and new[3] == ["confusion.png", "curves.png"]
 total = int(pathlib.Path("moments").read_text())
 found = []
 for number in [*range(1, total - 60, step), *range(max(1, total - 60), total + 1, 2)]:

@@ -256,7 +256,7 @@ def test_a_tilde_of_nobody_is_one_line(table, line, named):  # noqa: F811
     ("train things.csv --drop-out 3", "did you mean '--dropout'"),
     ("trian things.csv", "unknown command 'trian'.*did you mean 'train'"),
     ("--verion", "unknown argument '--verion'.*did you mean '--version'"),
-    ("help", "unknown command .help., expected one of train, predict, evaluate, search, lab, "),
+    ("help", "unknown command .help., expected one of train, predict, evaluate, report, "),
     ("train things.csv more.csv", "unknown argument 'more.csv'"),
 ])  # fmt: skip
 def test_misspelt_words_are_told_with_the_nearest(table, line, words):  # noqa: F811

@@ -300,7 +300,7 @@ def test_the_report_is_one_page_without_a_network(tmp_path, capsys, counted):
     images = [attrs["src"] for tag, attrs in page.found if tag == "img"]
     assert len(images) == 1
     assert images[0].startswith("data:image/png;base64,")
-    assert not any("http" in str(attrs) for _, attrs in page.found)
+    assert not any("://" in str(attrs) for _, attrs in page.found)
     assert main(["lab", "--report", "--out", str(tmp_path)]) == 0  # from the files
     assert "C05" not in capsys.readouterr().out
 

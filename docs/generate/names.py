@@ -111,6 +111,7 @@ KIN = {
     "choice": "search",
     "medianpruner": "search",
     "successivehalvingpruner": "search",
+    "confusionmatrix": "classificationreport",
 }
 
 

@@ -10,13 +10,13 @@ from onepass._files import replacing
 from onepass._paths import expanded
 
 
-def new_figure(width: float) -> Any:
+def new_figure(width: float, height: float = 4) -> Any:
     """A Matplotlib figure of its own, outside pyplot's global state."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plot needs Matplotlib: pip install matplotlib") from error
-    return Figure(figsize=(width, 4), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Any, path: str | Path) -> bytes:

@@ -115,7 +115,7 @@ def naming(path: Path, kept: str) -> Iterator[None]:
         raise _same_kind(error, f"cannot write {file}: {error.strerror}; {kept}") from error
 
 
-def lock_folder(path: Path) -> int | None:
+def lock_folder(path: Path, *, shared: bool = False) -> int | None:
     """A descriptor of the directory, locked as long as this process lives.
 
     None where the system or the file system has no such locks.
@@ -129,7 +129,7 @@ def lock_folder(path: Path) -> int | None:
         return None
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         return descriptor
     except BlockingIOError:
         os.close(descriptor)

@@ -103,16 +103,16 @@ FRONT = [
     Mutant(
         "runs: recalls of classes without a sample count as 0",
         f"{RUNS}/_scores.py",
-        "zip(classes, right, counts, strict=True) if n}",
-        "zip(classes, right, np.maximum(counts, 1), strict=True)}",
+        "    recall = _by_name(report, report.recall, there)\n",
+        "    recall = _by_name(report, report.recall, there | True)\n",
         (f"{PREDICT}::test_scores_of_classes_against_their_definitions",),
     ),
     Mutant(
-        "runs: the best recognised classes are listed first",
-        f"{RUNS}/_scores.py",
-        'key=lambda name: (scores["recall"][name], name))',
-        'key=lambda name: (-scores["recall"][name], name))',
-        (f"{TRAINING}::test_many_classes_are_cut_to_the_worst",),
+        "reports: the best recognised classes are listed first",
+        "python/onepass/train/_report_text.py",
+        "        badness = np.where(report.support > 0, report.f1, np.inf)\n",
+        "        badness = np.where(report.support > 0, -report.f1, np.inf)\n",
+        ("tests/test_report_numbers.py::test_many_classes_are_cut_to_the_worst",),
     ),
     Mutant(
         "metrics: r2 is the share that is not explained",
@@ -187,8 +187,8 @@ FRONT = [
     Mutant(
         "runs: two that begin at once may share a directory",
         "python/onepass/_files.py",
-        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "(fcntl.LOCK_SH if shared else fcntl.LOCK_EX)",
+        "fcntl.LOCK_SH",
         (f"{OWN_RUNS}::test_two_runs_at_once_do_not_share_a_directory",),
     ),
     # ------------------------------------------------------------------------------------- ops

@@ -6,13 +6,15 @@ sorted); what one reads is rounded.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from onepass import _page
+from onepass._page import embedded
+from onepass._page import text as _text
 from onepass.bench._row import GROUPS
-from onepass.bench._table import best_rival, json_text, plain
+from onepass.bench._table import best_rival, plain
 
 COLUMNS = {
     "row": "what is measured, and the elements",
@@ -38,20 +40,15 @@ def page(content: Mapping[str, Any]) -> str:
         _table(group, [r for r in results if r.get("group", "") == group]) for group in groups
     )
     about = content["machine"]
-    return _PAGE.format(
-        title=_text(f"onepass bench: {about.get('gpu') or about.get('cpu', '')}"),
-        style=_STYLE,
-        machine=_machine(about),
-        columns="".join(f"<dt>{name}</dt><dd>{_text(what)}</dd>" for name, what in COLUMNS.items()),
-        tables=tables or "<p>No row has been measured.</p>",
-        script=_SCRIPT,
-        # "</script>" in a name would end the element
-        data=json_text(content).replace("<", "\\u003c"),
+    title = f"onepass bench: {about.get('gpu') or about.get('cpu', '')}"
+    columns = "".join(f"<dt>{name}</dt><dd>{_text(what)}</dd>" for name, what in COLUMNS.items())
+    body = (
+        f"<h1>{_text(title)}</h1>\n<dl>{_machine(about)}</dl>\n"
+        "<details><summary>How to read the columns; a click on a head sorts</summary>\n"
+        f"<dl>{columns}</dl></details>\n"
+        f"{tables or '<p>No row has been measured.</p>'}\n{embedded('results', content)}"
     )
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    return _page.page(title, body, style=_STYLE, script=_SCRIPT)
 
 
 def _machine(about: Mapping[str, Any]) -> str:
@@ -162,21 +159,10 @@ def _time(seconds: float) -> str:
 
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2329; --paper: #fff; --soft: #5c6670; --line: #d9dee3;
-  --stripe: #f5f7f9; --ahead: #2a78b5; --behind: #c2553a; --track: #e6eaee; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --paper: #14181c; --soft: #9aa5b0;
-  --line: #2d343b; --stripe: #1a1f24; --ahead: #5aa9e6; --behind: #ee8a6c; --track: #2a3138;
-  --bad: #ff8a80; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 78rem; padding: 1.5rem 1rem 3rem; color: var(--ink);
-  background: var(--paper); font: 15px/1.45 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; margin: 0 0 .8rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 dl { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0 0 .6rem; font-size: .86rem; }
 dl div { display: flex; gap: .4rem; } dt { font-weight: 600; color: var(--soft); } dd { margin: 0; }
 details dl { display: grid; grid-template-columns: max-content 1fr; margin-top: .5rem; }
-summary { cursor: pointer; color: var(--soft); font-size: .86rem; }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+.wide { border: 1px solid var(--line); border-radius: 6px; } table { width: 100%; }
 thead th:nth-child(1) { width: 19rem; } thead th:nth-child(3) { width: 11rem; }
 thead th:nth-child(5), thead th:nth-child(6) { width: 8rem; }
 thead th:nth-child(7) { text-align: left; } thead th:nth-child(8) { width: 6rem; }
@@ -191,18 +177,15 @@ thead button { font: inherit; font-weight: 600; color: inherit; background: none
 thead button:hover, thead button:focus-visible { color: var(--ahead); }
 [aria-sort=ascending] button::after { content: " ▲"; }
 [aria-sort=descending] button::after { content: " ▼"; }
-small { display: block; color: var(--soft); font-size: .78rem; }
 .track { display: block; height: 5px; width: 6rem; margin: .3rem 0 0 auto; border-radius: 3px;
   background: var(--track); overflow: hidden; }
 .bar { display: block; height: 100%; background: var(--ahead); }
 .behind { background: var(--behind); }
 .rivals { text-align: left; white-space: normal; min-width: 13rem; }
 .rivals span { display: inline-block; margin-right: .9rem; white-space: nowrap; }
-.rivals b { font-weight: 600; } .note { color: var(--soft); } td[colspan] { text-align: left; }
-.wrong { color: var(--bad); font-weight: 700; }
-@media (max-width: 40rem) { body { padding: 1rem .5rem; } tbody th { max-width: 9.5rem;
+.rivals b { font-weight: 600; } td[colspan] { text-align: left; }
+@media (max-width: 40rem) { tbody th { max-width: 9.5rem;
   white-space: normal; } td, th { padding: .35rem .4rem; } .track { width: 4rem; } }
-@media print { .wide { overflow: visible; border: 0; } body { font-size: 9px; max-width: none; } }
 """
 
 _SCRIPT = """
@@ -228,24 +211,4 @@ for (const head of document.querySelectorAll("thead th")) {
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
   });
 }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<dl>{machine}</dl>
-<details><summary>How to read the columns; a click on a head sorts</summary>
-<dl>{columns}</dl></details>
-{tables}
-<script type="application/json" id="results">{data}</script>
-<script>{script}</script>
-</body>
-</html>
 """

@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from onepass._machine import cpu
+
 
 def processors() -> int:
     """How many this process may use."""
@@ -61,7 +63,7 @@ def machine() -> dict[str, Any]:
 
     about = {
         "date": datetime.date.today().isoformat(),
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cpus": processors(),
         "caches": caches(),
         "level": config.cpu_level(),
@@ -74,15 +76,6 @@ def machine() -> dict[str, Any]:
     }
     commit = _commit()
     return about | ({"commit": commit} if commit else {})
-
-
-def _cpu() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    found = re.search(r"model name\s*:\s*(.*)", text)
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from onepass import _console
 
 LEAST_WIDTH = 20
+USUAL_WIDTH, MOST_WIDTH = 80, 120  # of tables
 
 
 def say(text: str, *, wrapped: bool = True) -> None:
@@ -28,6 +29,13 @@ def say(text: str, *, wrapped: bool = True) -> None:
         ]
         text = "\n".join(lines)
     _console.write(text + "\n", sys.stdout)
+
+
+def columns() -> int:
+    """How wide a table may be."""
+    if not _console.is_terminal(sys.stdout):
+        return USUAL_WIDTH
+    return max(LEAST_WIDTH, min(MOST_WIDTH, shutil.get_terminal_size().columns))
 
 
 def note(text: object) -> None:

@@ -12,6 +12,7 @@ from onepass.cli._arguments import Arguments, UsageError
 from onepass.cli._info import info
 from onepass.cli._lab import lab
 from onepass.cli._predict import evaluate, predict
+from onepass.cli._report import report
 from onepass.cli._search import search
 from onepass.cli._train import train
 
@@ -23,7 +24,7 @@ OTHER_NAMES = {
     "--columns": "--features", "--scheduler": "--schedule", "--lr-schedule": "--schedule",
     "--n-trials": "--trials",
 }  # fmt: skip
-COMMANDS = ("train", "predict", "evaluate", "search", "lab", "bench", "info")
+COMMANDS = ("train", "predict", "evaluate", "report", "search", "lab", "bench", "info")
 DATA = "digits, breast_cancer, wine, diabetes, iris; a table such as a CSV file, - for stdin"
 
 
@@ -73,13 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="onepass",
         description="Train a network on a table and predict with it: train, predict, evaluate, "
-        "search. And lab, bench, info.",
+        "report, search. And lab, bench, info.",
     )
     parser.add_argument("--version", action="version", version=f"onepass {onepass.__version__}")
     commands = parser.add_subparsers(metavar=f"{{{','.join(COMMANDS)}}}", required=True)
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_report(commands)
     _add_search(commands)
     _add_lab(commands)
     commands.add_parser("bench", help="measure the kernels beside other libraries, on this machine")
@@ -247,7 +249,29 @@ def _add_evaluate(commands: Any) -> None:
     add = parser.add_argument
     add("--held-out", action="store_true", help="of the training's data, only the part held out")
     add("--json", action="store_true", help="as one JSON object, with all digits")
+    add("--plot", type=types.path("--plot", "evaluate"), metavar="FILE", help="draw the confusion "
+        "matrix, or the residuals of a regression: a PNG, SVG or PDF file")  # fmt: skip
     parser.set_defaults(command=evaluate, names=[*parser._option_string_actions])
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "report",
+        help="write all about a run as one HTML page",
+        description="Write a page about a run, also of one that is still trained: curves, the "
+        "confusion matrix or residuals, data, network, options, environment, how to repeat it.",
+    )
+    add = parser.add_argument
+    add(
+        "run",
+        metavar="RUN",
+        type=types.path("RUN", "report"),
+        help="such as runs/prices, or the log_dir of a Trainer",
+    )
+    out = types.path("--out", "report")
+    add("--out", type=out, metavar="FILE", help="of the page (default: RUN/report.html)")
+    parser.set_defaults(command=report, names=[*parser._option_string_actions])
 
 
 def _add_search(commands: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from onepass._paths import expanded
 from onepass.cli._arguments import Arguments
 from onepass.cli._device import device_of
-from onepass.cli._output import fail, note, say
+from onepass.cli._output import columns, fail, note, say
 
 if TYPE_CHECKING:
     from onepass.runs import SavedRun
     from onepass.runs._source import Rows
 
 Columns = dict[str, list[Any]]
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
 
@@ -34,7 +36,7 @@ def predict(options: Arguments) -> int:
         _check_out(chosen.get("out"), options.data)
         run = load_run(options.run).to(device_of(chosen))
         rows = rows_of(options.data, run.encoding, **_reading(chosen))
-        columns = _columns(run, rows, chosen)
+        found = _columns(run, rows, chosen)
     except ERRORS as error:
         return fail(error, 2)
     for text in rows.notes:
@@ -44,9 +46,9 @@ def predict(options: Arguments) -> int:
         note(doubt)
     out = chosen.get("out")
     if out is None:
-        return _print(columns)
+        return _print(found)
     try:
-        _write(out, columns)
+        _write(out, found)
     except OSError as error:
         return fail(error, 1)
     count = len(rows.x)
@@ -61,7 +63,10 @@ def evaluate(options: Arguments) -> int:
     from onepass.runs._evaluation import of_data
 
     chosen = vars(options)
+    picture = chosen.get("plot")
     try:
+        if picture is not None:
+            _check_picture(picture)
         run = load_run(options.run).to(device_of(chosen))
         held_out = "held_out" in chosen
         done = of_data(run, options.data, held_out=held_out, **_reading(chosen))
@@ -69,13 +74,17 @@ def evaluate(options: Arguments) -> int:
         return fail(error, 2)
     if sys.stdout is None:
         return fail("there is no standard output, where the metrics would be", 1)
+    if picture is not None:
+        try:
+            done.report.plot(picture)
+        except (OSError, ValueError) as error:
+            return fail(error, 1)
     if "json" in chosen:
         print(json.dumps(_scores.as_json(done.scores), indent=1))
         return 0
     for text in done.notes:
         note(text)
-    if done.imbalanced:
-        print(f"{done.by_class()}\n")
+    print(f"{done.report.text(columns())}\n")
     print(done)  # not said: where it cannot be written, the command has failed
     return 0
 
@@ -101,6 +110,23 @@ def _check_out(out: Path | None, data: str) -> None:
         same = source.exists() and out.samefile(source)
     if same:
         raise ValueError(f"predict: '--out' is {str(out)!r}, DATA itself, expected another file")
+
+
+def _check_picture(path: Path) -> None:
+    """Refuses a picture that cannot be drawn, before the data are read."""
+    from onepass.runs._folder import is_of_a_run
+
+    if is_of_a_run(path):
+        raise ValueError(
+            f"evaluate: '--plot' is {str(path)!r}, a file of a run itself, expected another name"
+        )
+    if path.suffix.lower() not in PICTURES or path.is_dir():
+        raise ValueError(
+            f"evaluate: '--plot' is {str(path)!r}, expected a name that ends in "
+            f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}"
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("evaluate: '--plot' needs Matplotlib: pip install matplotlib")
 
 
 def _is_open_on(file: Any, path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onepass.cli._arguments import Arguments
 from onepass.cli._device import device_of
-from onepass.cli._output import fail, note, say
+from onepass.cli._output import columns, fail, note, say
 
 if TYPE_CHECKING:
     from onepass.runs._evaluation import Evaluated
@@ -54,14 +54,21 @@ def _trained(run: Recipe, quiet: bool) -> int:
             pictures = _pictures(run)
             run.finish()
     except KeyboardInterrupt:
+        with suppress(Exception):
+            run.ended("interrupted")
         with suppress(Exception):  # matplotlib, cut while it was imported, may raise anything
             run.plot()
         again = f"onepass train --resume --out {shlex.quote(str(run.out))}"
         return fail(f"interrupted; go on with: {again}", 130)
     except FloatingPointError:
         where = f"epoch {run.trainer.epoch + 1}, with a learning rate of {run.trainer.lr:g}"
-        return fail(f"not finite: the loss or a gradient in {where}; pass a lower --lr", 1)
+        why = f"not finite: the loss or a gradient in {where}"
+        with suppress(OSError):
+            run.ended("failed", why)
+        return fail(f"{why}; pass a lower --lr", 1)
     except (OSError, ValueError, MemoryError) as error:
+        with suppress(OSError):
+            run.ended("failed", str(error))
         return fail(error, 1)
     _report(run, result, pictures, folds, quiet)
     return 0
@@ -82,36 +89,35 @@ def _cross_validate(run: Recipe, quiet: bool) -> str:
 
 
 def _pictures(run: Recipe) -> list[str]:
-    """The names of the pictures; a note where they cannot be drawn: the model is there."""
+    """The names of the pictures; a note for each that cannot be drawn: the model is there."""
     try:
-        return run.plot()
+        drawn = run.plot()
     except ImportError:
         return []
-    except Exception as error:  # matplotlib raises anything, such as for a wrong MPLBACKEND
-        note(f"there is no curves.png: {error}")
-        return []
+    for name, error in run.undrawn.items():
+        note(f"there is no {name}: {error}")
+    return drawn
 
 
 def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, quiet: bool) -> None:
-    """Three lines: the scores, the place of the model, and how to predict with it."""
-    from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY, MODEL, RECORD
+    """Figures, and three lines: the scores, the place of the model, how to predict with it."""
+    from onepass.runs._names import CHECKPOINTS, FOLDS, HELD_OUT, HISTORY, MODEL, RECORD
 
     if not quiet:
         say(f"\n{run.judged()}", wrapped=run.diagnosis is None)
     if run.profile is not None:  # asked for, so shown with --quiet too
         say(f"\n{run.profile.table()}\n", wrapped=False)
     if not quiet:
-        if result.imbalanced:
-            say(f"\n{result.by_class()}", wrapped=False)
-            if run.options.class_weight is None:
-                say("rare classes count little; --class-weight balanced makes them count")
+        say(f"\n{result.report.text(columns())}", wrapped=False)
+        if result.imbalanced and run.options.class_weight is None:
+            say("\nrare classes count little; --class-weight balanced makes them count")
         say("")
     best = f", best epoch {run.stopping.best_epoch}" if run.stopping.best_epoch else ""
     across = f"; {folds}" if folds else ""
     epochs = f"{run.trainer.epoch} epoch{'s' * (run.trainer.epoch != 1)}"
     say(f"{result}  ({epochs}{best}){across}")
     folders = [CHECKPOINTS] + [FOLDS] * bool(run.folds)
-    files = ", ".join([MODEL, *pictures, HISTORY, RECORD, *folders])
+    files = ", ".join([MODEL, *pictures, HISTORY, HELD_OUT, RECORD, *folders])
     say(f"the run is in {run.out}: {files}")
     folder = shlex.quote(str(run.out))
     say(f"predict with: onepass predict {folder} NEW.csv --out predictions.csv")

@@ -9,26 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from onepass._files import replacing
+from onepass._page import page
 from onepass.lab._catalogue import Experiment, by_chapter
 from onepass.lab._lab import Outcome, Table
 from onepass.lab._text import cell
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #c0392b }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+@media screen { body { font-size: 16px; line-height: 1.5; max-width: 60rem; } }
 nav h2 { font-size: 1rem; border: 0; margin: 1rem 0 0 }
 nav ul { columns: 18rem; column-gap: 2.5rem; margin: .2rem 0; padding-left: 1.2rem }
 nav li { break-inside: avoid }
 h2 { border-bottom: 1px solid var(--line); margin-top: 3rem }
 article { margin: 2rem 0 3rem }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0 }
+table { margin: 1rem 0 }
 th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left }
 td.number { text-align: right }
 li.holds::marker { content: "✓ "; color: var(--good) }
 li.fails::marker { content: "✗ "; color: var(--bad) }
-.source, .seen { opacity: .7 } .verdict { font-weight: 600 }
+.source, .seen { color: var(--soft) } .verdict { font-weight: 600 }
 """
 
 
@@ -48,14 +47,10 @@ def report(results: Sequence[tuple[Experiment, Outcome, bytes]], folder: Path) -
     for chapter, found in chapters:
         body.append(f"<h2>{chapter.capitalize()}</h2>")
         body += [_article(e, outcomes[e], pictures[e]) for e in found]
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>onepass: the lab</title><style>{STYLE}</style><body>{''.join(body)}</body></html>"
-    )
+    text = page("onepass: the lab", "".join(body), style=STYLE)
     path = folder / "report.html"
     with replacing(path, "report") as file:
-        file.write(page.encode())
+        file.write(text.encode())
     return path
 
 
@@ -83,7 +78,7 @@ def _image(experiment: Experiment, picture: bytes) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
     title = f"<p>{html.escape(table.title)}</p>" if table.title else ""
     return f'{title}<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass.runs import _scores
+from onepass.runs._held_out import Report
 from onepass.runs._saved_run import SavedRun
 from onepass.runs._source import digest, rows_with_targets
+from onepass.train._confusion import ClassificationReport
 
 
 @dataclass(frozen=True)
@@ -18,35 +20,31 @@ class Evaluated:
     """Scores, and what is needed to print them.
 
     Attributes:
-        what: the rows. scores: of these. counts: samples of each class, {} for a regression.
-        notes: sentences for the user.
+        what: the rows. scores: of these. report: what is behind them. predicted: class indices or
+            numbers. notes: sentences for the user.
     """
 
     what: str
     scores: _scores.Scores
-    counts: dict[str, int]
+    report: Report
+    predicted: NDArray[Any]
     notes: tuple[str, ...] = ()
 
     @property
     def imbalanced(self) -> bool:
         """Whether accuracy alone misleads."""
-        return _scores.is_imbalanced(np.array(list(self.counts.values())))
+        report = self.report
+        return isinstance(report, ClassificationReport) and _scores.is_imbalanced(report.support)
 
     def __str__(self) -> str:
         return f"{self.what}: {_scores.line(self.scores, imbalanced=self.imbalanced)}"
-
-    def by_class(self) -> str:
-        """A table of the classes where they are imbalanced, else ""."""
-        return _scores.by_class(self.scores, self.counts) if self.imbalanced else ""
 
 
 def of_rows(
     run: SavedRun, what: str, X: NDArray[np.float64], y: NDArray[Any], notes: tuple[str, ...] = ()
 ) -> Evaluated:
     """Of encoded rows, and their class indices or numbers."""
-    names = run.about["classes"] or []
-    numbers = np.bincount(y, minlength=len(names)).tolist() if names else []
-    return Evaluated(what, run.scores(X, y), dict(zip(names, numbers, strict=True)), notes)
+    return Evaluated(what, *run.judged(X, y), notes)
 
 
 def of_data(run: SavedRun, data: Any, *, held_out: bool, **reading: Any) -> Evaluated:

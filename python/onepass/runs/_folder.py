@@ -15,7 +15,7 @@ from onepass._files import lock_folder as _lock
 from onepass._files import put_aside, ready_folder, replacing
 from onepass._paths import expanded
 from onepass.runs import _replacing
-from onepass.runs._names import CHECKPOINTS, FILES, HISTORY, MODEL, PICTURES, RECORD
+from onepass.runs._names import CHECKPOINTS, FILES, HELD_OUT, HISTORY, MODEL, PICTURES, RECORD
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
 from onepass.train._history import History, is_other_table
@@ -166,8 +166,8 @@ class Folder:
         return f"{path} was damaged: it is {kept} now, and {HISTORY} is written anew"
 
     def remove_pictures(self) -> None:
-        """They show the part that was done before."""
-        for name in PICTURES:
+        """They, and the predictions, show the part that was done before."""
+        for name in (*PICTURES, HELD_OUT):
             with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
                 (self.path / name).unlink(missing_ok=True)
 
@@ -204,6 +204,19 @@ def settled(path: Path) -> None:
         finally:
             if lock is not None:
                 os.close(lock)
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process trains in the directory."""
+    try:
+        lock = _lock(path, shared=True)  # so that two who ask do not see each other
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    if lock is not None:
+        os.close(lock)
+    return False
 
 
 def is_of_a_run(path: Path) -> bool:

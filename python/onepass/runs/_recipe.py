@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import onepass
-from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores
+from onepass._machine import environment
+from onepass.runs import _cross_validation, _evaluation, _held_out, _options, _parts, _scores
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
-from onepass.runs._names import CHECKPOINTS, CURVES, DIAGNOSIS, HISTORY
+from onepass.runs._held_out import HeldOut
+from onepass.runs._names import CHECKPOINTS, CONFUSION, CURVES, DIAGNOSIS, HISTORY, RESIDUALS
 from onepass.runs._options import Options
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
 from onepass.runs._start import Start
-from onepass.train._callbacks import EarlyStopping
+from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._diagnosis import Diagnosis
 from onepass.train._history import History
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
+from onepass.train._run import Run
 from onepass.train._trainer import Trainer
 from onepass.train._verdict import verdict
 
@@ -44,6 +47,7 @@ class Recipe:
     Attributes:
         options, out: of the run. source, parts: its data. model, trainer, stopping: its training.
         notes: sentences for the user. folds: scores of the cross-validation, as far as it is done.
+        result: of the held-out part, once it is trained. undrawn: picture → why it is not there.
     """
 
     def __init__(
@@ -93,6 +97,8 @@ class Recipe:
             *filter(None, [self._begin(contents)]),
         ]
         self.about = self._about(contents)
+        self.result: Evaluated | None = None
+        self.undrawn: dict[str, Exception] = {}
         self.trainer = self._trainer()
         self.folds: list[dict[str, Any]] = []
 
@@ -135,14 +141,24 @@ class Recipe:
         saved = self._saved()
         saved.write(self.out)
         X, y = self.parts.X, self.parts.y
-        result = _evaluation.of_rows(saved, "held-out part", X[self.parts.test], y[self.parts.test])
+        test = self.parts.test
+        result = _evaluation.of_rows(saved, "held-out part", X[test], y[test])
+        predictions = HeldOut(test, y[test], result.predicted)
+        _held_out.write(self.out, predictions, self.source.classes)
         self.folder.write(
             finished=_now(),
             epochs=self.trainer.epoch,
             best_epoch=self.stopping.best_epoch,
+            verdict=self.verdict(),
             result=_scores.as_json(result.scores),
         )
+        self.result = result
         return result
+
+    def ended(self, how: str, why: str = "") -> None:
+        """Keep that the training was "interrupted" or "failed", and why, for who reads the folder
+        later."""
+        self.folder.write(ended={"how": how, "why": why, "when": _now()})
 
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; the last step."""
@@ -153,25 +169,44 @@ class Recipe:
 
     def judged(self) -> str:
         """One sentence about the run; the table of a Diagnosis, which has said its own."""
-        if self.diagnosis is not None:
-            return self.diagnosis.table()
+        return self.verdict() if self.diagnosis is None else self.diagnosis.table()
+
+    def verdict(self) -> str:
+        """The sentence."""
+        if self.diagnosis is not None and self.diagnosis.verdict:
+            return self.diagnosis.verdict
         history: History = self.trainer.history
         return verdict(history.get("loss", []), history.get("val_loss", []))
 
     def plot(self) -> list[str]:
-        """Write the pictures; returns their names.
+        """Write the pictures; returns their names. Errors of drawing are in ``undrawn``.
 
         Raises:
-            ImportError: Matplotlib is not installed. OSError: they cannot be written.
+            ImportError: Matplotlib is not installed.
         """
+        drawn: list[str] = []
+        self.undrawn = {}
+        for name, draw in self._pictures():
+            try:
+                draw(self.out / name)
+                drawn.append(name)
+            except ImportError:
+                raise
+            except Exception as error:  # Matplotlib raises anything, such as for a wrong MPLBACKEND
+                self.undrawn[name] = error
+        return drawn
+
+    def _pictures(self) -> Iterator[tuple[str, Callable[[Path], None]]]:
+        """Name and how it is drawn, of each that there is."""
         if not self.trainer.history.epochs:
-            return []
+            return
         best = self.stopping.best_epoch or None
-        self.trainer.history.plot(self.out / CURVES, best=best)
-        if self.diagnosis is None or not self.diagnosis.history:
-            return [CURVES]
-        self.diagnosis.plot(self.out / DIAGNOSIS)
-        return [CURVES, DIAGNOSIS]
+        yield CURVES, lambda path: self.trainer.history.plot(path, best=best)
+        if self.result is not None:
+            name = RESIDUALS if self.source.classes is None else CONFUSION
+            yield name, self.result.report.plot
+        if self.diagnosis is not None and self.diagnosis.history:
+            yield DIAGNOSIS, self.diagnosis.plot
 
     @staticmethod
     def _earlier(given: Mapping[str, Any], out: Path | None) -> Folder | None:
@@ -227,6 +262,17 @@ class Recipe:
             classes=self.source.classes and list(self.source.classes),
             result=None,
             folds=record.get("folds") if same else None,  # else they go on too
+            ended=None,
+            verdict=None,
+            data={
+                "rows": len(self.source.y),
+                "target": self.source.target,
+                "inputs": list(self.parts.encoding.columns),
+                "training": len(self.parts.train),
+                "validation": len(self.parts.validation),
+                "held_out": len(self.parts.test),
+                "notes": list(self.source.notes),
+            },
         )
         if self.start is not None:
             self.start.keep(self.folder.path)
@@ -253,7 +299,19 @@ class Recipe:
         keep = KeepBest(self.stopping, self._saved, self.out)
         checkpoint = Checkpoint(self.out / CHECKPOINTS, keep=2)
         bar = [ProgressBar()] if self.progress else []
-        return self.fitting.trainer([*self.callbacks, keep, *bar, checkpoint], log_dir=self.out)
+        own = [_Began(self.folder), keep, *bar, checkpoint]
+        return self.fitting.trainer([*self.callbacks, *own], log_dir=self.out)
+
+
+class _Began(Callback):
+    """Note when a training began or went on, after which epoch, and on what machine."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+
+    def on_fit_begin(self, run: Run) -> None:
+        began = {"began": _now(), "epoch": run.epoch, "environment": environment()}
+        self.folder.write(sessions=[*self.folder.record.get("sessions", []), began])
 
 
 def check_options_of_classes(source: Source, given: Mapping[str, Any]) -> None:

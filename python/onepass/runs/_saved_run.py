@@ -20,18 +20,20 @@ from onepass.data import Encoding, Standardize
 from onepass.data._given import array_of
 from onepass.runs import _labels, _model_file, _scores
 from onepass.runs._folder import settled
+from onepass.runs._held_out import Report, report_of
 from onepass.runs._names import MODEL, RECORD
 from onepass.runs._network import Architecture
 from onepass.runs._parts import PREPROCESS, Parts, Scale, check_range, scaled
 from onepass.runs._source import Rows, rows_of, rows_with_targets, targets
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._classes import softmax
+from onepass.train._confusion import ClassificationReport
 from onepass.train._evaluation import Evaluator
 from onepass.train._run import Run
 
 WEIGHTS = "weights/"
 S = TypeVar("S", Scale, Standardize)
-HELD_OUT = "held_out"
+HELD_OUT = "held_out"  # an array of model.npz
 MOST_SHOWN = 20  # names in a notebook
 
 
@@ -138,21 +140,45 @@ class SavedRun:
 
         Returns:
             For classes ``accuracy``, ``loss`` (the cross entropy), ``balanced_accuracy``,
-            ``majority`` (the share of the most frequent class) and ``recall`` by class; for numbers
+            ``majority`` (the share of the most frequent class), ``recall``, ``precision``, ``f1``
+            and ``support`` by class, ``macro`` and ``weighted`` means of these; for numbers
             ``rmse``, ``mae`` and ``r2``.
 
         Raises:
             ValueError: no target, a class that the training did not have, or as ``predict``.
         """
+        return self.scores(*self._pairs(X, y))
+
+    def report(self, X: Any, y: Any = None) -> Report:
+        """What of the predictions is right: by class, or the residuals of a regression.
+
+        Args:
+            X, y: as for ``evaluate``.
+
+        Returns:
+            A `train.ClassificationReport` or a `train.RegressionReport`, to print and to plot.
+
+        Raises:
+            As ``evaluate``.
+
+        Example:
+            >>> import onepass
+            >>> report = onepass.load_run("runs/iris").report("new.csv")  # doctest: +SKIP
+            >>> report.plot("confusion.png")  # doctest: +SKIP
+        """
+        return self.judged(*self._pairs(X, y))[1]
+
+    def _pairs(self, X: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Encoded rows, and their class indices or numbers."""
         if y is None:
             rows = _told(rows_with_targets(X, self.encoding))
             assert rows.y is not None
-            return self.scores(rows.x, rows.y)
-        rows = self._rows(X)
+            return rows.x, rows.y
+        rows = _told(rows_of(X, self.encoding))
         values = to_numpy(array_of("evaluate", "y", _array(y), text=True)).reshape(-1)
         if len(values) != len(rows.x):
             raise ValueError(f"evaluate: 'y' has {len(values)} values, expected {len(rows.x)}")
-        return self.scores(rows.x, targets(values, self.encoding))
+        return rows.x, targets(values, self.encoding)
 
     def _rows(self, X: Any) -> Rows:
         return _told(rows_of(X, self.encoding))
@@ -187,11 +213,22 @@ class SavedRun:
 
     def scores(self, X: NDArray[np.float64], y: NDArray[Any]) -> dict[str, Any]:
         """``evaluate`` of rows that are encoded, and their class indices or numbers."""
+        return self.judged(X, y)[0]
+
+    def judged(
+        self, X: NDArray[np.float64], y: NDArray[Any]
+    ) -> tuple[dict[str, Any], Report, NDArray[Any]]:
+        """``scores``, the report behind them, and the predicted class indices or numbers."""
         outputs = self.outputs(X)
         names = self.about["classes"]
         if names is None:
-            return _scores.of_numbers(self._in_units(outputs), y)
-        return _scores.of_classes(outputs, y, names)
+            numbers = self._in_units(outputs)
+            report = report_of(y, numbers, None, self.target)
+            return _scores.of_numbers(numbers, y), report, numbers
+        predicted = outputs.argmax(axis=1)
+        report = report_of(y, predicted, names)
+        assert isinstance(report, ClassificationReport)
+        return _scores.of_classes(outputs, y, report), report, predicted
 
     def write(self, folder: Path, name: str = MODEL) -> None:
         """Write model.npz into the folder, or a file of another name."""
@@ -264,7 +301,7 @@ def load_run(folder: str | os.PathLike[str]) -> SavedRun:
     settled(path)
     file = path / MODEL
     if not file.is_file():
-        raise FileNotFoundError(_no_run(path))
+        raise FileNotFoundError(no_run(path))
     return read_run(file)
 
 
@@ -332,7 +369,8 @@ def _array(y: Any) -> Any:
     return np.asarray(y) if isinstance(y, (list, tuple)) else y
 
 
-def _no_run(path: Path) -> str:
+def no_run(path: Path) -> str:
+    """Why there is no model in the folder."""
     if path.is_dir():
         if (path / RECORD).is_file():
             cure = _model_file.written_anew(path / MODEL)

@@ -9,33 +9,42 @@ from numpy.typing import NDArray
 
 from onepass import nn
 from onepass.train import _metrics
+from onepass.train._confusion import ClassificationReport
 from onepass.train._score_table import number
 
 IMBALANCED = 3.0  # times the rarest class: from here on accuracy alone misleads
-MOST_LINES = 10
 
 Scores = dict[str, Any]
 
 
-def of_classes(logits: NDArray[Any], y: NDArray[np.int64], classes: list[str]) -> Scores:
-    """Scores of a classification; classes without a sample have no recall.
+def of_classes(logits: NDArray[Any], y: NDArray[np.int64], report: ClassificationReport) -> Scores:
+    """Scores of a classification; a class without a sample has no recall.
 
     Returns:
         ``accuracy``; ``loss``, the plain cross entropy; ``balanced_accuracy``, the mean of the
         recalls; ``majority``, the share of the most frequent class, which is the accuracy of
-        always answering it; ``recall``, the share of right answers in each class.
+        always answering it; ``recall``, ``precision``, ``f1``, ``support`` by class, those two
+        also of a class that was predicted alone; ``macro``, ``weighted``: means over the classes.
     """
-    counts = np.bincount(y, minlength=len(classes))
-    right = np.bincount(y[logits.argmax(axis=1) == y], minlength=len(classes))
-    recall = {name: int(r) / int(n) for name, r, n in zip(classes, right, counts, strict=True) if n}
     loss, _ = nn.CrossEntropyLoss()(logits.astype(np.float64), y)
+    there, used = report.support > 0, report.used
+    recall = _by_name(report, report.recall, there)
     return {
-        "accuracy": int(right.sum()) / len(y),
+        "accuracy": report.accuracy,
         "loss": float(loss),
         "balanced_accuracy": sum(recall.values()) / len(recall),
-        "majority": int(counts.max()) / len(y),
+        "majority": int(report.support.max()) / len(y),
         "recall": recall,
+        "precision": _by_name(report, report.precision, used),
+        "f1": _by_name(report, report.f1, used),
+        "support": _by_name(report, report.support, used),
+        "macro": report.macro,
+        "weighted": report.weighted,
     }
+
+
+def _by_name(report: ClassificationReport, values: NDArray[Any], of: Any) -> dict[str, Any]:
+    return {report.names[i]: values[i].item() for i in np.flatnonzero(of)}
 
 
 def of_numbers(predicted: NDArray[np.float64], y: NDArray[np.float64]) -> Scores:
@@ -68,16 +77,3 @@ def line(scores: Scores, *, imbalanced: bool = False) -> str:
 def as_json(scores: Scores) -> Scores:
     """With None for NaN, which JSON lacks."""
     return {name: None if value != value else value for name, value in scores.items()}
-
-
-def by_class(scores: Scores, counts: dict[str, int]) -> str:
-    """A line for each class, those that are recognised least first."""
-    worst = sorted(scores["recall"], key=lambda name: (scores["recall"][name], name))
-    width = max(map(len, ["class", *worst[:MOST_LINES]]))
-    lines = [f"{'class':<{width}}  recall  samples"]
-    lines += [
-        f"{n:<{width}}  {scores['recall'][n]:6.4f}  {counts[n]:>7}" for n in worst[:MOST_LINES]
-    ]
-    if len(worst) > MOST_LINES:
-        lines.append(f"… and {len(worst) - MOST_LINES} more classes, in run.json")
-    return "\n".join(lines)

@@ -3,6 +3,11 @@
 from onepass.train import regularizers
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._confusion import (
+    ClassificationReport,
+    classification_report,
+    confusion_matrix,
+)
 from onepass.train._cross_validation import CrossValidation, Fold, cross_validate
 from onepass.train._diagnosis import Diagnosis
 from onepass.train._ensemble import Ensemble
@@ -12,6 +17,7 @@ from onepass.train._lr_finder import LRFinder, find_lr
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
 from onepass.train._pruners import MedianPruner, SuccessiveHalvingPruner
+from onepass.train._residuals import RegressionReport, regression_report
 from onepass.train._restarts import Restart, Restarts, restarts
 from onepass.train._run import Run
 from onepass.train._search import search
@@ -30,6 +36,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Choice",
+    "ClassificationReport",
     "CrossValidation",
     "Diagnosis",
     "EarlyStopping",
@@ -44,6 +51,7 @@ __all__ = [
     "MedianPruner",
     "Profile",
     "ProgressBar",
+    "RegressionReport",
     "Restart",
     "Restarts",
     "Run",
@@ -54,8 +62,11 @@ __all__ = [
     "Trainer",
     "Trial",
     "Uniform",
+    "classification_report",
+    "confusion_matrix",
     "cross_validate",
     "find_lr",
+    "regression_report",
     "regularizers",
     "restarts",
     "search",

@@ -1,0 +1,218 @@
+"""Reports of a classification or regression in a terminal, within so many columns, in ASCII but
+for names. ``report`` is a ClassificationReport or a RegressionReport."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass._text import amount, cut, padded, printable, table, width
+
+HEADS = ("precision", "recall", "f1", "support")
+SHORT_HEADS = ("prec", "rec", "f1", "n")  # where there is no room
+NARROW = 60  # columns
+MOST_ROWS = 20  # of a table
+FOLDED = 12  # of them, where there are more classes
+MOST_MISTAKES = 5
+MOST_CLASSES = 20  # in a matrix
+LONGEST = 24  # columns of a name
+EMPTY = "."
+MOST_PLOTS = 3  # of outputs
+HEIGHT = 12  # lines of a scatter plot
+MARKS = ".:oO@"  # 1, 2, 3-4, 5-8, more points in a cell
+LINE = "-"  # where prediction and target are equal, or the residual is 0
+
+
+def number(value: float) -> str:
+    """With four places, or as many digits where it is far from 1."""
+    if value != value:
+        return "-"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
+
+
+# ------------------------------------------------------------------------------- classes
+
+
+def of_classes(report: Any, columns: int) -> str:
+    """The table, the matrix, the mistakes."""
+    parts = [table_of_classes(report, columns), matrix(report, columns), mistakes(report, columns)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def table_of_classes(report: Any, columns: int) -> str:
+    """Precision, recall, F1 and support, a line a class; of many classes the worst."""
+    count = len(report.labels)
+    chosen = list(range(count))
+    if count > MOST_ROWS:
+        badness = np.where(report.support > 0, report.f1, np.inf)
+        chosen = np.argsort(badness, kind="stable")[:FOLDED].tolist()
+    narrow = columns < NARROW
+    room = _room(columns, 30 if narrow else 36)
+    rows: list[tuple[str, ...]] = [("class", *(SHORT_HEADS if narrow else HEADS))]
+    rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
+    total = amount(report.support.sum().item())
+    rows.append(("accuracy", "", "", number(report.accuracy), total))
+    for name, means in (("macro avg", report.macro), ("weighted avg", report.weighted)):
+        name = name.partition(" ")[0] if narrow else name
+        rows.append((name, *(number(means[head]) for head in HEADS[:3]), total))
+    lines = table(rows)
+    if count > len(chosen):
+        more = count - len(chosen)
+        lines.insert(1 + len(chosen), f"({more} more, none with a smaller f1)")
+    return "\n".join(line if width(line) <= columns else cut(line, columns) for line in lines)
+
+
+def _numbers(report: Any, i: int) -> tuple[str, ...]:
+    recall = report.recall[i] if report.support[i] else float("nan")
+    precision = report.precision[i] if report.predicted[i] else float("nan")
+    support = amount(report.support[i].item())
+    return number(precision), number(recall), number(report.f1[i]), support
+
+
+def matrix(report: Any, columns: int) -> str:
+    """Rows are classes, columns what they were taken for; classes that do not fit are one."""
+    count = len(report.labels)
+    if not count:
+        return ""
+    most = min(count, MOST_CLASSES)
+    while True:
+        lines = _matrix(report, most, columns)
+        if most <= 1 or max(map(width, lines)) <= columns:
+            return "\n".join(cut(line, columns) for line in lines)
+        most -= 1
+
+
+def _matrix(report: Any, most: int, columns: int) -> list[str]:
+    count = len(report.labels)
+    chosen = list(range(count)) if most >= count else report.muddled(most)
+    cells: NDArray[Any] = report.part(chosen)
+    names = [printable(report.names[i]) for i in chosen]
+    if len(chosen) < count:
+        cells = _with_others(report, chosen, cells)
+        names.append(f"{count - len(chosen)} others")
+    shown = [[amount(cell) if cell else EMPTY for cell in row] for row in cells.tolist()]
+    room = _room(columns, 2 * len(shown))
+    widest = max(len(cell) for row in shown for cell in row)
+    heads = names
+    if max(map(width, names)) > max(widest, 4):  # too long to stand above: numbers
+        heads = [str(i) for i in range(1, len(names) + 1)]
+        names = [f"{i} {name}" for i, name in enumerate(names, 1)]
+    left = [_short(name, room) for name in names]
+    rows = [["", *heads]] + [[name, *row] for name, row in zip(left, shown, strict=True)]
+    title = "true class by row, predicted class by column:"
+    return [title if len(title) <= columns else "true by row, predicted below:"[:columns],
+            *table(rows)]  # fmt: skip
+
+
+def _with_others(report: Any, chosen: Sequence[int], cells: NDArray[Any]) -> NDArray[Any]:
+    """With a row and a column for all other classes together."""
+    right = report.support[chosen] - cells.sum(axis=1)
+    below = report.predicted[chosen] - cells.sum(axis=0)
+    rest = report.support.sum() - cells.sum() - right.sum() - below.sum()
+    return np.block([[cells, right[:, None]], [below[None, :], np.array([[rest]])]])
+
+
+def mistakes(report: Any, columns: int) -> str:
+    """The most frequent ones, a line each; "" where the matrix is small enough to see them."""
+    if len(report.labels) <= 5:
+        return ""
+    found = report.mistakes(MOST_MISTAKES)
+    if not found:
+        return ""
+    called = dict(zip(report.labels, report.names, strict=True))
+    counts = [amount(n) for _, _, n in found]
+    room = max(4, (columns - max(map(len, counts)) - len("  x   taken for ")) // 2)
+    lines = [
+        f"  {n:>{max(map(len, counts))}} x {_short(called[a], room)} taken for "
+        f"{_short(called[b], room)}"
+        for n, (a, b, _) in zip(counts, found, strict=True)
+    ]
+    return "\n".join(["most frequent mistakes:", *(cut(line, columns) for line in lines)])
+
+
+def _room(columns: int, others: int) -> int:
+    """Columns of a name beside what else is in a line."""
+    return max(6, min(LONGEST, columns - others - 2))
+
+
+def _short(name: str, room: int) -> str:
+    return cut(printable(name), room)
+
+
+# ------------------------------------------------------------------------------- numbers
+
+
+def of_numbers(report: Any, columns: int) -> str:
+    """The errors, the quantiles of the residuals, and a scatter plot."""
+    parts = [table_of_numbers(report, columns), _quantiles(report, columns)]
+    for k in report.worst(MOST_PLOTS):
+        of = f" of {_short(report.names[k], 12)}" if len(report.names) > 1 else ""
+        title = f"predicted{of}, over true"
+        parts.append(scatter(report.true[:, k], report.predicted[:, k], columns, title))
+    return "\n\n".join(parts)
+
+
+def table_of_numbers(report: Any, columns: int) -> str:
+    """RMSE, MAE, R², bias and deviation, a line an output; of many outputs the worst."""
+    heads: tuple[str, ...] = ("rmse", "mae", "r2", "bias", "deviation")
+    while True:
+        rows: list[tuple[str, ...]] = [("output", *heads)]
+        chosen = report.worst(MOST_ROWS)
+        room = _room(columns, 9 * len(heads) + 4)
+        for k in chosen:
+            values = (number(float(getattr(report, head)[k])) for head in heads)
+            rows.append((_short(report.names[k], room), *values))
+        lines = table(rows)
+        if len(heads) == 1 or max(map(width, lines)) <= columns:
+            break
+        heads = heads[:-1]
+    more = len(report.names) - len(chosen)
+    if more:
+        lines.append(f"({more} more, none with a smaller r2)")
+    return "\n".join(cut(line, columns) for line in lines)
+
+
+def _quantiles(report: Any, columns: int) -> str:
+    names = list(report.quantiles)
+    several = len(report.names) > 1
+    chosen = report.worst(MOST_ROWS) if several else [0]
+    while True:
+        rows = [["residual", *names]]
+        for k in chosen:
+            values = [number(float(report.quantiles[name][k])) for name in names]
+            rows.append([_short(report.names[k], 12) if several else "", *values])
+        lines = table(rows)
+        if max(map(width, lines)) <= columns or len(names) <= 3:
+            return "\n".join(cut(line, columns) for line in lines)
+        names = names[:1] + names[2:-2] + names[-1:]  # the outer ones but the ends
+
+
+def scatter(x: NDArray[Any], y: NDArray[Any], columns: int, title: str) -> str:
+    """``y`` over ``x`` in one scale, with the line where they are equal."""
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    if not high > low:
+        low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
+    ends = [number(high), number(low)]
+    margin = max(map(len, ends)) + 1
+    wide = max(4, min(2 * 2 * HEIGHT + 12, columns - margin - 1))
+    with np.errstate(over="ignore"):
+        at = np.minimum((x / 2 - low / 2) / (high / 2 - low / 2) * wide, wide - 1).astype(int)
+        up = np.minimum((y / 2 - low / 2) / (high / 2 - low / 2) * HEIGHT, HEIGHT - 1).astype(int)
+    counts = np.zeros((HEIGHT, wide), np.int64)
+    np.add.at(counts, (up, at), 1)
+    grid = [[" "] * wide for _ in range(HEIGHT)]
+    for column in range(wide):
+        grid[int(column / wide * HEIGHT)][column] = LINE
+    for row, column in np.argwhere(counts):
+        level = int(np.ceil(np.log2(counts[row, column])))
+        grid[row][column] = MARKS[min(level, len(MARKS) - 1)]
+    lines = [cut(f"{title} ({LINE} where they are equal)", columns)]
+    for row in reversed(range(HEIGHT)):
+        end = {HEIGHT - 1: ends[0], 0: ends[1]}.get(row, "")
+        lines.append(f"{padded(end, margin - 1, right=True)} |{''.join(grid[row])}".rstrip())
+    below = padded(ends[1], wide - len(ends[0])) + ends[0]
+    lines.append(f"{' ' * margin} {below}" if len(below) <= wide + 1 else "")
+    return "\n".join(line[:columns] for line in lines if line)

@@ -1,0 +1,127 @@
+"""Planted mistakes in what reports of runs and of predictions are made of: see README.md."""
+
+from __future__ import annotations
+
+from mutant import Mutant
+
+PACKAGE = "python/onepass"
+NUMBERS = "tests/test_report_numbers.py"
+PAGE = "tests/test_report_page.py"
+
+REPORTS = [
+    Mutant(
+        "reports: precision is divided by the support",
+        f"{PACKAGE}/train/_confusion.py",
+        "        self.precision = self._share(right, self.predicted)\n",
+        "        self.precision = self._share(right, self.support)\n",
+        (f"{NUMBERS}::test_the_numbers_are_those_of_scikit_learn[seven]",),
+    ),
+    Mutant(
+        "reports: classes that are not there count in the mean",
+        f"{PACKAGE}/train/_confusion.py",
+        "        self.macro = {k: _mean(v[self.used]) for k, v in shares.items()}\n",
+        "        self.macro = {k: _mean(np.nan_to_num(v)) for k, v in shares.items()}\n",
+        (f"{NUMBERS}::test_labels_choose_order_and_names",),
+    ),
+    Mutant(
+        "reports: rows and columns change places",
+        f"{PACKAGE}/train/_confusion.py",
+        "        found[place[rows[inside]], place[columns[inside]]] = values[inside]\n",
+        "        found[place[columns[inside]], place[rows[inside]]] = values[inside]\n",
+        (
+            f"{NUMBERS}::test_the_numbers_are_those_of_scikit_learn[seven]",
+            f"{PAGE}::test_the_matrix_is_that_of_the_predictions",
+        ),
+    ),
+    Mutant(
+        "reports: narrow integers overflow before they are counted",
+        f"{PACKAGE}/train/_confusion.py",
+        "    found: NDArray[Any] = order[place].astype(np.int64)\n",
+        "    found: NDArray[Any] = order[place].astype(np.int8)\n",
+        (f"{NUMBERS}::test_as_many_classes_as_samples_take_little_memory",),
+    ),
+    Mutant(
+        "reports: the folded classes lose their own mistakes",
+        f"{PACKAGE}/train/_report_text.py",
+        "    rest = report.support.sum() - cells.sum() - right.sum() - below.sum()\n",
+        "    rest = 0\n",
+        (f"{NUMBERS}::test_the_folded_matrix_has_the_whole_sum",),
+    ),
+    Mutant(
+        "reports: residuals are prediction minus target",
+        f"{PACKAGE}/train/_residuals.py",
+        "            self.residuals: Floats = true - predicted\n",
+        "            self.residuals: Floats = predicted - true\n",
+        (f"{NUMBERS}::test_residuals_are_those_of_scikit_learn[1]",),
+    ),
+    Mutant(
+        "reports: a wide letter counts as one column",
+        f"{PACKAGE}/_text.py",
+        'WIDE = ("W", "F")',
+        'WIDE = ("F",)',
+        (f"{NUMBERS}::test_letters_have_their_widths",),
+    ),
+    Mutant(
+        "reports: characters that move the cursor are printed",
+        f"{PACKAGE}/_text.py",
+        'in ("Cc", "Cf", "Cs") else c',
+        'in ("Cs",) else c',
+        (f"{NUMBERS}::test_every_line_fits_the_terminal[8-80]",),
+    ),
+    Mutant(
+        "report page: curves begin at epoch 0",
+        f"{PACKAGE}/runs/_report_charts.py",
+        "    epochs = np.arange(1, len(numbers) + 1, dtype=np.float64)\n    columns",
+        "    epochs = np.arange(len(numbers), dtype=np.float64)\n    columns",
+        (f"{PAGE}::test_every_number_is_that_of_the_history[words]",),
+    ),
+    Mutant(
+        "report page: a table's numbers are of the next epoch",
+        f"{PACKAGE}/runs/_past.py",
+        "        return self.cells[epoch - 1][1 + list(self.names).index(name)]\n",
+        "        return self.cells[epoch % len(self)][1 + list(self.names).index(name)]\n",
+        (f"{PAGE}::test_every_number_is_that_of_the_history[numbers]",),
+    ),
+    Mutant(
+        "report page: a line bridges epochs without a number",
+        f"{PACKAGE}/_svg.py",
+        "        stretches = np.searchsorted(gaps, keep)  # which",
+        "        stretches = np.searchsorted(gaps[:0], keep)  # which",
+        (f"{PAGE}::test_numbers_that_are_none_are_gaps",),
+    ),
+    Mutant(
+        "report page: a long curve loses its extremes",
+        f"{PACKAGE}/_svg.py",
+        "(order[first], order[last], begin, end, edges, edges + 1)",
+        "(begin, end, edges, edges + 1)",
+        (f"{PAGE}::test_a_hundred_thousand_epochs",),
+    ),
+    Mutant(
+        "report page: a name ends the script that has the history",
+        f"{PACKAGE}/_page.py",
+        '.replace("<", "\\\\u003c")',
+        "",
+        (f"{PAGE}::test_histories_of_few_or_odd_numbers[rows4]",),
+    ),
+    Mutant(
+        "report page: the command leaves out options without a value",
+        f"{PACKAGE}/runs/_command_line.py",
+        'if name != "data" and value != usual[name]}',
+        'if name != "data" and value and value != usual[name]}',
+        (f"{PAGE}::test_the_command_has_the_options_of_the_run[options1]",),
+    ),
+    Mutant(
+        "report page: a run in progress was cut off",
+        f"{PACKAGE}/runs/_folder.py",
+        "    except BlockingIOError:\n        return True\n    except OSError:\n",
+        "    except OSError:\n",
+        (f"{PAGE}::test_a_run_in_progress",),
+    ),
+    Mutant(
+        "report page: a resume leaves the predictions of before",
+        f"{PACKAGE}/runs/_folder.py",
+        "        for name in (*PICTURES, HELD_OUT):\n",
+        "        for name in PICTURES:\n",
+        (f"{PAGE}::test_a_resume_takes_the_predictions_away",),
+    ),
+]

@@ -1,0 +1,302 @@
+"""Confusion matrices, tables of classes and residuals: the numbers are those of scikit-learn, and
+every line of them fits a terminal."""
+
+import numpy as np
+import pytest
+from onepass._text import cut, padded, printable, width
+from onepass.train import classification_report, confusion_matrix, regression_report
+from onepass.train._report_text import MARKS, scatter
+
+RNG = np.random.default_rng(0)
+LONG = "a very long name of a class, which goes on and on"
+HOSTILE = ["cat", LONG, "猫" * 30, "Grün", "x\x1b[31m\ny", "$x^2$", "<b>", ""]
+
+
+def pair(classes, count=200, right=0.7):
+    true = RNG.integers(0, classes, count)
+    predicted = np.where(RNG.random(count) < right, true, RNG.integers(0, classes, count))
+    return true, predicted
+
+
+CASES = {
+    "two": (*pair(2), None),
+    "seven": (*pair(7), None),
+    "words": (np.array(list("abcd"))[pair(4)[0]], np.array(list("abcd"))[pair(4)[1]], None),
+    "never true": (np.array([0, 0, 1]), np.array([0, 2, 2]), None),
+    "never predicted": (np.array([0, 1, 2, 2]), np.array([0, 1, 1, 0]), None),
+    "all wrong": (np.array([0, 1]), np.array([1, 0]), None),
+    "truth values": (np.array([True, False, True]), np.array([True, True, True]), None),
+    "one class": (np.zeros(3, int), np.zeros(3, int), None),
+    "weights": (*pair(5), RNG.random(200)),
+    "negative classes": (np.array([-5, 3, 3]), np.array([3, 3, -5]), None),
+    "int8": (np.array([100, 127, -128], np.int8), np.array([100, 100, -128], np.int8), None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@pytest.mark.parametrize("name", CASES)
+def test_the_numbers_are_those_of_scikit_learn(name):
+    metrics = pytest.importorskip("sklearn.metrics")
+    true, predicted, weight = CASES[name]
+    report = classification_report(true, predicted, sample_weight=weight)
+    theirs = metrics.classification_report(
+        true, predicted, sample_weight=weight, output_dict=True, zero_division=0
+    )
+    ours = report.to_dict()
+    if "accuracy" not in theirs:  # as it is called where each sample has one label
+        theirs["accuracy"] = theirs.pop("micro avg")["precision"]
+    assert ours.keys() == theirs.keys()
+    for key, found in ours.items():
+        assert found == pytest.approx(theirs[key], rel=1e-12), key
+    options = {"sample_weight": weight, "labels": np.union1d(true, predicted)}
+    expected = metrics.confusion_matrix(true, predicted, **options)
+    np.testing.assert_allclose(report.matrix, expected, rtol=1e-12)
+    for how in (None, "true", "pred", "all"):
+        np.testing.assert_allclose(
+            confusion_matrix(true, predicted, sample_weight=weight, normalize=how),
+            metrics.confusion_matrix(true, predicted, normalize=how, **options),
+            rtol=1e-12,
+        )
+    accuracy = metrics.accuracy_score(true, predicted, sample_weight=weight)
+    assert report.accuracy == pytest.approx(accuracy, rel=1e-12)
+
+
+def test_labels_choose_order_and_names():
+    metrics = pytest.importorskip("sklearn.metrics")
+    true, predicted = ["b", "a", "b", "c"], ["b", "b", "b", "a"]
+    found = confusion_matrix(true, predicted, labels=["c", "d", "b", "a"])
+    expected = metrics.confusion_matrix(true, predicted, labels=["c", "d", "b", "a"])
+    np.testing.assert_array_equal(found, expected)
+    report = classification_report([2, 0], [2, 2], target_names=["x", "y", "z"])
+    assert report.support.tolist() == [1, 0, 1]
+    assert np.isnan(report.f1).tolist() == [False, True, False]
+    assert report.macro["f1"] == pytest.approx((0 + 2 / 3) / 2)  # y has no part in it
+
+
+def test_a_class_that_never_occurs_has_no_numbers():
+    text = classification_report([0, 0], [0, 2], target_names=["here", "absent", "taken"]).text()
+    assert "absent                -       -       -        0" in text
+    assert "taken            0.0000       -  0.0000        0" in text
+
+
+def test_mistakes_come_by_frequency():
+    true, predicted = [0] * 9 + [1] * 5 + [2] * 2, [0] * 4 + [1] * 5 + [2] * 3 + [1, 1] + [0, 2]
+    report = classification_report(true, predicted)
+    assert report.mistakes() == [(0, 1, 5), (1, 2, 3), (2, 0, 1)]
+    assert report.mistakes(1) == [(0, 1, 5)]
+    assert report.muddled(2) == [0, 1]
+
+
+def test_as_many_classes_as_samples_take_little_memory():
+    """A matrix of 200,000 classes as an array has 320 GB."""
+    true = np.arange(200_000)
+    report = classification_report(true, np.roll(true, 1))
+    assert report.accuracy == 0
+    assert len(report.mistakes(3)) == 3
+    assert max(map(width, report.text().splitlines())) <= 80
+    with pytest.raises(MemoryError, match="200000 classes would have 4e\\+10 cells"):
+        _ = report.matrix
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+@pytest.mark.parametrize("classes", [1, 2, 8, 30, 1000])
+def test_every_line_fits_the_terminal(classes, columns):
+    true, predicted = pair(classes, 3000)
+    names = (HOSTILE * 200)[:classes]
+    names = [f"{name}{i}" if i >= len(HOSTILE) else name for i, name in enumerate(names)]
+    report = classification_report(true, predicted, target_names=names)
+    lines = report.text(columns).splitlines()
+    assert max(map(width, lines)) <= columns
+    assert len(lines) < 70
+    assert "\x1b" not in report.text(columns)
+    if classes > 20:
+        assert f"({classes - 12} more, none with a smaller f1)" in lines
+    said = report.text(columns)
+    assert "weighted" in said
+    if columns >= 80:
+        assert "precision" in said
+
+
+def test_the_folded_matrix_has_the_whole_sum():
+    true, predicted = pair(300, 5000)
+    text = classification_report(true, predicted).text(80)
+    body = text.partition("true class by row, predicted class by column:\n")[2].partition("\n\n")[0]
+    rows = body.splitlines()[1:]
+    assert "others" in rows[-1]
+    count = len(rows)
+    cells = [[int(c.replace(".", "0")) for c in row.split()[-count:]] for row in rows]
+    assert sum(map(sum, cells)) == 5000
+
+
+def test_many_classes_are_cut_to_the_worst():
+    true = np.repeat(np.arange(30), 30)
+    predicted = np.where(np.arange(900) % 30 <= true, true, (true + 1) % 30)  # each better
+    report = classification_report(true, predicted)
+    shown = [int(line.split()[0]) for line in str(report).splitlines()[1:13]]
+    assert shown == np.argsort(report.f1, kind="stable")[:12].tolist()
+    assert shown[0] in (0, 1)
+
+
+def test_small_matrices_are_whole():
+    text = classification_report(list("aabbb"), list("aabab")).text()
+    assert text.endswith("true class by row, predicted class by column:\n   a  b\na  2  .\nb  1  2")
+
+
+WRONG = {
+    "outputs": (([0, 1], [[0.1, 0.9], [0.8, 0.2]]), {}, ValueError, r"argmax\(axis=1\)"),
+    "lengths": (([0, 1], [0]), {}, ValueError, "'y_pred' has 1 values, expected 2"),
+    "measurements": (([0.5, 1], [0, 1]), {}, ValueError, "'y_true' holds 0.5, expected classes"),
+    "nan": (([np.nan, 1], [0, 1]), {}, ValueError, "'y_true' holds nan, expected classes"),
+    "text and numbers": ((["a"], [1]), {}, TypeError, "are text and numbers"),
+    "mixed": (([0, "a"], [0, "a"]), {}, TypeError, "holds int, str, expected classes of one type"),
+    "unknown": (([0, 3], [0, 1]), {"labels": [0, 1]}, ValueError, "holds 3, expected one of the 2"),
+    "twice": (([0], [0]), {"labels": [0, 0]}, ValueError, "'labels' has a class twice"),
+    "names": (([0], [0]), {"labels": [0, 1], "target_names": ["a"]}, ValueError, "has 1 names"),
+    "one name": (([0], [0]), {"target_names": "ab"}, TypeError, "expected a name for each class"),
+    "weights": (([0, 1], [0, 1]), {"sample_weight": [1]}, ValueError, "'sample_weight' has shape"),
+    "negative": (([0], [0]), {"sample_weight": [-1]}, ValueError, "a number below 0"),
+    "dates": (
+        (np.array(["2020-01-01"], "M8[D]"),) * 2, {}, TypeError, r"dtype datetime64\[D\], expected",
+    ),
+    "objects": (([None], [None]), {}, TypeError, "holds NoneType, expected classes of one type"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_class_is_refused(name):
+    arguments, options, error, words = WRONG[name]
+    with pytest.raises(error, match=words):
+        classification_report(*arguments, **options)
+
+
+def test_wrong_options_of_a_matrix():
+    with pytest.raises(ValueError, match="'normalize' is 'rows', expected 'true', 'pred' or 'all'"):
+        confusion_matrix([0], [0], normalize="rows")
+    with pytest.raises(ValueError, match="'width' is 3, expected a whole number >= 20"):
+        classification_report([0], [0]).text(3)
+
+
+def test_no_sample_at_all():
+    report = classification_report([], [], labels=["a", "b"])
+    assert np.isnan(report.accuracy)
+    assert report.matrix.tolist() == [[0, 0], [0, 0]]
+    assert "accuracy" in report.text()
+
+
+def test_arrays_of_other_libraries():
+    torch = pytest.importorskip("torch")
+    report = classification_report(torch.tensor([0, 1, 1]), torch.tensor([[0], [1], [0]]))
+    assert report.matrix.tolist() == [[1, 0], [1, 1]]
+    found = regression_report(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
+    assert found.rmse[0] == pytest.approx(np.sqrt(0.5))
+
+
+# ------------------------------------------------------------------------------- residuals
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_residuals_are_those_of_scikit_learn(outputs):
+    metrics = pytest.importorskip("sklearn.metrics")
+    true = RNG.standard_normal((50, outputs)) * [1, 100, 1e-3][:outputs]
+    predicted = true + 0.3 * RNG.standard_normal((50, outputs))
+    report = regression_report(true, predicted)
+    each = {"multioutput": "raw_values"}
+    for k, found in enumerate(report.to_dict().values()):
+        assert found == {
+            "rmse": pytest.approx(np.sqrt(metrics.mean_squared_error(true, predicted, **each))[k]),
+            "mae": pytest.approx(metrics.mean_absolute_error(true, predicted, **each)[k]),
+            "r2": pytest.approx(metrics.r2_score(true, predicted, **each)[k]),
+            "bias": pytest.approx(np.mean(true - predicted, axis=0)[k]),
+            "deviation": pytest.approx(np.std(true - predicted, axis=0)[k]),
+        }
+    np.testing.assert_array_equal(report.residuals, true - predicted)
+    np.testing.assert_allclose(report.quantiles["90 %"], np.quantile(true - predicted, 0.9, axis=0))
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e150, 8e307])
+def test_residuals_fit_the_terminal(columns, scale):
+    true = scale * RNG.uniform(-1, 1, (60, 2))
+    report = regression_report(true, true * 0.9, target_names=[LONG, "猫\n"])
+    lines = report.text(columns).splitlines()
+    assert max(map(width, lines)) <= columns
+    many = regression_report(np.repeat(true, 30, axis=1), np.repeat(true, 30, axis=1))
+    assert max(map(width, many.text(columns).splitlines())) <= columns
+
+
+def test_the_scatter_has_each_point_where_it_is():
+    x = np.array([0.0, 10.0, 0.0, 10.0])
+    lines = scatter(x, np.array([0.0, 10.0, 10.0, 0.0]), 60, "t").splitlines()
+    top, bottom = lines[1].partition("|")[2], lines[-2].partition("|")[2]
+    assert (top[0], top[-1], bottom[0], bottom[-1]) == tuple(MARKS[0] * 4)
+    many = scatter(np.zeros(40), np.zeros(40), 60, "t")
+    assert MARKS[-1] in many
+    same = scatter(np.full(3, 2.5), np.full(3, 2.5), 60, "t")
+    assert "3.75" in same
+    assert "1.25" in same
+
+
+@pytest.mark.parametrize(("true", "predicted", "error", "words"), [
+    ([1.0], [1.0, 2.0], ValueError, r"'y_pred' has shape \(2, 1\), expected \(1, 1\)"),
+    ([], [], ValueError, "expected samples"),
+    ([1.0, np.inf], [1.0, 1.0], ValueError, "holds inf or NaN"),
+    (["a"], [1.0], TypeError, "'y_true' is list, expected an array of numbers"),
+    (np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), ValueError, "expected \\(N,\\) or"),
+    (None, [1.0], TypeError, "'y_true' is NoneType"),
+])  # fmt: skip
+def test_what_is_no_regression_is_refused(true, predicted, error, words):
+    with pytest.raises(error, match=words):
+        regression_report(true, predicted)
+
+
+def test_names_of_outputs():
+    with pytest.raises(ValueError, match="has 1 names, expected 2"):
+        regression_report(np.zeros((3, 2)), np.ones((3, 2)), target_names=["a"])
+    with pytest.raises(TypeError, match="expected a name for each output"):
+        regression_report([1, 2], [1, 2], target_names="y")
+    assert np.isnan(regression_report([1, 1], [1, 2]).r2).all()
+
+
+# ------------------------------------------------------------------------------- pictures
+
+
+def size_of(path):
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG")
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+@pytest.mark.parametrize("classes", [1, 8, 30, 1200])
+def test_a_matrix_is_drawn_with_any_names(classes, tmp_path):
+    pytest.importorskip("matplotlib")
+    true, predicted = pair(classes, 400)
+    names = [*HOSTILE, *map(str, range(2000))][:classes]
+    report = classification_report(true, predicted, target_names=names)
+    report.plot(tmp_path / "new" / "matrix.png")
+    wide, high = size_of(tmp_path / "new" / "matrix.png")
+    assert 300 < wide < 2000
+    assert 300 < high < 2000
+
+
+@pytest.mark.parametrize(("outputs", "count"), [(1, 60), (9, 7000)])
+def test_residuals_are_drawn(outputs, count, tmp_path):
+    pytest.importorskip("matplotlib")
+    true = RNG.standard_normal((count, outputs))
+    names = (HOSTILE * 2)[:outputs]
+    regression_report(true, true * 0.9 + 0.1, target_names=names).plot(tmp_path / "r.png")
+    assert size_of(tmp_path / "r.png")[1] == 480 * min(outputs, 6)
+
+
+# ------------------------------------------------------------------------------- text
+
+
+def test_letters_have_their_widths():
+    assert [width(t) for t in ("abc", "猫", "é", "e\u0301", "ｱ", "")] == [3, 2, 1, 1, 1, 0]
+    assert padded("猫", 4) == "猫  "
+    assert padded("猫", 4, right=True) == "  猫"
+    for name in HOSTILE:
+        for most in range(1, 30):
+            assert width(cut(printable(name), most)) <= most
+    assert cut("abcdefghij", 7) == "abcd…ij"
+    assert cut("abc", 3) == "abc"
+    assert printable("a\tb\u202ec\x00\n") == "a b\ufffdc\ufffd "
