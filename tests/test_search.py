@@ -2,10 +2,12 @@
 
 import contextlib
 import csv
+import functools
 import json
 import math
 import os
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -473,6 +475,42 @@ def test_another_search_is_refused_with_what_differs(tmp_path) -> None:
     assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
 
 
+def shift(X, y, by, **_):
+    return X + np.float32(by), y
+
+
+def shifts_by(by):
+    def shifted(X, y, **_):
+        return shift(X, y, by)
+
+    return shifted
+
+
+class Shifts:
+    def __init__(self, by):
+        self._held = {"by": by, "itself": self}
+        self._lock = threading.Lock()
+
+    def __call__(self, X, y, **_):
+        return shift(X, y, self._held["by"])
+
+    def slowly(self, X, y, **_):
+        return self(X, y)
+
+
+class Samples:
+    """A data set whose attributes have other names than its arguments."""
+
+    def __init__(self, by):
+        self._x = X + np.float32(by)
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, index):
+        return self._x[index], Y[index]
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -483,6 +521,18 @@ def test_another_search_is_refused_with_what_differs(tmp_path) -> None:
         (lambda: {"X": DataLoader(X, Y, 8)}, lambda: {"X": DataLoader(X, Y, 16)}),
         (lambda: {"X": DataLoader(X, Y, 8)},
          lambda: {"X": DataLoader(X, Y, 8, sample_weight=np.ones(48))}),
+        (lambda: {"X": Samples(1)}, lambda: {"X": Samples(2)}),
+        (lambda: {"X": DataLoader(Samples(1), batch_size=8)},
+         lambda: {"X": DataLoader(Samples(2), batch_size=8)}),
+        (lambda: {"transform": Shifts(1)}, lambda: {"transform": Shifts(2)}),
+        (lambda: {"transform": Shifts(1).slowly}, lambda: {"transform": Shifts(2).slowly}),
+        (lambda: {"transform": shifts_by(1)}, lambda: {"transform": shifts_by(2)}),
+        (lambda: {"transform": lambda X, y, **_: (X + 1, y)},
+         lambda: {"transform": lambda X, y, **_: (X - 1, y)}),
+        (lambda: {"transform": functools.partial(shift, by=1)},
+         lambda: {"transform": functools.partial(shift, by=2)}),
+        (lambda: {"transform": augment.Compose([shifts_by(1)])},
+         lambda: {"transform": augment.Compose([shifts_by(2)])}),
     ],
 )  # fmt: skip
 def test_every_argument_must_be_as_it_was(tmp_path, one, other) -> None:
@@ -494,6 +544,21 @@ def test_every_argument_must_be_as_it_was(tmp_path, one, other) -> None:
     assert searched(one()) == searched(one())
     with pytest.raises(ValueError, match="expected"):
         searched(other())
+
+
+def test_an_argument_that_no_resume_could_know_again_is_refused(tmp_path) -> None:
+    class Draws:
+        def __init__(self):
+            self.handle = iter([])
+
+        def __call__(self, X, y, **_):
+            return X, y
+
+    options = {**FIT, "trials": 1, "transform": Draws()}
+    with pytest.raises(ValueError, match="'transform' has a list_iterator, which a resume could"):
+        search(build, SPACE, X, Y, resume=tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()
+    assert search(build, SPACE, X, Y, **options).count("complete") == 1
 
 
 def test_a_trial_that_ends_by_itself_is_complete() -> None:

@@ -775,7 +775,7 @@ TRAIN = [
     Mutant(
         "search: a folder of other data goes on",
         f"{FOLDER}/_search.py",
-        '"data": [marks_of(X), marks_of(y)],',
+        '"data": [marks_of("X", X), marks_of("y", y)],',
         '"data": [],',
         ("tests/test_search.py::test_another_search_is_refused_with_what_differs",),
     ),

@@ -17,12 +17,12 @@ from onepass.train._search_arguments import (
     check_data,
     checked_fit,
     described_pruner,
-    kind_of,
-    marks_of,
+    described_sampler,
     pruner_of,
     sampler_of,
 )  # fmt: skip
 from onepass.train._search_folder import SearchFolder
+from onepass.train._search_marks import marks_of
 from onepass.train._search_optuna import JOURNAL, Study
 from onepass.train._search_result import SearchResult
 from onepass.train._search_run import Searching
@@ -165,12 +165,12 @@ def prepared(
             "seed": seed,
             "metric": metric,
             "mode": mode,
-            "sampler": sampler if isinstance(sampler, str) else kind_of(sampler),
+            "sampler": described_sampler(sampler),
             "pruner": described_pruner(pruner),
             "space": described(found),
-            "fit": {name: marks_of(value) for name, value in fit.items() if name != DATA},
-            "data": [marks_of(X), marks_of(y)],
-            "validation": marks_of(fit.get(DATA)),
+            "fit": {name: marks_of(name, value) for name, value in fit.items() if name != DATA},
+            "data": [marks_of("X", X), marks_of("y", y)],
+            "validation": marks_of(DATA, fit.get(DATA)),
             **(about or {}),
         }
         folder = SearchFolder(path_of("search", "resume", resume), record, found)

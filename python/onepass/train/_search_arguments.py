@@ -1,29 +1,22 @@
-"""Checks of what a search is given, and the marks by which a resume knows it again."""
+"""Checks of what a search is given."""
 
 from __future__ import annotations
 
 import inspect
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from onepass import _numbers as numbers
-from onepass._array import to_numpy
 from onepass._suggest import suggestion
-from onepass.data import DataLoader
 from onepass.train import _loaders, _pruners, _search_optuna
 from onepass.train._pruners import Pruner
-from onepass.train._resume import OF_LOADER, of_transform
+from onepass.train._search_marks import marks_of
 from onepass.train._search_optuna import PRUNERS, SAMPLERS
 from onepass.train._trainer import Trainer
-from onepass.train._training import row_marks
 
 RANDOM = "random"
 VALIDATION = 0.2  # of the samples, where the metric needs some and none were given
 DATA = "validation_data"
-MOST_BYTES = 2**28  # of an array that is compared in all its bytes
 OF_SEARCH = ("trials", "seed", "metric", "mode", "sampler", "pruner", "resume", "progress")
 
 
@@ -98,37 +91,11 @@ def pruner_of(pruner: Any, max_epochs: int) -> Any:
     )
 
 
-def described_pruner(pruner: Any) -> str | None:
-    if pruner is None:
-        return None
-    if isinstance(pruner, str):
-        return repr(_pruners.NAMED[pruner]()) if pruner in _pruners.NAMED else pruner
-    return repr(pruner) if isinstance(pruner, Pruner) else kind_of(pruner)
+def described_sampler(sampler: Any) -> Any:
+    return sampler if isinstance(sampler, str) else marks_of("sampler", sampler)
 
 
-def kind_of(made: Any) -> str:
-    return str(getattr(made, "__qualname__", type(made).__qualname__))
-
-
-def marks_of(value: Any) -> Any:
-    """What tells an argument of fit from another, for JSON."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [marks_of(part) for part in value]
-    if isinstance(value, Mapping):
-        return {str(key): marks_of(part) for key, part in value.items()}
-    if isinstance(value, DataLoader):
-        options = {name: getattr(value, name) for name in OF_LOADER}
-        data = [marks_of(part) for part in (value.X, value.y, value.sample_weight)]
-        return [options, data, of_transform(value.transform)]
-    if hasattr(value, "iloc"):  # a DataFrame or a Series
-        value = value.to_numpy()
-    if hasattr(value, "dtype") and hasattr(value, "shape") and value.shape:
-        if getattr(value, "nbytes", MOST_BYTES + 1) > MOST_BYTES:
-            return [*map(str, row_marks(value))]
-        array = np.ascontiguousarray(to_numpy(value))
-        content = repr(array.tolist()).encode() if array.dtype.kind == "O" else array.tobytes()
-        return [str(array.dtype), list(array.shape), f"{zlib.crc32(content):08x}"]
-    return of_transform(value)  # or any other object: its class and what it was made with
+def described_pruner(pruner: Any) -> Any:
+    if isinstance(pruner, str) and pruner in _pruners.NAMED:
+        pruner = _pruners.NAMED[pruner]()
+    return repr(pruner) if type(pruner) in _pruners.NAMED.values() else marks_of("pruner", pruner)
