@@ -601,13 +601,30 @@ def test_a_build_that_was_mended_runs_what_failed_again(tmp_path, monkeypatch) -
         search(lambda p: build({**p, "width": 5}), SPACE, X, Y, resume=tmp_path / "b", **FIT)
 
 
-def test_a_trial_with_other_parameters_is_refused(tmp_path) -> None:
+def test_a_trial_that_no_search_has_written_is_refused(tmp_path) -> None:
     search(build, SPACE, X, Y, resume=tmp_path, **FIT)
     file = tmp_path / "trial_0000" / "trial.json"
     known = json.loads(file.read_text())
-    file.write_text(json.dumps({**known, "params": {**known["params"], "lr": 0.5}}))
-    with pytest.raises(ValueError, match=r"trial 0 in .* has the parameters .*, expected"):
-        search(build, SPACE, X, Y, resume=tmp_path, **FIT)
+    held = known["params"]
+    other = r"trial 0 in .* has the parameters and the seed .*, expected"
+    damaged = r"trial_0000.*is damaged \(.*delete the folder"
+    for change, message in [
+        ({"params": {**held, "lr": 0.05}}, other),
+        ({"seed": 5}, other),
+        ({"params": {**held, "lr": 0.5}}, damaged),
+        ({"params": {**held, "lr": "abc"}}, damaged),
+        ({"params": {**held, "lr": True}}, damaged),
+        ({"params": {**held, "width": -1}}, damaged),
+        ({"params": {**held, "width": 2}}, damaged),
+        ({"params": {**held, "width": 0.0}}, damaged),
+        ({"score": -5}, damaged),
+        ({"score": {"$float": "nan"}}, damaged),
+        ({"state": "failed"}, damaged),
+        ({"history": {}}, damaged),
+    ]:
+        file.write_text(json.dumps({**known, **change}))
+        with pytest.raises(ValueError, match=message):
+            search(build, SPACE, X, Y, resume=tmp_path, **FIT)
 
 
 def test_damaged_and_foreign_folders_are_refused(tmp_path) -> None:

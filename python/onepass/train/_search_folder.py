@@ -8,6 +8,7 @@ while the trial runs, and as long as it is the best. ``trials.csv`` repeats the 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from onepass.train import _tree
 from onepass.train._checkpoint import newest
 from onepass.train._history import History
 from onepass.train._search_space import Distribution
-from onepass.train._search_trial import STATES, Trial
+from onepass.train._search_trial import COMPLETE, PRUNED, STATES, Trial
 from onepass.train._store import CheckpointError
 
 FORMAT = 1
@@ -53,7 +54,7 @@ class SearchFolder:
 
     Args:
         path: of a new search, or of one that goes on.
-        record: what is searched, for JSON.
+        record: what is searched, for JSON; has "metric".
         space: of the parameters.
 
     Raises:
@@ -64,7 +65,7 @@ class SearchFolder:
     def __init__(
         self, path: Path, record: Mapping[str, Any], space: Mapping[str, Distribution]
     ) -> None:
-        self.path, self._space = path, space
+        self.path, self._space, self._metric = path, space, record["metric"]
         self._lock: int | None = None
         if not (path / RECORD).is_file():
             self._refuse_others()
@@ -189,6 +190,7 @@ class SearchFolder:
             rest = (known["state"], float(known["score"]), str(known["reason"]), history)
             ends = (float(known["seconds"]), int(known["seed"]), str(known["traceback"]))
             trial = Trial(number, params, *rest, *ends)
+            _check_score(trial, self._metric)
             # Words may be pickles: those of CmaEsSampler are.
             noted = {k: v for k, v in known["attributes"].items() if not isinstance(v, str)}
             return Entry(params, trial, noted)
@@ -223,6 +225,18 @@ def read_record(folder: Path) -> dict[str, Any]:
             "version"
         )
     return record
+
+
+def _check_score(trial: Trial, metric: str) -> None:
+    """Refuse a score that no training has given."""
+    values = trial.history.get(metric, [])
+    found, right = trial.score, math.isnan(trial.score)
+    if trial.state == COMPLETE:
+        right = math.isfinite(found) and found in values
+    elif trial.state == PRUNED:
+        right = bool(values) and repr(found) == repr(values[-1])
+    if not right:
+        raise ValueError(f"'score' is {found!r}, which its history has not")
 
 
 def _of(name: str, found: Mapping[str, Any]) -> str:

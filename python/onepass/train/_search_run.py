@@ -108,13 +108,15 @@ class Searching:
         entry = done.get(number)
         if entry is None or entry.trial is None:
             return None, {}
-        if self.draws is not None and entry.params != self.draws.params(number):
+        trial = entry.trial
+        params = trial.params if self.draws is None else self.draws.params(number)
+        expected = params, self._seed(number)
+        if (trial.params, trial.seed) != expected:
             raise ValueError(
                 f"search: trial {number} in {self.folder and self.folder.path} has the parameters "
-                f"{entry.params}, expected {self.draws.params(number)}; delete the folder of this "
-                "trial, which is then run again"
+                f"and the seed {trial.params, trial.seed}, expected {expected}; delete the folder "
+                "of this trial, which is then run again"
             )
-        trial = entry.trial
         again = trial.state == FAILED and trial.traceback and "FloatingPoint" not in trial.reason
         return (None, {}) if again else (trial, entry.attributes)
 
@@ -145,9 +147,12 @@ class Searching:
             self.folder.begin(number, params)
         return params
 
+    def _seed(self, number: int) -> int:
+        return self.result.seed if self.draws is None else self.draws.seed_of(number)
+
     def _tried(self, number: int, params: dict[str, Any]) -> Trial:
         start = time.perf_counter()
-        seed = self.result.seed if self.draws is None else self.draws.seed_of(number)
+        seed = self._seed(number)
         judge = _Judge(self, number)
         trainer: Any = None
         error: Exception | None = None

@@ -44,8 +44,18 @@ class Distribution:
         return value
 
     def back(self, kept: Any) -> Any:
-        """The value that `kept` was made of."""
+        """The value that `kept` was made of.
+
+        Raises:
+            ValueError: none that can be drawn.
+        """
+        if not self._has(kept):
+            raise ValueError(f"{kept!r} is no value of {self!r}")
         return kept
+
+    def _has(self, value: Any) -> bool:
+        """Whether it can be drawn."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return as_call(self)
@@ -83,6 +93,9 @@ class Uniform(Distribution):
 
     def place(self, value: float) -> float:
         return (value - self.low) / (self.high - self.low)
+
+    def _has(self, value: Any) -> bool:
+        return type(value) is float and self.low <= value <= self.high
 
     def _rounded(self, value: float, scale: float) -> float:
         """To steps of at most a thousandth of the scale, within the ends."""
@@ -153,6 +166,9 @@ class Integer(Distribution):
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
+    def _has(self, value: Any) -> bool:
+        return type(value) is int and self.low <= value <= self.high
+
 
 class Choice(Distribution):
     """One of some values, each as likely. A plain list in a space means the same.
@@ -187,7 +203,9 @@ class Choice(Distribution):
     def kept(self, value: Any) -> int:
         return self.labels.index(label(value))
 
-    def back(self, kept: int) -> Any:
+    def back(self, kept: Any) -> Any:
+        if type(kept) is not int or not 0 <= kept < len(self.values):
+            raise ValueError(f"{kept!r} is no place among {len(self.values)} choices")
         return self.nth(kept)
 
 
