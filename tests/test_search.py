@@ -584,6 +584,33 @@ def test_a_trial_that_ends_by_itself_is_complete() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("error", [NameError("lr"), AttributeError("nn.Lin")])
+def test_a_slip_in_build_ends_the_search_in_its_first_trial(tmp_path, error) -> None:
+    calls = []
+
+    def wrong(params):
+        calls.append(params)
+        if len(calls) > good:
+            raise error
+        return build(params)
+
+    good = 0
+    with pytest.raises(type(error)):
+        search(wrong, SPACE, X, Y, resume=tmp_path, **FIT)
+    assert len(calls) == 1
+    assert search(build, SPACE, X, Y, resume=tmp_path, **FIT).count("complete") == 4
+    good = 2
+    assert search(wrong, SPACE, X, Y, **FIT).count("failed") == 3
+
+
+def test_another_version_goes_on_with_a_warning(tmp_path, monkeypatch) -> None:
+    expected = search(build, SPACE, X, Y, resume=tmp_path, **FIT)
+    monkeypatch.setattr("onepass.__version__", "99.0")
+    with pytest.warns(RuntimeWarning, match=r"was begun with onepass .*, now 99\.0") as told:
+        assert search(build, SPACE, X, Y, resume=tmp_path, **FIT) == expected
+    assert [warning.filename for warning in told] == [__file__]
+
+
 def test_a_build_that_was_mended_runs_what_failed_again(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "SECONDS", 0.0)
 

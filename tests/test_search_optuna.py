@@ -189,6 +189,7 @@ def test_objects_and_wrong_ones(tmp_path) -> None:
             sampler=lambda seed: optuna.samplers.CmaEsSampler(seed=seed), **FIT,
         )  # fmt: skip
     search(build, SPACE, X, Y, trials=2, sampler="tpe", resume=tmp_path / "b", **FIT)
+    assert '"optuna": "' in (tmp_path / "b" / "search.json").read_text()
     for options, message in [
         ({}, "'sampler' is 'random', expected 'tpe'"),
         ({"sampler": "tpe", "pruner": "hyperband"}, "'pruner' is 'hyperband', expected None"),
@@ -196,6 +197,57 @@ def test_objects_and_wrong_ones(tmp_path) -> None:
         with pytest.raises(ValueError, match=message):
             search(build, SPACE, X, Y, trials=2, resume=tmp_path / "b", **options, **FIT)
     assert optuna.logging.get_verbosity() == optuna.logging.INFO  # the caller's
+
+
+class Notes(optuna.samplers.RandomSampler):
+    """Keeps bytes as text, as CmaEsSampler does with its pickle."""
+
+    def __init__(self, seed, value):
+        super().__init__(seed=seed)
+        self.value = value
+
+    def before_trial(self, study, trial):
+        study._storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", self.value)
+
+
+def test_bytes_in_a_folder_are_neither_written_nor_read(tmp_path) -> None:
+    options = {**FIT, "trials": 2}
+    with pytest.raises(ValueError, match="the sampler noted 'cma:optimizer:0', bytes that a resum"):
+        search(
+            build, SPACE, X, Y, resume=tmp_path / "a",
+            sampler=lambda seed: Notes(seed, "80049500"), **options,
+        )  # fmt: skip
+
+    def sampler(seed):
+        return Notes(seed, 3)
+
+    seen = []
+    expected = search(build, SPACE, X, Y, resume=tmp_path / "b", sampler=sampler, **options)
+    file = tmp_path / "b" / "trial_0000" / "trial.json"
+    text = file.read_text()
+    assert '"cma:optimizer:0": 3' in text
+    file.write_text(text.replace('"cma:optimizer:0": 3', '"cma:optimizer:0": "80049500"'))
+    with pytest.MonkeyPatch.context() as patch:
+        add = Study.add
+        patch.setattr(Study, "add", lambda self, *of: (seen.append(of[1]), add(self, *of)))
+        again = search(build, SPACE, X, Y, resume=tmp_path / "b", sampler=sampler, **options)
+    assert again == expected
+    assert [found.get("cma:optimizer:0") for found in seen] == [None, 3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"pruner": optuna.pruners.MedianPruner(5)}, {"pruner": optuna.pruners.MedianPruner(9)}),
+        ({"sampler": lambda seed: optuna.samplers.RandomSampler(seed)},
+         {"sampler": lambda seed: optuna.samplers.TPESampler(seed=seed)}),
+    ],
+)  # fmt: skip
+def test_other_samplers_and_pruners_are_refused(tmp_path, one, other) -> None:
+    search(build, SPACE, X, Y, trials=1, resume=tmp_path, **one, **FIT)
+    search(build, SPACE, X, Y, trials=1, resume=tmp_path, **one, **FIT)
+    with pytest.raises(ValueError, match=f"'{next(iter(one))}' is .*, expected"):
+        search(build, SPACE, X, Y, trials=1, resume=tmp_path, **other, **FIT)
 
 
 def test_it_says_nothing_itself(capfd) -> None:

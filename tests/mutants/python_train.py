@@ -780,6 +780,23 @@ TRAIN = [
         ("tests/test_search.py::test_another_search_is_refused_with_what_differs",),
     ),
     Mutant(
+        "search: objects are known by their class alone",
+        f"{FOLDER}/_search_marks.py",
+        "return [kind.__qualname__, self.of(state)]",
+        "return [kind.__qualname__]",
+        (
+            "tests/test_search.py::test_every_argument_must_be_as_it_was",
+            "tests/test_search_optuna.py::test_other_samplers_and_pruners_are_refused",
+        ),
+    ),
+    Mutant(
+        "search: a score that no training has given is the best",
+        f"{FOLDER}/_search_folder.py",
+        "    if not right:\n",
+        "    if False:\n",
+        ("tests/test_search.py::test_a_trial_that_no_search_has_written_is_refused",),
+    ),
+    Mutant(
         "search: the median pruner compares the last value, not the best",
         f"{FOLDER}/_pruners.py",
         "best = value if better(mode, value, best) else best",

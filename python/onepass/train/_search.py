@@ -20,6 +20,7 @@ from onepass.train._search_arguments import (
     described_sampler,
     pruner_of,
     sampler_of,
+    versions,
 )  # fmt: skip
 from onepass.train._search_folder import SearchFolder
 from onepass.train._search_marks import marks_of
@@ -73,9 +74,10 @@ def search(
         resume: a folder. Each trial has a file there; called again after an interruption, the
             search takes those that have ended, goes on inside the trial that was cut off, and
             tries what it would have tried, with the same bits; trials with an exception, but for
-            FloatingPointError, are run again. A larger ``trials`` adds some.
-            Everything else must be as it was; ``build`` is not compared. The folder also gets
-            ``trials.csv``, and with Optuna the journal of a study named "search", for its tools.
+            FloatingPointError, are run again. A larger ``trials`` adds some. Everything else must
+            be as it was: arrays by content, functions by their code, objects by their state;
+            ``build`` is not compared. The folder also gets ``trials.csv``, and with Optuna the
+            journal of a study named "search", for its tools.
         progress: a line for each trial, and a bar on a terminal, instead of the trainers' own.
         max_epochs, fit: arguments of ``Trainer.fit``. Where the metric is one of validation and no
             data for it are given, a fifth of the samples is held out.
@@ -83,7 +85,8 @@ def search(
     Returns:
         A `SearchResult`, with ``trials``, ``best``, ``plot(path)``, ``build()``; ``print`` shows a
         table. ``best.trainer`` is the trainer of the best trial. A trial that raises an exception
-        is one that failed, with the reason; OSError and ImportError end the search.
+        is one that failed, with the reason; OSError and ImportError end the search, as do
+            NameError, AttributeError and SyntaxError of the first trial.
 
     Raises:
         TypeError: build returns no Trainer; an unknown keyword; a space of something else.
@@ -123,6 +126,10 @@ def search(
         progress=progress,
         fit={"max_epochs": max_epochs, **fit},
     ).run()  # fmt: skip
+
+
+def of_optuna(pruner: Any) -> bool:
+    return pruner is not None and not isinstance(pruner, Pruner)
 
 
 def prepared(
@@ -171,6 +178,7 @@ def prepared(
             "fit": {name: marks_of(name, value) for name, value in fit.items() if name != DATA},
             "data": [marks_of("X", X), marks_of("y", y)],
             "validation": marks_of(DATA, fit.get(DATA)),
+            "versions": versions(with_optuna=draws_with is not None or of_optuna(prunes_with)),
             **(about or {}),
         }
         folder = SearchFolder(path_of("search", "resume", resume), record, found)
@@ -178,8 +186,8 @@ def prepared(
         result = SearchResult([], metric, mode, seed, found)
         result._build = build
         study = None
-        ours = prunes_with if isinstance(prunes_with, Pruner) else None
-        theirs = None if ours is not None else prunes_with
+        theirs = prunes_with if of_optuna(prunes_with) else None
+        ours = None if theirs is not None else prunes_with
         if draws_with is not None or theirs is not None:
             journal = None if folder is None else folder.path / JOURNAL
             study = Study(found, seed, metric, mode, draws_with, theirs, journal)

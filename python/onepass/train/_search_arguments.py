@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import onepass
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.train import _loaders, _pruners, _search_optuna
@@ -89,6 +90,14 @@ def pruner_of(pruner: Any, max_epochs: int) -> Any:
         f"search: 'pruner' is {pruner!r}, expected {names}, MedianPruner(), "
         "SuccessiveHalvingPruner(), a pruner of Optuna, or None"
     )
+
+
+def versions(*, with_optuna: bool) -> dict[str, str]:
+    """Of what decides which trials come next."""
+    found = {"onepass": onepass.__version__}
+    if with_optuna:
+        found["optuna"] = str(_search_optuna.optuna("it").__version__)
+    return found
 
 
 def described_sampler(sampler: Any) -> Any:

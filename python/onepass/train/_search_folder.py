@@ -38,7 +38,8 @@ WORDS = {
     "validation": "the validation data are",
     "contents": "the data are",
 }
-FREE = ("trials", "given", "how", "directory")
+FREE = ("trials", "given", "how", "directory", "versions")
+_HEX = re.compile("[0-9a-fA-F]{2,}")
 
 
 class Entry(NamedTuple):
@@ -91,6 +92,7 @@ class SearchFolder:
             for name, value in record.items():
                 if name not in FREE and before.get(name) != value:
                     raise ValueError(self._difference(name, before.get(name), value))
+            _warn_of_versions(self.path, before.get("versions"), record.get("versions"))
             record = {**before, **record}
             if before == record:
                 return
@@ -125,6 +127,12 @@ class SearchFolder:
 
     def end(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
         """A trial has ended."""
+        for name, value in attributes.items():
+            if isinstance(value, str) and _HEX.fullmatch(value):
+                raise ValueError(
+                    f"search: the sampler noted {name!r}, bytes that a resume would have to trust, "
+                    "such as the pickle of a CmaEsSampler, expected another sampler with resume"
+                )
         names = ("state", "score", "reason", "seconds", "seed", "traceback")
         known = {name: getattr(trial, name) for name in names}
         known |= {"params": self._kept(trial.params), "history": dict(trial.history)}
@@ -237,6 +245,17 @@ def _check_score(trial: Trial, metric: str) -> None:
         right = bool(values) and repr(found) == repr(values[-1])
     if not right:
         raise ValueError(f"'score' is {found!r}, which its history has not")
+
+
+def _warn_of_versions(folder: Path, before: Any, now: Any) -> None:
+    if isinstance(before, dict) and isinstance(now, dict) and before != now:
+        told = (f"{name} {before.get(name)}, now {found}" for name, found in now.items())
+        warnings.warn(
+            f"the search in {folder} was begun with {', '.join(told)}: what it tries next may "
+            "differ from what it would have tried",
+            RuntimeWarning,
+            stacklevel=7,
+        )
 
 
 def _of(name: str, found: Mapping[str, Any]) -> str:

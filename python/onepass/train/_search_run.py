@@ -37,6 +37,7 @@ SECONDS = 10.0  # between two checkpoints of a trial
 OF_TRIAL = ("batch_size", "shuffle", "transform", "num_workers", "sample_weight", "class_weight")
 # Not the fault of the parameters of a trial.
 NOT_OF_TRIAL = (OSError, ImportError)
+MISTAKES = (NameError, AttributeError, SyntaxError)  # of the first trial: all would fail
 
 
 class Searching:
@@ -171,6 +172,8 @@ class Searching:
                     f"search: trial {number} in {self.folder.path} was begun by another build "
                     f"({found}); delete the folder of this trial, which is then run again"
                 ) from found
+            if number == 0 and isinstance(found, MISTAKES):
+                raise
             lines = "".join(traceback.format_exception(found))
             error = found.with_traceback(None)  # whose frames hold the model
             error.__cause__ = error.__context__ = None
