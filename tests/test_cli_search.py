@@ -1,6 +1,8 @@
 """``onepass search``."""
 
+import argparse
 import csv
+import dataclasses
 import json
 import re
 import shlex
@@ -213,10 +215,16 @@ def refused(done, message):
         (["t.csv", "--space", "lr="], "'--space' is 'lr=', expected NAME"),
         (["t.csv", "--space", "rate=1..2"], "is 'rate=1..2', expected one of lr, "),
         (["t.csv", "--space", "lr=2..1"], "is 'lr=2..1': LogUniform: 'high' is 1.0"),
-        (["t.csv", "--space", "lr=a..b"], "'--space lr' is 'a', expected a number > 0"),
+        (["t.csv", "--space", "lr=a..b"], "search: '--space lr' is 'a', expected a number > 0"),
+        (["t.csv", "--space", "lr=0..1"], "^onepass: search: '--space lr' is 0"),
+        (["t.csv", "--space", "hidden=4/x"], "^onepass: search: '--space hidden' is 'x'"),
+        (["t.csv", "--seed", "x"], "^onepass: search: '--seed' is 'x'"),
+        (["t.csv", "--hidden", "x"], "^onepass: search: '--hidden' is 'x'"),
+        (["t.csv", "--schedule-options", ","], "^onepass: search: '--schedule-options' is ','"),
+        (["train: no.csv", "--lr", "1"], "train: no.csv"),
         (["t.csv", "--space", "lr=0.1/0.1"], "has 0.1 twice"),
         (["t.csv", "--space", "optimizer=sgd..adam"], "optimizer=A/B/C"),
-        (["t.csv", "--space", "optimizer=sgd/adamm"], "'--optimizer' is 'adamm'"),
+        (["t.csv", "--space", "optimizer=sgd/adamm"], "search: '--space optimizer' is 'adamm'"),
         (["t.csv", "--space", "norm=batch/layer"], "'layer', expected batch or none"),
         (["t.csv", "--space", "lr=1..2", "--space", "lr=2..3"], "has 'lr' twice"),
         (["t.csv", "--space", "lr=1..2", "--lr", "1"], "'--lr' is given and varies"),
@@ -230,6 +238,32 @@ def refused(done, message):
 )  # fmt: skip
 def test_wrong_use_is_one_line(table, capsys, arguments, message) -> None:
     refused(ran(capsys, "search", *arguments, "--quiet"), message)
+
+
+def test_its_options_are_those_that_a_search_has() -> None:
+    """And its space those of `onepass train`."""
+    from onepass.cli import _parser, _space
+    from onepass.runs import _search
+    from onepass.runs._options import Options
+    from onepass.train import Choice, LogUniform, _pruners, _search_arguments, _search_optuna
+
+    parser = _parser._parser()
+    commands = next(a for a in parser._actions if a.dest == argparse.SUPPRESS or a.choices)
+    actions = {a.dest: a for a in commands.choices["search"]._actions}
+    names = (_search_arguments.RANDOM, *_search_optuna.SAMPLERS)
+    assert actions["sampler"].choices == names
+    pruners = (_search.HOW["pruner"], *_pruners.NAMED, *_search_optuna.PRUNERS)
+    assert actions["pruner"].choices == pruners
+    about = commands.choices["search"].description
+    fields = {field.name for field in dataclasses.fields(Options)}
+    for name in _space.VARIED:
+        assert name in actions["space"].help
+        assert name in fields
+    for name, of in _search.SPACE.items():
+        assert name in about
+        kind = _space.VARIED[name][0]
+        if not isinstance(of, Choice):
+            assert (kind == "log") == isinstance(of, LogUniform)
 
 
 def test_another_search_is_refused(table, capsys, without_pictures) -> None:

@@ -25,9 +25,9 @@ def count(option: str, least: int = 1, owner: str = "train") -> Callable[[str], 
     return lambda text: _checked(numbers.integer, option, text, int, owner, least=least)
 
 
-def number(option: str, **bounds: float) -> Callable[[str], float]:
+def number(option: str, owner: str = "train", **bounds: float) -> Callable[[str], float]:
     """A number within the bounds of ``numbers.in_range``."""
-    return lambda text: _checked(numbers.in_range, option, text, float, "train", **bounds)
+    return lambda text: _checked(numbers.in_range, option, text, float, owner, **bounds)
 
 
 def path(option: str, owner: str = "train") -> Callable[[str], Path]:
@@ -59,9 +59,9 @@ def written(option: str, owner: str) -> Callable[[str], Path | None]:
     return checked
 
 
-def seed(text: str) -> int:
+def seed(owner: str) -> Callable[[str], int]:
     """A whole number that fits 64 bits."""
-    return _checked(numbers.seed, "--seed", text, int)
+    return lambda text: _checked(numbers.seed, "--seed", text, int, owner)
 
 
 def lab_seed(text: str) -> int:
@@ -71,10 +71,10 @@ def lab_seed(text: str) -> int:
     return _checked(numbers.integer, "--seed", text, int, "lab", least=0, below=SEEDS)
 
 
-def sizes(text: str) -> tuple[int, ...]:
+def sizes(option: str, owner: str = "train") -> Callable[[str], tuple[int, ...]]:
     """Whole numbers between commas."""
-    one = count("--hidden")
-    return tuple(one(part.strip()) for part in text.split(",") if part.strip())
+    one = count(option, owner=owner)
+    return lambda text: tuple(one(part.strip()) for part in text.split(",") if part.strip())
 
 
 def names(
@@ -105,7 +105,7 @@ def _checked(
     option: str,
     text: str,
     parse: Callable[[str], Any],
-    owner: str = "train",
+    owner: str,
     **bounds: Any,
 ) -> T:
     """``text`` as a number that passes ``check``; UsageError, naming the option, if not."""

@@ -47,12 +47,7 @@ def parsed(arguments: list[str]) -> Arguments:
         if arguments[0] not in own:
             hint = suggestion(arguments[0], own)
             raise UsageError(f"unknown argument {arguments[0]!r}, expected a command{hint}")
-    try:
-        options, unknown = parser.parse_known_args(arguments)
-    except UsageError as error:  # of an option that search has of train
-        if arguments[0] != "search":
-            raise
-        raise UsageError(str(error).replace("train: ", "search: ", 1)) from None
+    options, unknown = parser.parse_known_args(arguments)
     if unknown:
         known_options = options.names if "names" in options else ()
         name = next((a.partition("=")[0] for a in unknown if a.startswith("-")), unknown[0])
@@ -115,17 +110,22 @@ def _add_train(commands: Any) -> None:
     parser.set_defaults(command=train, names=[*parser._option_string_actions])
 
 
-def _add_table(group: Any) -> None:
+def _add_table(group: Any, owner: str = "train") -> None:
     add = group.add_argument
     add("--target", metavar="NAME", help="column of the target (default: the last; NPZ: y)")
     add("--task", choices=("classification", "regression"), help="if not by the target's type")
-    add("--drop", type=types.names("--drop"), metavar="NAMES",
+    add("--drop", type=types.names("--drop", owner), metavar="NAMES",
         help="columns to leave out: id,date, or '\"size, m2\",id'")  # fmt: skip
-    add("--features", type=types.names("--features"), metavar="NAMES", help="columns to use alone")
+    add(
+        "--features",
+        type=types.names("--features", owner),
+        metavar="NAMES",
+        help="columns to use alone",
+    )
     add("--categorical", choices=("auto", "refuse"), help="auto: encode columns of text (one-hot), "
         "and fill in missing numbers (by the median)")  # fmt: skip
-    add("--words", type=types.names("--words"), metavar="NAMES", help="columns of words that look "
-        "like something else: 32GB, 2:10, 3g")  # fmt: skip
+    add("--words", type=types.names("--words", owner), metavar="NAMES", help="columns of words that "
+        "look like something else: 32GB, 2:10, 3g")  # fmt: skip
     add("--preprocess", choices=("standardize", "minmax", "whiten", "zca"), help="of the inputs "
         "(default standardize: mean 0, deviation 1)")  # fmt: skip
     add("--missing", choices=("impute", "refuse"), help="missing cells (default refuse; "
@@ -147,12 +147,13 @@ def _add_reading(group: Any) -> None:
         "missing cell: unknown,-9999 (with =: --na-values=-9999,unknown)")  # fmt: skip
 
 
-def _add_network(group: Any) -> None:
+def _add_network(group: Any, owner: str = "train") -> None:
     add = group.add_argument
-    add("--hidden", type=types.sizes, metavar="SIZES", help="hidden layers (default 256,256)")
+    sizes = types.sizes("--hidden", owner)
+    add("--hidden", type=sizes, metavar="SIZES", help="hidden layers (default 256,256)")
     add("--norm", choices=("batch", "none"), help="after each hidden layer (default batch)")
     add("--activation", metavar="NAME", help="relu, leaky_relu, gelu, … (default relu)")
-    share = types.number("--dropout", low=0, high=1)
+    share = types.number("--dropout", owner, low=0, high=1)
     add("--dropout", type=share, metavar="P", help="probability, 0 for none (default 0.2)")
     add("--init", metavar="NAME", help="of the weights: auto (by the activation), "
         "kaiming_normal, orthogonal, … (default: PyTorch's)")  # fmt: skip
@@ -166,12 +167,13 @@ def _add_start(group: Any) -> None:
     add("--freeze", type=frozen, metavar="N", help="with --init-from: keep its first N layers")
 
 
-def _add_training(group: Any, *, folds: bool = True) -> None:
+def _add_training(group: Any, owner: str = "train") -> None:
     add = group.add_argument
-    add("--epochs", type=types.count("--epochs"), metavar="N", help="at most (default 60)")
-    size = types.count("--batch-size")
+    epochs = types.count("--epochs", owner=owner)
+    add("--epochs", type=epochs, metavar="N", help="at most (default 60)")
+    size = types.count("--batch-size", owner=owner)
     add("--batch-size", type=size, metavar="N", help="samples a step (default 32)")
-    rate = types.number("--lr", above=0)
+    rate = types.number("--lr", owner, above=0)
     add(
         "--lr",
         type=rate,
@@ -179,28 +181,34 @@ def _add_training(group: Any, *, folds: bool = True) -> None:
         help="peak rate (default 0.004 for Adam's kin)",
     )
     add("--optimizer", metavar="NAME", help="adamw, sgd, … (default adamw)")
-    decay = types.number("--weight-decay", low=0)
+    decay = types.number("--weight-decay", owner, low=0)
     add("--weight-decay", type=decay, metavar="X", help="of the optimizer (default 0.3 for adamw, "
         "else its own)")  # fmt: skip
     add("--schedule", metavar="NAME", help="of the rate: warmup_cosine (default), none, constant, "
         "cosine, exponential, harmonic, inverse_time, multi_step, one_cycle, plateau, polynomial, "
         "step, warmup; by default as long as the training")  # fmt: skip
-    add("--schedule-options", type=types.names("--schedule-options", what="options, NAME=VALUE"),
+    listed = types.names("--schedule-options", owner, "options, NAME=VALUE")
+    add("--schedule-options", type=listed,
         metavar="OPTIONS", help="those of its class in optim.lr_scheduler: gamma=0.5,step_size=10, "
         "interval=step; numbers of a list joined by +: milestones=10+20")  # fmt: skip
-    smoothing = types.number("--label-smoothing", low=0, high=1)
+    smoothing = types.number("--label-smoothing", owner, low=0, high=1)
     add("--label-smoothing", type=smoothing, metavar="S", help="of classes, 0 for none; the "
         "losses are shown without it (default 0.1)")  # fmt: skip
     add("--class-weight", choices=("balanced",), help="rare classes count as much as frequent ones")
-    patience = types.count("--early-stopping", 0)
+    patience = types.count("--early-stopping", 0, owner)
     add("--early-stopping", type=patience, metavar="N", help="stop after N epochs without a better "
         "validation loss, 0 for never; the best epoch is kept anyway (default 20)")  # fmt: skip
-    if folds:
+    if owner == "train":
         at_least = types.count("--cv", 2)
         add("--cv", type=at_least, metavar="K", help="cross-validate over K folds first; each "
             "is a run in folds/ of the run's folder")  # fmt: skip
     _add_device(group)
-    add("--seed", type=types.seed, metavar="N", help="of parts, weights and dropout (default 0)")
+    add(
+        "--seed",
+        type=types.seed(owner),
+        metavar="N",
+        help="of parts, weights and dropout (default 0)",
+    )
 
 
 def _add_device(group: Any) -> None:
@@ -286,10 +294,10 @@ def _add_search(commands: Any) -> None:
     )
     parser.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA}, or an NPZ file")
     _add_varied(parser.add_argument_group("the search"))
-    _add_table(parser.add_argument_group("the table"))
-    _add_network(parser.add_argument_group("the network, where it does not vary"))
+    _add_table(parser.add_argument_group("the table"), "search")
+    _add_network(parser.add_argument_group("the network, where it does not vary"), "search")
     training = parser.add_argument_group("the training, where it does not vary")
-    _add_training(training, folds=False)
+    _add_training(training, "search")
     parser.set_defaults(command=search, names=[*parser._option_string_actions])
 
 

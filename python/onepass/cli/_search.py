@@ -22,14 +22,14 @@ HOW = ("sampler", "pruner", "metric", "trials", "space")
 
 def search(options: Arguments) -> int:
     """Search; returns the exit status."""
-    from onepass.runs._search import OptionSearch
+    from onepass.runs._search import OptionSearch, of_search
 
     chosen = vars(options)
     try:
         device_of(chosen)
         made = _made(OptionSearch, chosen)
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        return fail(_renamed(error), 2)
+        return fail(of_search(error), 2)
     if "quiet" not in chosen:
         say(made.describe())
     return _searched(made, "quiet" in chosen)
@@ -59,6 +59,8 @@ def _made(searching: type[OptionSearch], chosen: dict[str, Any]) -> OptionSearch
 
 
 def _searched(made: OptionSearch, quiet: bool) -> int:
+    from onepass.runs._search import of_search
+
     again = f"onepass search --resume --out {shlex.quote(str(made.out))}"
     try:
         result = made.run()
@@ -76,7 +78,7 @@ def _searched(made: OptionSearch, quiet: bool) -> int:
         told = "" if ended is None else f", {len(ended.trials)} of {made.trials} trials have ended"
         return fail(f"interrupted{told}; go on with: {again}", 130)
     except (OSError, ImportError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
-        return fail(_renamed(error), 2 if isinstance(error, ImportError) else 1)
+        return fail(of_search(error), 2 if isinstance(error, ImportError) else 1)
     if not quiet:
         say("")
         _table(result)
@@ -111,9 +113,3 @@ def _drawn(run: Any) -> None:
         pass
     except Exception as error:
         note(f"there is no curves.png: {error}")
-
-
-def _renamed(error: object) -> str:
-    """The options are those of train, whose messages name it."""
-    text = str(error)
-    return f"search: {text.removeprefix('train: ')}" if text.startswith("train: ") else text

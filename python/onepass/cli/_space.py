@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 FORM = "NAME=LOW..HIGH or NAME=A/B/C"
 # Name → how a range is drawn, and what reads one value.
 VARIED: dict[str, tuple[str | None, Callable[[str], Any]]] = {
-    "lr": ("log", types.number("--space lr", above=0)),
-    "weight_decay": ("log", types.number("--space weight_decay", low=0)),
-    "dropout": ("uniform", types.number("--space dropout", low=0, high=1)),
-    "label_smoothing": ("uniform", types.number("--space label_smoothing", low=0, high=1)),
-    "batch_size": ("integer", types.count("--space batch_size")),
-    "hidden": (None, types.sizes),
+    "lr": ("log", types.number("--space lr", "search", above=0)),
+    "weight_decay": ("log", types.number("--space weight_decay", "search", low=0)),
+    "dropout": ("uniform", types.number("--space dropout", "search", low=0, high=1)),
+    "label_smoothing": (
+        "uniform",
+        types.number("--space label_smoothing", "search", low=0, high=1),
+    ),
+    "batch_size": ("integer", types.count("--space batch_size", owner="search")),
+    "hidden": (None, types.sizes("--space hidden", "search")),
     "optimizer": (None, str),
     "activation": (None, str),
     "norm": (None, str),

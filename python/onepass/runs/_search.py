@@ -144,9 +144,12 @@ class OptionSearch:
         return PICTURE
 
     def _build(self, params: dict[str, Any]) -> tuple[Trainer, dict[str, Any]]:
-        options = Options.of({**self._given, **params})
-        fitting = Fitting(self.source, self.parts, options)
-        return fitting.trainer([]), {"batch_size": options.batch_size}
+        try:
+            options = Options.of({**self._given, **params})
+            trainer = Fitting(self.source, self.parts, options).trainer([])
+        except ValueError as error:
+            raise ValueError(of_search(error)) from error
+        return trainer, {"batch_size": options.batch_size}
 
     def _varied(self, space: Mapping[str, Distribution] | None) -> dict[str, Distribution]:
         if space is None:
@@ -167,7 +170,14 @@ class OptionSearch:
                 )
             ends = of.values if isinstance(of, Choice) else [of.back(e) for e in _ends(of)]
             for value in ends:
-                Options.of({**self._given, name: value})
+                try:
+                    Options.of({**self._given, name: value})
+                except ValueError as error:
+                    option = f"'--{name.replace('_', '-')}'"
+                    told = of_search(error).replace(
+                        f"search: {option} ", f"search: '--space {name}' "
+                    )
+                    raise ValueError(told) from None
         chosen: Any = space.get("optimizer")
         names = [self.options.optimizer] if chosen is None else chosen.values
         lacking = [name for name in names if not _options.takes_weight_decay(name)]
@@ -213,6 +223,12 @@ class OptionSearch:
                 "directory": os.getcwd(),
             },
         )
+
+
+def of_search(error: object) -> str:
+    """The message of an error in options, which are those of train: it may name that."""
+    text = str(error)
+    return f"search: {text.removeprefix('train: ')}" if text.startswith("train: ") else text
 
 
 def _contradiction(
