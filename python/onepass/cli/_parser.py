@@ -124,8 +124,8 @@ def _add_table(group: Any, owner: str = "train") -> None:
     )
     add("--categorical", choices=("auto", "refuse"), help="auto: encode columns of text (one-hot), "
         "and fill in missing numbers (by the median)")  # fmt: skip
-    add("--words", type=types.names("--words", owner), metavar="NAMES", help="columns of words that "
-        "look like something else: 32GB, 2:10, 3g")  # fmt: skip
+    add("--words", type=types.names("--words", owner), metavar="NAMES", help="columns of words "
+        "that look like something else: 32GB, 2:10, 3g")  # fmt: skip
     add("--preprocess", choices=("standardize", "minmax", "whiten", "zca"), help="of the inputs "
         "(default standardize: mean 0, deviation 1)")  # fmt: skip
     add("--missing", choices=("impute", "refuse"), help="missing cells (default refuse; "

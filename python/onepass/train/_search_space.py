@@ -50,7 +50,7 @@ class Distribution:
             ValueError: none that can be drawn.
         """
         if not self._has(kept):
-            raise ValueError(f"{kept!r} is no value of {self!r}")
+            raise ValueError(f"{kept!r} cannot be drawn from {self!r}")
         return kept
 
     def _has(self, value: Any) -> bool:
@@ -205,7 +205,7 @@ class Choice(Distribution):
 
     def back(self, kept: Any) -> Any:
         if type(kept) is not int or not 0 <= kept < len(self.values):
-            raise ValueError(f"{kept!r} is no place among {len(self.values)} choices")
+            raise ValueError(f"{kept!r} is not the place of one of {len(self.values)} choices")
         return self.nth(kept)
 
 
