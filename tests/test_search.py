@@ -871,14 +871,16 @@ def test_wrong_arguments_are_refused(wrong, error, message) -> None:
 
 def test_a_trainer_or_model_of_an_earlier_trial_is_refused() -> None:
     one = build({"lr": 0.01, "width": 4})
-    with pytest.raises(ValueError, match="a Trainer that has trained, expected a new one"):
+    with pytest.raises(ValueError, match="the model of trial 0 again"):
         search(lambda p: one, ONE, X, Y, **{**FIT, "trials": 2})
+    with pytest.raises(ValueError, match="a Trainer that has trained, expected a new one"):
+        search(lambda p: one, ONE, X, Y, **FIT)
     model = build({"lr": 0.01, "width": 4}).model
 
     def shared(params):
         return Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
 
-    with pytest.raises(ValueError, match="the model of an earlier trial"):
+    with pytest.raises(ValueError, match="the model of trial 0 again"):
         search(shared, ONE, X, Y, **{**FIT, "trials": 2})
 
 

@@ -16,7 +16,7 @@ from onepass.train import (
     Uniform,
     search,
 )
-from onepass.train._search_optuna import Study, _quietly, sampler_of
+from onepass.train._search_optuna import Study, _quietly, named_sampler
 
 optuna = pytest.importorskip("optuna")
 
@@ -98,7 +98,7 @@ def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, sampl
 def test_a_sampler_made_anew_for_each_trial_learns_all_the_same() -> None:
     scores = []
     for seed in range(4):
-        study = Study({"lr": SPACE["lr"]}, seed, "far", "min", sampler_of("tpe"), None, None)
+        study = Study({"lr": SPACE["lr"]}, seed, "far", "min", named_sampler("tpe"), None, None)
         scores.append([])
         for number in range(30):
             params = study.ask(number, None)

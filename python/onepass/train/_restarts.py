@@ -15,7 +15,7 @@ from onepass import nn
 from onepass._figures import new_figure, save_figure
 from onepass._files import path_of, ready_folder, replacing
 from onepass._keywords import suggest_keywords
-from onepass.train import _checks
+from onepass.train import _built
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._ensemble import Ensemble
@@ -204,9 +204,8 @@ def restarts(
     numbers.seed("restarts", "seed", seed)
     numbers.seed("restarts", "seed + n - 1", seed + n - 1)
     numbers.one_of("restarts", "mode", mode, MODES)
-    validates = fit.get("validation_data") is not None or bool(fit.get("validation_split"))
     if metric is None:
-        metric = "val_loss" if validates else "loss"
+        metric = "val_loss" if _built.validates(fit) else "loss"
     name_of("restarts", metric, "metric")
     if "ckpt_path" in fit:
         raise TypeError(
@@ -221,7 +220,8 @@ def restarts(
     for number in range(n):
         nn.manual_seed(seed + number)
         trainer = build(seed + number)
-        _check(trainer, runs, metric, validates)
+        earlier = [(f"seed {run.seed}", run.trainer.model) for run in runs]
+        _built.check("restarts", trainer, earlier, metric, fit)
         options = dict(fit)
         if folder is not None:
             place = folder / f"seed_{seed + number}"
@@ -240,21 +240,6 @@ def restarts(
         assert runs[-1].error is not None
         raise runs[-1].error
     return Restarts(runs, metric=metric, mode=mode)
-
-
-def _check(trainer: Any, runs: list[Restart], metric: str, validates: bool) -> None:
-    """Refuse what cannot be trained and compared."""
-    if not isinstance(trainer, Trainer):
-        raise TypeError(
-            f"restarts: 'build' returned a {type(trainer).__name__}, expected a Trainer"
-        )
-    for run in runs:
-        if run.trainer.model is trainer.model:
-            raise ValueError(
-                f"restarts: 'build' returned the model of seed {run.seed} again, expected a new "
-                "one each time"
-            )
-    _checks.of_name(trainer.run, "restarts", "metric", metric, validates=validates)
 
 
 def score_of(trainer: Trainer, metric: str) -> float:

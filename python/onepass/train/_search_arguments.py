@@ -10,6 +10,7 @@ import onepass
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.train import _loaders, _pruners, _search_optuna
+from onepass.train._built import validates
 from onepass.train._pruners import Pruner
 from onepass.train._search_marks import marks_of
 from onepass.train._search_optuna import PRUNERS, SAMPLERS
@@ -19,10 +20,6 @@ RANDOM = "random"
 VALIDATION = 0.2  # of the samples, where the metric needs some and none were given
 DATA = "validation_data"
 OF_SEARCH = ("trials", "seed", "metric", "mode", "sampler", "pruner", "resume", "progress")
-
-
-def validates(fit: Mapping[str, Any]) -> bool:
-    return fit.get(DATA) is not None or bool(fit.get("validation_split"))
 
 
 def checked_fit(fit: dict[str, Any], metric: str, *, splits: bool) -> dict[str, Any]:
@@ -46,7 +43,8 @@ def checked_fit(fit: dict[str, Any], metric: str, *, splits: bool) -> dict[str, 
 def check_data(X: Any, y: Any, fit: Mapping[str, Any], seed: int) -> None:
     """Refuse at once what would fail in every trial."""
     names = inspect.signature(_loaders.to_train).parameters
-    options: dict[str, Any] = {"batch_size": 32, "shuffle": True, "last_batch": "balance"}
+    usual = inspect.signature(Trainer.fit).parameters
+    options = {name: usual[name].default for name in ("batch_size", "shuffle", "last_batch")}
     weights = ("sample_weight", "class_weight")  # the labels that count are the loss's matter
     options |= {k: value for k, value in fit.items() if k in names and k not in weights}
     _loaders.to_train(X, y, seed=seed, **options)
@@ -56,7 +54,7 @@ def sampler_of(sampler: Any, resumes: bool) -> Any:
     """A function of a seed or an object of Optuna's; None for draws of our own."""
     if isinstance(sampler, str):
         numbers.one_of("search", "sampler", sampler, (RANDOM, *SAMPLERS))
-        return None if sampler == RANDOM else _search_optuna.sampler_of(sampler)
+        return None if sampler == RANDOM else _search_optuna.named_sampler(sampler)
     if _search_optuna.is_of_optuna(sampler) and hasattr(sampler, "sample_independent"):
         if resumes:
             raise ValueError(
@@ -82,7 +80,7 @@ def pruner_of(pruner: Any, max_epochs: int) -> Any:
         numbers.one_of("search", "pruner", pruner, (*_pruners.NAMED, *PRUNERS))
         if pruner in _pruners.NAMED:
             return _pruners.NAMED[pruner]()
-        return _search_optuna.pruner_of(pruner, max_epochs)
+        return _search_optuna.named_pruner(pruner, max_epochs)
     if _search_optuna.is_of_optuna(pruner) and hasattr(pruner, "prune"):
         return pruner
     names = ", ".join(map(repr, (*_pruners.NAMED, *PRUNERS)))

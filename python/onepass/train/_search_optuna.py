@@ -165,13 +165,13 @@ class Study:
         return found
 
 
-def sampler_of(name: str) -> Callable[[int], Any]:
+def named_sampler(name: str) -> Callable[[int], Any]:
     """A function of a seed that makes the sampler of this name."""
     kind = getattr(optuna(f"sampler={name!r}").samplers, SAMPLERS[name])
     return lambda seed: kind(seed=seed)
 
 
-def pruner_of(name: str, max_epochs: int) -> Any:
+def named_pruner(name: str, max_epochs: int) -> Any:
     """The pruner of this name."""
     library = optuna(f"pruner={name!r}")
     return library.pruners.HyperbandPruner(max_resource=max_epochs)

@@ -14,7 +14,7 @@ import numpy as np
 
 from onepass import nn
 from onepass._suggest import suggestion
-from onepass.train import _checks
+from onepass.train import _built
 from onepass.train._callbacks import Callback
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._history import History
@@ -23,7 +23,6 @@ from onepass.train._progress import ProgressBar
 from onepass.train._pruners import Pruner
 from onepass.train._restarts import score_of
 from onepass.train._run import Run
-from onepass.train._search_arguments import validates
 from onepass.train._search_folder import TABLE, Entry, SearchFolder
 from onepass.train._search_optuna import Study
 from onepass.train._search_progress import Shows
@@ -60,7 +59,7 @@ class Searching:
         self.pruner, self.folder, self.fit, self.data = pruner, folder, fit, (X, y)
         self.shows = Shows(result, trials, fit["max_epochs"], progress)
         self.best: Trial | None = None
-        self._models: list[Any] = []
+        self._models: list[tuple[int, Any]] = []
 
     def run(self) -> SearchResult:
         """Trials until there are so many."""
@@ -160,7 +159,7 @@ class Searching:
         lines = ""
         try:
             trainer, given = self._built(params, seed)
-            self._check(trainer, given)
+            self._check(number, trainer, given)
             self._fit(trainer, given, number, [judge, self.shows])
         except _WrongUseError as found:
             raise found.error from None
@@ -212,13 +211,11 @@ class Searching:
             return made
         return made, {}
 
-    def _check(self, trainer: Any, given: Any) -> None:
+    def _check(self, number: int, trainer: Any, given: Any) -> None:
         """Refuse what no parameters could mend."""
         try:
-            if not isinstance(trainer, Trainer):
-                raise TypeError(
-                    f"search: 'build' returned a {type(trainer).__name__}, expected a Trainer"
-                )
+            earlier = ((f"trial {number}", model()) for number, model in self._models)
+            _built.check("search", trainer, earlier, self.result.metric, self.fit)
             if not isinstance(given, dict):
                 raise TypeError(
                     f"search: 'build' returned {given!r} beside the Trainer, expected a dict of "
@@ -235,14 +232,7 @@ class Searching:
                     "search: 'build' returned a Trainer that has trained, expected a new one for "
                     "each trial"
                 )
-            if any(model() is trainer.model for model in self._models):
-                raise ValueError(
-                    "search: 'build' returned the model of an earlier trial, expected a new one "
-                    "each time"
-                )
-            self._models.append(weakref.ref(trainer.model))
-            metric = self.result.metric
-            _checks.of_name(trainer.run, "search", "metric", metric, validates=validates(self.fit))
+            self._models.append((number, weakref.ref(trainer.model)))
         except (TypeError, ValueError) as error:
             raise _WrongUseError(error) from error
 
