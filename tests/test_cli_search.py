@@ -223,6 +223,7 @@ def refused(done, message):
         (["t.csv", "--lr", "1", "--hidden", "4", "--dropout", "0", "--weight-decay", "0",
           "--batch-size", "8", "--optimizer", "sgd"], "every option is given"),
         (["t.csv", "--optimizer", "rprop", "--weight-decay", "0.1"], "Rprop has no such option"),
+        (["t.csv", "--space", "optimizer=sgd/rprop", "weight_decay=0.1..1"], "which rprop lacks"),
         (["t.csv", "--out", "t.csv"], "t.csv"),
         (["--resume"], "expected DATA or --out with it"),
     ],

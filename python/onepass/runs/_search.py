@@ -168,6 +168,14 @@ class OptionSearch:
             ends = of.values if isinstance(of, Choice) else [of.back(e) for e in _ends(of)]
             for value in ends:
                 Options.of({**self._given, name: value})
+        chosen: Any = space.get("optimizer")
+        names = [self.options.optimizer] if chosen is None else chosen.values
+        lacking = [name for name in names if not _options.takes_weight_decay(name)]
+        if "weight_decay" in space and lacking:
+            raise ValueError(
+                f"search: '--space' has weight_decay, which {lacking[0]} lacks, expected "
+                "optimizers that have it"
+            )
         return dict(space)
 
     def _prepared(self, progress: bool) -> Any:
