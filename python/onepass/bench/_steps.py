@@ -102,8 +102,8 @@ def checked(
         return lambda: check.of_steps(variant, params, grads, clip=clip)
 
     def compare() -> Check:
-        few = arrays.drawn(Context(), [(4096,), (64, 65)])
-        found = check.of_steps(variant, *few, arrays.placed, arrays.back, clip=clip)
+        p, g = arrays.drawn(Context(), [(4096,), (64, 65)])
+        found = check.of_steps(variant, p, g, arrays.placed, arrays.back, clip)
         return Check(found.error, found.ulps, "few elements of float32")
 
     return compare

@@ -1,5 +1,5 @@
 """Rows of optimizers whose formula is not one of the records: states of fewer bits, options, and
-those whose step is no formula by element.
+those without a formula for each element.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from onepass.bench._row import Check, Context, Function, Make, Row, Streams, Wor
 from onepass.bench._steps import ADAMW, with_gradients
 
 
-def stored(state_dtype: str, size: int) -> Make:
+def stored(state_dtype: Any, size: int) -> Make:
     """AdamW with states of fewer bits beside the same step with those of float32."""
 
     def make(context: Context) -> Workload:
