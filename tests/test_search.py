@@ -28,6 +28,7 @@ from onepass.train import (
     search,
 )
 from onepass.train import _search_run as module
+from onepass.train._search_marks import marks_of
 from onepass.train._search_space import Draws, checked
 
 RNG = np.random.default_rng(5)
@@ -544,6 +545,28 @@ def test_every_argument_must_be_as_it_was(tmp_path, one, other) -> None:
     assert searched(one()) == searched(one())
     with pytest.raises(ValueError, match="expected"):
         searched(other())
+
+
+def test_marks_are_short_and_the_same_for_equal_values() -> None:
+    class Held:
+        __slots__ = ("value",)
+
+        def __init__(self, value):
+            self.value = value
+
+    def some():
+        itself = [1]
+        itself.append(itself)
+        values = [np, int, print, {1, 2}, b"ab", range(3), np.dtype("f4"), np.array(["a"])]
+        return [*values, itself, list(range(10**5)), "a" * 10, Held(1), threading.Lock()]
+
+    marks = [json.dumps(marks_of("transform", value)) for value in some()]
+    assert marks == [json.dumps(marks_of("transform", value)) for value in some()]
+    assert len(set(marks)) == len(marks)
+    assert max(map(len, marks)) < 100
+    assert marks_of("transform", Held(1)) != marks_of("transform", Held(2))
+    with pytest.raises(ValueError, match="'transform' has a Generator, which a resume"):
+        marks_of("transform", np.random.default_rng(0))
 
 
 def test_an_argument_that_no_resume_could_know_again_is_refused(tmp_path) -> None:

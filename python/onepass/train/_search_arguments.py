@@ -44,7 +44,8 @@ def check_data(X: Any, y: Any, fit: Mapping[str, Any], seed: int) -> None:
     """Refuse at once what would fail in every trial."""
     names = inspect.signature(_loaders.to_train).parameters
     usual = inspect.signature(Trainer.fit).parameters
-    options = {name: usual[name].default for name in ("batch_size", "shuffle", "last_batch")}
+    options = {name: usual[name].default for name in ("batch_size", "shuffle")}
+    options["last_batch"] = "balance"
     weights = ("sample_weight", "class_weight")  # the labels that count are the loss's matter
     options |= {k: value for k, value in fit.items() if k in names and k not in weights}
     _loaders.to_train(X, y, seed=seed, **options)

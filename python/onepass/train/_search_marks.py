@@ -23,6 +23,7 @@ from onepass.train._resume import OF_LOADER
 from onepass.train._training import row_marks
 
 MOST_PARTS = 100  # of a list that the record shows
+MOST_LETTERS = 1000  # of an object's repr
 MOST_BYTES = 2**28  # of an array that is compared in all its bytes
 LOCKS = ("_thread", "threading")  # modules whose objects bear on no result
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -55,6 +56,8 @@ class _Marks:
             self._within.pop()
 
     def _of_parts(self, value: Any) -> Any:
+        if isinstance(value, (type, types.BuiltinFunctionType, types.ModuleType)):
+            return getattr(value, "__qualname__", value.__name__)
         if isinstance(value, (list, tuple)):
             return _short([self.of(part) for part in value])
         if isinstance(value, (set, frozenset)):
@@ -75,8 +78,6 @@ class _Marks:
             return [value.__name__, self.of(value.__self__)]
         if isinstance(value, types.FunctionType):
             return self._of_function(value)
-        if isinstance(value, (type, types.BuiltinFunctionType, types.ModuleType)):
-            return getattr(value, "__qualname__", value.__name__)
         if type(value).__module__ in LOCKS:
             return type(value).__qualname__
         return self._of_object(value)
@@ -111,7 +112,7 @@ class _Marks:
         if isinstance(value, augment.Compose):
             return [kind.__qualname__, self.of(value.transforms)]
         if (ours or not holds) and not ADDRESS.search(told):
-            return told
+            return told if len(told) <= MOST_LETTERS else f"{zlib.crc32(told.encode()):08x}"
         state = _state_of(value)
         if state is None and not holds:
             raise ValueError(
