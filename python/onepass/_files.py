@@ -214,26 +214,18 @@ def alone_in(folder: Path, seconds: float = 10.0) -> Iterator[None]:
         folder: that is there. No file is left in it.
         seconds: after which it goes on nonetheless: what has the lock may be a training.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    descriptor, last = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < last:
-                    time.sleep(0.01)
-                    continue
-            except OSError:  # this file system has none
-                pass
+    last, lock = time.monotonic() + seconds, None
+    while time.monotonic() < last:
+        try:
+            lock = lock_folder(folder)
             break
+        except BlockingIOError:
+            time.sleep(0.01)
+    try:
         yield
     finally:
-        os.close(descriptor)
+        if lock is not None:
+            os.close(lock)
 
 
 def _same_kind(error: OSError, message: str) -> OSError:
