@@ -120,8 +120,22 @@ REPORTS = [
     Mutant(
         "report page: a resume leaves the predictions of before",
         f"{PACKAGE}/runs/_folder.py",
-        "        for name in (*PICTURES, HELD_OUT):\n",
-        "        for name in PICTURES:\n",
+        "        for name in (*PICTURES, HELD_OUT, REPORT):\n",
+        "        for name in (*PICTURES, REPORT):\n",
         (f"{PAGE}::test_a_resume_takes_the_predictions_away",),
+    ),
+    Mutant(
+        "report page: a resumed run keeps the best epoch of the session before",
+        f"{PACKAGE}/runs/_recipe.py",
+        "            best_epoch=None,\n",
+        "",
+        (f"{PAGE}::test_the_best_epoch_is_that_of_this_session",),
+    ),
+    Mutant(
+        "pages: any script in a page may run",
+        f"{PACKAGE}/_page.py",
+        "f\"'sha256-{digest}'\"",
+        "\"'unsafe-inline'\"",
+        (f"{PAGE}::test_the_policy_lets_no_other_script_run",),
     ),
 ]
