@@ -110,8 +110,8 @@ FRONT = [
     Mutant(
         "reports: the best recognised classes are listed first",
         "python/onepass/train/_report_text.py",
-        "        badness = np.where(report.support > 0, report.f1, np.inf)\n",
-        "        badness = np.where(report.support > 0, -report.f1, np.inf)\n",
+        "np.where(report.used, report.f1, np.inf)",
+        "np.where(report.used, -report.f1, np.inf)",
         ("tests/test_report_numbers.py::test_many_classes_are_cut_to_the_worst",),
     ),
     Mutant(

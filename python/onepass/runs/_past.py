@@ -15,7 +15,7 @@ from onepass.runs import _folder, _held_out
 from onepass.runs._folder import in_use, settled
 from onepass.runs._held_out import Report
 from onepass.runs._names import HISTORY, MODEL, RECORD
-from onepass.runs._past_record import Wrong, checked
+from onepass.runs._past_record import WrongEntryError, checked
 from onepass.runs._replacing import NEW
 from onepass.runs._saved_run import SavedRun, no_run, read_run
 from onepass.train._verdict import verdict
@@ -162,7 +162,7 @@ class Past:
 def _record(folder: Path) -> dict[str, Any]:
     try:
         return checked(_folder._read(folder))
-    except (Wrong, RecursionError) as error:
+    except (WrongEntryError, RecursionError) as error:
         raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
 
 

@@ -9,7 +9,7 @@ TEXT, COUNT, NUMBER = "a text", "a whole number >= 0", "a number"
 RESULT = ("accuracy", "balanced_accuracy", "loss", "majority", "rmse", "mae", "r2")
 
 
-class Wrong(ValueError):
+class WrongEntryError(ValueError):
     """An entry that is not what a run writes."""
 
 
@@ -17,7 +17,7 @@ def checked(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record, whose entries are of the types that the page expects.
 
     Raises:
-        Wrong: one is not; names it.
+        WrongEntryError: one is not; names it.
     """
     known = _object("run.json", record)
     for name in ("onepass", "started", "finished", "directory", "contents", "verdict"):
@@ -78,8 +78,8 @@ def _listed(said: str, values: Any, kind: str) -> None:
             raise _wrong(said, value, f"a list, each {kind}")
 
 
-def _wrong(said: str, value: Any, expected: str) -> Wrong:
-    return Wrong(f"{said} is {str(value)[:40]!r}, expected {expected}")
+def _wrong(said: str, value: Any, expected: str) -> WrongEntryError:
+    return WrongEntryError(f"{said} is {str(value)[:40]!r}, expected {expected}")
 
 
 def is_number(value: Any) -> bool:
