@@ -7,17 +7,20 @@ import os
 import re
 import shlex
 import shutil
+from decimal import Decimal
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH
+from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, tick_labels
 from onepass.cli import _parser, main
 from onepass.runs import (
     _command_line,
     _folder,
+    _held_out,
     _past,
     _report,
     _report_charts,
@@ -25,7 +28,13 @@ from onepass.runs import (
     write_report,
 )
 from onepass.runs._options import Options
-from onepass.train import History, Trainer, classification_report, regression_report
+from onepass.train import (
+    ClassificationReport,
+    History,
+    Trainer,
+    classification_report,
+    regression_report,
+)
 from test_bench_html import BROWSER, browse, with_script
 
 FAST = ["--hidden", "6", "--epochs", "4", "--quiet"]
@@ -250,7 +259,7 @@ def test_a_table_of_classes_has_the_right_lines(home):
         for measure, value in values:
             expected = getattr(report, measure)[int(i)]
             assert float(value) == pytest.approx(expected, nan_ok=True, rel=1e-12)
-    assert [t for a, t in page.all("td", data_measure="recall")][2] == "0.0000*"
+    assert [t for a, t in page.all("td", data_measure="recall")][2] == "0*"
     means = np.array([[float(a["data-value"]) for a, _ in page.all("td", data_measure=name)]
                       for name in ("precision", "recall", "f1")])  # fmt: skip
     np.testing.assert_allclose(means[:, 4], means[:, :4].mean(axis=1), rtol=1e-12)
@@ -844,3 +853,55 @@ def test_the_argument_has_its_own_name(home, call, owner, capsys):
     except ValueError as error:
         said = str(error)
     assert owner in said
+
+
+AXES = {
+    "millions": (1.2e6, 1.21e6), "beside each other": (0.693147, 0.693148), "shares": (0.0, 1.0),
+    "one in a billion": (1.0, 1.0 + 1e-9), "negative": (-1.0000001, -1.0), "small": (1e-9, 7e-9),
+    "huge": (-1e300, 1.5e308), "tiny": (0.0, 5e-320), "years": (1990.0, 2026.0),
+    "around zero": (-3e-7, 4e-7), "large and near": (1e15, 1e15 + 8), "equal": (3.0, 3.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize("log", [False, True])
+def test_a_tick_is_where_its_label_says(name, log):
+    axis = Axis.of([AXES[name]], 0.0, 400.0, log=log)
+    values = axis.ticks()
+    labels, base = tick_labels(values)
+    assert len(values) == len(labels) >= 2
+    assert len(set(labels)) == len(labels)
+    assert max(map(len, labels)) <= 8 or name in ("huge", "tiny", "equal")
+    places = [Decimal(label) + Decimal(base or "0") for label in labels]
+    gap = min(b - a for a, b in pairwise(values))
+    for place_, value in zip(places, values, strict=True):
+        assert abs(place_ - Decimal(value)) <= Decimal("0.011") * Decimal(gap)
+
+
+def test_what_is_added_to_the_ticks_is_shown(tmp_path):
+    rows = [{"loss": 0.693147 + 1e-7 * e} for e in range(10)]
+    page = page_of(history_in(tmp_path / "n", rows))
+    assert page.all("text", **{"class": "base"})[0][1].startswith("+ 0.69314")
+
+
+def test_classes_with_a_carriage_return_are_kept(tmp_path):
+    classes = ["a\rb", "c,d", '"', "\n", ""]
+    of = np.arange(5)
+    _held_out.write(tmp_path, _held_out.HeldOut(of, of, of[::-1]), classes)
+    found = _held_out.read(tmp_path, classes)
+    assert (found.true.tolist(), found.predicted.tolist()) == ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0])
+
+
+def test_a_picture_that_fails_costs_no_scores(home, monkeypatch, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(home)
+
+    def fails(self, path):
+        raise RuntimeError("no colours")
+
+    monkeypatch.setattr(ClassificationReport, "plot", fails)
+    picture = str(tmp_path / "m.png")
+    assert main(["evaluate", "words", "words.csv", "--held-out", "--plot", picture]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].startswith("held-out part: accuracy")
+    assert "no colours" in shown.err

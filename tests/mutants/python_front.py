@@ -117,8 +117,8 @@ FRONT = [
     Mutant(
         "metrics: r2 is the share that is not explained",
         "python/onepass/train/_metrics.py",
-        "np.where(around > 0, 1 - left / around, np.nan)",
-        "np.where(around > 0, left / around, np.nan)",
+        "np.where(varied, 1 - left / around, np.nan)",
+        "np.where(varied, left / around, np.nan)",
         (f"{PREDICT}::test_evaluate_of_numbers_in_python",),
     ),
     Mutant(

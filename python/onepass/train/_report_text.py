@@ -49,7 +49,7 @@ def table_of_classes(report: Any, columns: int) -> str:
     chosen = list(range(count)) if count <= MOST_ROWS else worst_first(report)[:FOLDED].tolist()
     narrow = columns < NARROW
     note = undefined(report)
-    room = _room(columns, (30 if narrow else 36) + 3 * bool(note))
+    room = _room(columns, 30 if narrow else 36)
     rows: list[tuple[str, ...]] = [("class", *(SHORT_HEADS if narrow else HEADS))]
     rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
     total = amount(report.support.sum().item())
@@ -57,8 +57,6 @@ def table_of_classes(report: Any, columns: int) -> str:
     for name, means in (("macro avg", report.macro), ("weighted avg", report.weighted)):
         name = name.partition(" ")[0] if narrow else name
         rows.append((name, *(number(means[head]) for head in HEADS[:3]), total))
-    if any(cell.endswith(MARK) for row in rows for cell in row[1:]):  # room for it in each line
-        rows = [(row[0], *map(_with_room, row[1:4]), row[4]) for row in rows]
     lines = table(rows)
     if count > len(chosen):
         lines.insert(1 + len(chosen), f"({others(report, count - len(chosen))})")
@@ -91,10 +89,6 @@ def undefined(report: Any) -> str:
     return f"{MARK} 0/0, counts as {zero:.0f} in the averages{more}"
 
 
-def _with_room(cell: str) -> str:
-    return cell if cell.endswith(MARK) else f"{cell} "
-
-
 def _numbers(report: Any, i: int) -> tuple[str, ...]:
     found = [marked(value, there) for value, there in report.measures(i).values()]
     return (*found, amount(report.support[i].item()))
@@ -102,7 +96,7 @@ def _numbers(report: Any, i: int) -> tuple[str, ...]:
 
 def marked(value: float, there: bool, shown: Callable[[float], str] = number) -> str:
     """The number; with a mark where it stands for 0/0."""
-    return shown(value) + MARK * (not there and value == value)
+    return shown(value) if there or value != value else f"{value:.0f}{MARK}"
 
 
 def matrix(report: Any, columns: int) -> str:
