@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onepass import nn, optim
+from onepass import _files, nn, optim
 from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, tick_labels
 from onepass.cli import _parser, main
 from onepass.runs import (
@@ -905,3 +905,22 @@ def test_a_picture_that_fails_costs_no_scores(home, monkeypatch, capsys, tmp_pat
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1].startswith("held-out part: accuracy")
     assert "no colours" in shown.err
+
+
+def test_a_state_that_cannot_be_told(home, tmp_path, monkeypatch):
+    """Where there are no locks, a run that has not ended may still be trained."""
+    monkeypatch.setattr(_folder, "_lock", lambda path, shared=False: None)
+    page = page_of(copied(home, tmp_path, **UNFINISHED))
+    assert badge(page) == "unfinished"
+    assert "cannot be told" in "".join(t for _, t in page.all("p"))
+
+
+def test_a_glance_at_a_folder_stops_no_training(tmp_path, monkeypatch):
+    """A report asks, by a shared lock, whether it is in use."""
+    fcntl = pytest.importorskip("fcntl")
+    glance = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(glance, fcntl.LOCK_SH)
+    monkeypatch.setattr(_files.time, "sleep", lambda seconds: os.close(glance))
+    lock = _files.lock_folder(tmp_path)
+    assert lock is not None
+    os.close(lock)

@@ -132,6 +132,13 @@ REPORTS = [
         (f"{PAGE}::test_the_best_epoch_is_that_of_this_session",),
     ),
     Mutant(
+        "reports: labels of ticks have the digits of all the others",
+        f"{PACKAGE}/_svg.py",
+        "<= 0.01 * gap), repr(value))",
+        "<= 100 * gap), repr(value))",
+        (f"{PAGE}::test_a_tick_is_where_its_label_says[False-millions]",),
+    ),
+    Mutant(
         "pages: any script in a page may run",
         f"{PACKAGE}/_page.py",
         "f\"'sha256-{digest}'\"",

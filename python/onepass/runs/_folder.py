@@ -215,16 +215,17 @@ def settled(path: Path) -> None:
                 os.close(lock)
 
 
-def in_use(path: Path) -> bool:
-    """Whether a process trains in the directory."""
+def in_use(path: Path) -> bool | None:
+    """Whether a process trains in the directory; None where that cannot be told."""
     try:
         lock = _lock(path, shared=True)  # so that two who ask do not see each other
     except BlockingIOError:
         return True
     except OSError:
-        return False
-    if lock is not None:
-        os.close(lock)
+        return None
+    if lock is None:
+        return None
+    os.close(lock)
     return False
 
 

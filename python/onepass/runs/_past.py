@@ -179,12 +179,15 @@ def _state(folder: Path, record: dict[str, Any], epochs: int) -> tuple[str, str]
         early = isinstance(most, int) and epochs < most
         more = f", of at most {most}: it stopped early" if early else ""
         return "finished", f"after {done}{more}"
-    if in_use(folder):
+    used = in_use(folder)
+    if used:
         return "in progress", f"{done} of {most} are done"
     ended = record.get("ended")
     if isinstance(ended, dict) and ended.get("how") in ("interrupted", "failed"):
         why = f": {ended['why']}" if ended.get("why") else ""
         return str(ended["how"]), f"after {done} of {most}{why}"
+    if used is None:
+        return "unfinished", f"{done} of {most}; whether it is still trained cannot be told here"
     return "cut off", f"after {done} of {most}, without a word: killed, perhaps"
 
 

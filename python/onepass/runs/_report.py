@@ -23,8 +23,8 @@ from onepass.runs._names import DIAGNOSIS, HISTORY, REPORT
 from onepass.runs._past import Past
 from onepass.runs._past_record import RESULT, is_number
 from onepass.runs._report_style import SCRIPT, STYLE
-from onepass.runs._scores import number
 from onepass.train._confusion import ClassificationReport
+from onepass.train._score_table import number
 
 FOLDS = "folds"  # its folders: 1, 2, …
 SUFFIXES = (".html", ".htm")
@@ -304,7 +304,7 @@ def _again(past: Past) -> str:
     lines = [f"cd {shlex.quote(str(where))}"] * bool(where) + [command]
     folder = shlex.quote(str(past.folder.resolve()))
     goes_on = ""
-    if past.state in ("interrupted", "cut off", "failed"):
+    if past.state in ("interrupted", "cut off", "failed", "unfinished"):
         goes_on = f"<p>Go on with it:</p>{_code([f'onepass train --resume --out {folder}'])}"
     return (
         f"<p>The seed decides the parts, the weights and the order. Train it again:</p>"

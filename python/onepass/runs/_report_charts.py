@@ -16,11 +16,11 @@ from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Chart
 from onepass._text import amount, cut, printable
 from onepass.runs._names import HISTORY
 from onepass.runs._past import Numbers, Past
-from onepass.runs._scores import number
 from onepass.train import _report_text
 from onepass.train._confusion import ClassificationReport
 from onepass.train._monitor import direction
 from onepass.train._residuals import RegressionReport
+from onepass.train._score_table import number
 
 MOST_CELLS = 40  # classes of a matrix; of more, those with the most mistakes
 SOME_CELLS = 25

@@ -90,7 +90,8 @@ class ClassificationReport:
 
     def _share(self, part: NDArray[Any], whole: NDArray[Any]) -> Floats:
         share = np.full(len(whole), self.zero_division)
-        return np.divide(part, whole, out=share, where=whole > 0)
+        np.divide(part, whole, out=share, where=whole > 0)
+        return share
 
     def measures(self, i: int) -> dict[str, tuple[float, bool]]:
         """``precision``, ``recall`` and ``f1`` of a class: (value, whether it is a number and not

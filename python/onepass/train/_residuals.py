@@ -93,7 +93,8 @@ class RegressionReport:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.true.shape))
-        return f"RegressionReport({shape}, rmse {self.rmse.mean():.4g})"
+        worst = "smallest " * (len(self.names) > 1)  # of outputs of any unit
+        return f"RegressionReport({shape}, {worst}r2 {self.r2.min():.4g})"
 
 
 def regression_report(
