@@ -16,6 +16,8 @@ from weakref import WeakValueDictionary
 from onepass._one_thread import Lock
 from onepass._paths import expanded
 
+GLANCES = (0.001, 0.01, 0.04)  # seconds, between tries to lock a folder
+
 
 def path_of(owner: str, name: str, value: Any) -> Path:
     """``value`` as a path, with ``~`` expanded.
@@ -128,8 +130,14 @@ def lock_folder(path: Path, *, shared: bool = False) -> int | None:
     except ImportError:
         return None
     descriptor = os.open(path, os.O_RDONLY)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        for pause in () if shared else GLANCES:  # of one who asks whether it is in use
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                return descriptor
+            time.sleep(pause)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         return descriptor
     except BlockingIOError:
         os.close(descriptor)

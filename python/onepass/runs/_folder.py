@@ -15,7 +15,16 @@ from onepass._files import lock_folder as _lock
 from onepass._files import put_aside, ready_folder, replacing
 from onepass._paths import expanded
 from onepass.runs import _replacing
-from onepass.runs._names import CHECKPOINTS, FILES, HELD_OUT, HISTORY, MODEL, PICTURES, RECORD
+from onepass.runs._names import (
+    CHECKPOINTS,
+    FILES,
+    HELD_OUT,
+    HISTORY,
+    MODEL,
+    PICTURES,
+    RECORD,
+    REPORT,
+)
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
 from onepass.train._history import History, is_other_table
@@ -91,7 +100,7 @@ class Folder:
         folder = cls(path, [lock], {}, note)
         _replacing.settle(path)
         if not (overwrite and holds_a_run(path)):
-            _replacing.clear(path)
+            _replacing.clear(path, but=[REPORT])  # which is of something else
             return folder
         folder.path = path / NEW
         folder.path.mkdir(exist_ok=True)
@@ -165,9 +174,9 @@ class Folder:
             kept = put_aside(path).name
         return f"{path} was damaged: it is {kept} now, and {HISTORY} is written anew"
 
-    def remove_pictures(self) -> None:
-        """They, and the predictions, show the part that was done before."""
-        for name in (*PICTURES, HELD_OUT):
+    def remove_figures(self) -> None:
+        """They, the predictions and the report show the part that was done before."""
+        for name in (*PICTURES, HELD_OUT, REPORT):
             with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
                 (self.path / name).unlink(missing_ok=True)
 
@@ -206,16 +215,17 @@ def settled(path: Path) -> None:
                 os.close(lock)
 
 
-def in_use(path: Path) -> bool:
-    """Whether a process trains in the directory."""
+def in_use(path: Path) -> bool | None:
+    """Whether a process trains in the directory; None where that cannot be told."""
     try:
         lock = _lock(path, shared=True)  # so that two who ask do not see each other
     except BlockingIOError:
         return True
     except OSError:
-        return False
-    if lock is not None:
-        os.close(lock)
+        return None
+    if lock is None:
+        return None
+    os.close(lock)
     return False
 
 

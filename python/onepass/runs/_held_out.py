@@ -55,6 +55,8 @@ def write(folder: Path, held_out: HeldOut, classes: Sequence[str] | None) -> Non
     with replacing(folder / HELD_OUT, "table of predictions") as file:
         text = io.TextIOWrapper(file, "utf-8", "surrogatepass", newline="")
         writer = csv.writer(text, lineterminator="\n")
+        if "\r" in "".join(classes or ()):  # which csv quotes by its line terminator alone
+            writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(HEAD)
         writer.writerows(zip((held_out.rows + 1).tolist(), *columns, strict=True))
         text.detach()

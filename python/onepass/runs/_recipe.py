@@ -155,10 +155,14 @@ class Recipe:
         self.result = result
         return result
 
-    def ended(self, how: str, why: str = "") -> None:
+    def ended(self, how: str, why: str = "", where: str = "") -> None:
         """Keep that the training was "interrupted" or "failed", and why, for who reads the folder
-        later."""
-        self.folder.write(ended={"how": how, "why": why, "when": _now()})
+        later.
+
+        Args:
+            where: of a loss or a gradient that is not finite.
+        """
+        self.folder.write(ended={"how": how, "why": why, "where": where, "when": _now()})
 
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; the last step."""
@@ -249,7 +253,7 @@ class Recipe:
     def _begin(self, contents: str) -> str:
         """Make the folder that of a run in progress; returns a sentence for the user, or ""."""
         note = self.folder.put_damaged_history_aside()
-        self.folder.remove_pictures()
+        self.folder.remove_figures()
         record = self.folder.record
         same = _cross_validation.same_length(record.get("options", {}), self.options)
         self.folder.write(
@@ -264,6 +268,8 @@ class Recipe:
             folds=record.get("folds") if same else None,  # else they go on too
             ended=None,
             verdict=None,
+            best_epoch=None,
+            epochs=None,
             data={
                 "rows": len(self.source.y),
                 "target": self.source.target,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from onepass._files import put_aside
-from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL
+from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL, REPORT
 from onepass.train import _store
 
 NEW = ".new"
@@ -27,8 +27,8 @@ def is_replacement(folder: Path) -> bool:
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Whether there is a file of a run."""
-    return any((folder / name).exists() for name in FILES)
+    """Whether there is a file of a run; a report alone may be of anything."""
+    return any((folder / name).exists() for name in FILES if name != REPORT)
 
 
 def take_place(folder: Path) -> None:
