@@ -165,10 +165,59 @@ def test_a_run_that_replaces_another_takes_its_folds_too(run):
     assert [p.name for p in Path("r/folds").rglob("*")] == ["1", "notes.txt"]
 
 
+OWN = ("history.csv", "model.npz", "curves.png", "report.html")
+
+
+def foreign(folder, record=None):
+    """Files of somebody else, with the names of ours."""
+    folder.mkdir(parents=True)
+    for name in OWN:
+        (folder / name).write_text("mine")
+    if record is not None:
+        (folder / "run.json").write_text(record)
+    return {p: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("record", [None, "{}", "no JSON", "[1]"])
+def test_folders_that_are_no_folds_are_left_alone(run, record):
+    before = foreign(Path("r/folds/1"), record)
+    run("t.csv", "--drop", "town", *FAST, "--out", "r")
+    assert {p: p.read_bytes() for p in before} == before
+    assert "r/folds/1 is no fold of a run" in run(*TRAIN, "--overwrite", status=2)
+    run("t.csv", "--drop", "town", *FAST, "--out", "r", "--overwrite")
+    assert {p: p.read_bytes() for p in before} == before
+    foreign(Path("s/folds/2"), record)
+    assert "s/folds/2 is no fold of a run" in run(*TRAIN[:-1], "s", status=2)
+    assert [p for p in Path("s").rglob("*") if p.is_file() and p.parent.name != "2"] == []
+
+
+@pytest.mark.parametrize("link", ["r/folds", "r/folds/1"])
+def test_no_link_is_followed(run, link):
+    run(*TRAIN)
+    at = Path(link)
+    at.rename("away")
+    at.symlink_to(Path("away").resolve())
+    before = {p: p.read_bytes() for p in Path("away").rglob("*") if p.is_file()}
+    assert "r/folds/1 is no fold of a run" in run(*TRAIN, "--overwrite", "--seed", "2", status=2)
+    run("t.csv", "--drop", "town", *FAST, "--out", "r", "--overwrite")
+    assert {p: p.read_bytes() for p in Path("away").rglob("*") if p.is_file()} == before
+    assert at.is_symlink()
+
+
+def test_folds_alone_are_a_run(run):
+    run(*TRAIN)
+    for path in Path("r").iterdir():
+        if path.name != "folds":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = {p: p.read_bytes() for p in Path("r").rglob("*") if p.is_file()}
+    assert "'--out' is 'r', which holds a run" in run(*TRAIN, status=2)
+    assert {p: p.read_bytes() for p in Path("r").rglob("*") if p.is_file()} == before
+
+
 def test_a_kill_in_any_fold_changes_no_bit(table):
     train = ["train", str(table), "--drop", "town", *FAST, "--cv", "2", "--out", "run", "--quiet"]
     code = "import sys\nsys.modules['matplotlib'] = None\n" + DRIVER  # pictures take long
-    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 61])
+    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 151])
     done = subprocess.run([sys.executable, "-c", code, given], env=ENVIRONMENT,
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,7 @@ from onepass._files import lock_folder as _lock
 from onepass._files import put_aside, ready_folder, replacing
 from onepass._paths import expanded
 from onepass.runs import _replacing
-from onepass.runs._names import CHECKPOINTS, FILES, HELD_OUT, HISTORY, MODEL, PICTURES, RECORD
+from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, HELD_OUT, HISTORY, MODEL, PICTURES, RECORD
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
 from onepass.train._history import History, is_other_table
@@ -91,7 +91,6 @@ class Folder:
         folder = cls(path, [lock], {}, note)
         _replacing.settle(path)
         if not (overwrite and holds_a_run(path)):
-            _replacing.clear(path)
             return folder
         folder.path = path / NEW
         folder.path.mkdir(exist_ok=True)
@@ -135,6 +134,21 @@ class Folder:
         if reasons:
             raise ValueError(reasons[0])
         return None
+
+    def refuse_foreign_folds(self, count: int) -> None:
+        """Refuse to train so many folds where something else is in their places.
+
+        Raises:
+            ValueError: there is; it stays as it is.
+        """
+        whole = self.path.parent if _replacing.is_replacement(self.path) else self.path
+        for number in range(1, count + 1):
+            fold = whole / FOLDS / str(number)
+            if _replacing.is_foreign(fold):
+                raise ValueError(
+                    f"train: {fold} is no fold of a run, expected nothing where --cv writes one; "
+                    "move it away, or train into another folder (--out)"
+                )
 
     @classmethod
     def inside(cls, path: Path) -> Folder:

@@ -92,6 +92,8 @@ class Recipe:
         self.parts = self.fitting.parts
         self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
         self.out = self.folder.path
+        if options.cv is not None:
+            self.folder.refuse_foreign_folds(options.cv)
         self.notes = [
             *self._notes(resume, before, contents),
             *filter(None, [self._begin(contents)]),

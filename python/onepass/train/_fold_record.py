@@ -141,7 +141,7 @@ def of_fit(fit: Mapping[str, Any], preprocess: Any) -> dict[str, Any]:
     found = {}
     for name, value in options.items():
         if name not in WITHOUT_EFFECT:
-            described = _resume._of_transform if name == "transform" else _resume._argument
+            described = _resume.of_transform if name == "transform" else _resume._argument
             found[name] = described(value.item() if isinstance(value, np.generic) else value)
     if isinstance(weights := options.get("class_weight"), Mapping):
         found["class_weight"] = repr(sorted((str(k), float(v)) for k, v in weights.items()))
@@ -164,7 +164,7 @@ def _digest(array: Any) -> Any:
     if array is None:
         return None
     if isinstance(array, (Rows, np.memmap)):
-        return repr(_training._array(array))
+        return repr(_training.row_marks(array))
     columns = [str(c) for c in array] if hasattr(array, "iloc") and array.ndim == 2 else []
     values = np.asarray(to_numpy(array) if not columns else array)
     found = hashlib.blake2b(repr((values.shape, str(values.dtype), columns)).encode(),
