@@ -15,7 +15,16 @@ from onepass._files import lock_folder as _lock
 from onepass._files import put_aside, ready_folder, replacing
 from onepass._paths import expanded
 from onepass.runs import _replacing
-from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, HELD_OUT, HISTORY, MODEL, PICTURES, RECORD
+from onepass.runs._names import (
+    CHECKPOINTS,
+    FILES,
+    FOLDS,
+    HELD_OUT,
+    HISTORY,
+    MODEL,
+    PICTURES,
+    RECORD,
+)
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
 from onepass.train._history import History, is_other_table
