@@ -12,6 +12,7 @@ import pytest
 from onepass import cli
 from onepass.runs import _cross_validation
 from onepass.runs._fitting import Fitting
+from onepass.runs._past import Past
 from test_cli import ENVIRONMENT
 from test_cli_kill import DRIVER
 
@@ -165,6 +166,51 @@ def test_a_run_that_replaces_another_takes_its_folds_too(run):
     assert [p.name for p in Path("r/folds").rglob("*")] == ["1", "notes.txt"]
 
 
+def test_the_page_of_a_fold_is_that_of_a_run(run):
+    run(*TRAIN)
+    whole, fold = record("r"), record("r/folds/2")
+    assert fold.keys() >= {*whole} - {"folds"}
+    assert fold["data"]["held_out"] == len(onepass.load_run("r/folds/2").held_out)
+    assert fold["data"]["inputs"] == whole["data"]["inputs"]
+    assert [s["epoch"] for s in fold["sessions"]] == [0]
+    run("r/folds/2", command="report")
+    page = (Path("r/folds/2") / "report.html").read_text()
+    assert "Confusion matrix" in page or "confusion" in page.lower()
+    assert "Go on with it" not in page
+    rows = [line.split(",")[0] for line in Path("r/folds/2/held_out.csv").read_text().splitlines()]
+    assert [int(row) - 1 for row in rows[1:]] == onepass.load_run("r/folds/2").held_out.tolist()
+
+
+def test_the_page_of_a_fold_that_is_not_done_tells_how_to_go_on(run, monkeypatch):
+    states = []
+
+    class Stopped(Fitting):
+        def fit(self, trainer, checkpoints=None):
+            if len(states) == 1:
+                states.append(Past.read(Path("r/folds/2")).state)
+                raise KeyboardInterrupt
+            states.append(Past.read(Path("r/folds/1")).state)
+            super().fit(trainer, checkpoints)
+
+    monkeypatch.setattr(_cross_validation, "Fitting", Stopped)
+    run(*TRAIN, status=130)
+    assert states == ["in progress", "in progress"]
+    assert Past.read(Path("r/folds/2")).state == "interrupted"
+    run("r/folds/2", command="report")
+    page = (Path("r/folds/2") / "report.html").read_text()
+    assert f"onepass train --resume --out {Path('r').resolve()}<" in page
+    monkeypatch.setattr(_cross_validation, "Fitting", Fitting)
+    run("--resume", "--out", "r")
+    assert Past.read(Path("r/folds/2")).state == "finished"
+
+
+def test_folds_of_another_version_are_told(run):
+    run(*TRAIN)
+    path = Path("r/run.json")
+    path.write_text(json.dumps({**record("r"), "onepass": "0.0.1"}))
+    assert "the folds that are done are of onepass 0.0.1, this is" in run("--resume", "--out", "r")
+
+
 OWN = ("history.csv", "model.npz", "curves.png", "report.html")
 
 
@@ -217,7 +263,7 @@ def test_folds_alone_are_a_run(run):
 def test_a_kill_in_any_fold_changes_no_bit(table):
     train = ["train", str(table), "--drop", "town", *FAST, "--cv", "2", "--out", "run", "--quiet"]
     code = "import sys\nsys.modules['matplotlib'] = None\n" + DRIVER  # pictures take long
-    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 151])
+    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 101])
     done = subprocess.run([sys.executable, "-c", code, given], env=ENVIRONMENT,
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

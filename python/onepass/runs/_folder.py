@@ -194,6 +194,14 @@ class Folder:
             with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
                 (self.path / name).unlink(missing_ok=True)
 
+    def lock(self) -> None:
+        """Keep other processes from it.
+
+        Raises:
+            BlockingIOError: one uses it.
+        """
+        self._locks.append(_lock(self.path))
+
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; ``path`` is then its."""
         if _replacing.is_replacement(self.path):
