@@ -160,7 +160,7 @@ WRONG = [
     (NUMBERS, N + 1, {}, ValueError, f"'folds' is 62, expected at most {N}, the number of samples"),
     (np.r_[Y, [7, 7]], 3, {"stratify": True}, ValueError,
      r"'folds' is 3, expected at most 2, the number of samples of class '7' \(stratify=False"),
-    (np.r_[["b"] * 5, ["a"] * 9], 6, {"stratify": True}, ValueError, ".* at most 5, .* of class 'b"),
+    (np.r_[["b"] * 5, ["a"] * 9], 6, {"stratify": True}, ValueError, ".* at most 5, .* class 'b'"),
     (Y, 3, {"groups": Y}, ValueError, "'folds' is 3, expected at most 2, the number of groups"),
     (Y, 3, {"groups": Y[:5]}, ValueError, "'groups' has 5 values, expected 61"),
     (Y, 3, {"groups": np.zeros((N, 2))}, ValueError, r"'groups' has shape \(61, 2\)"),
@@ -813,6 +813,23 @@ def test_the_random_numbers_of_nn_are_neither_used_nor_changed():
     assert np.array_equal(mask(x), expected)
     nn.manual_seed(1)
     assert everything(cross_validate(build, X, Y, folds=2, **FIT)) == one
+
+
+def test_masks_of_other_models_go_on_during_a_build():
+    """As those of a model that another thread trains meanwhile."""
+    x, mask = np.ones((4, 4), np.float32), nn.Dropout(0.5)
+    nn.manual_seed(99)
+    expected = [mask(x) for _ in range(5)]
+    nn.manual_seed(99)
+    masks = [mask(x)]
+
+    def built(seed):
+        masks.append(mask(x))
+        return build(seed)
+
+    cross_validate(built, X, Y, folds=3, **FIT)
+    masks.append(mask(x))
+    assert np.array_equal(masks, expected)
 
 
 def test_threads_do_not_mix_their_weights():

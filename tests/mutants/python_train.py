@@ -815,6 +815,13 @@ TRAIN = [
         (f"{CROSS}::test_the_scaling_sees_the_training_samples_alone",),
     ),
     Mutant(
+        "cross_validate: a build moves the masks of models that others train",
+        f"{FOLDER}/_cross_validation.py",
+        "with _one_at_a_time, _random.seeded(seed):",
+        "with _one_at_a_time, _random.seeded(seed):\n        _random.manual_seed(seed)",
+        (f"{CROSS}::test_masks_of_other_models_go_on_during_a_build",),
+    ),
+    Mutant(
         "cross_validate: groups are apart between folds alone",
         f"{FOLDER}/_cross_validation.py",
         "if self.groups is not None:",

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass import nn
 from onepass._array import to_numpy
 from onepass._files import path_of
 from onepass._keywords import suggest_keywords
@@ -199,9 +198,9 @@ def cross_validate(
     """Train once for each fold on the samples outside of it, and score the model on those inside.
 
     The folds are those of `data.fold_indices`: a function of ``seed``, the number of samples and
-    the labels or groups alone. Before each ``build(seed)``, ``nn.manual_seed(seed)`` is called (and
-    the random numbers of ``nn`` put back behind it), so that the trainings differ by their samples
-    alone. A fold depends on nothing else: an interruption changes none.
+    the labels or groups alone. Each ``build(seed)`` makes its layers as behind
+    ``nn.manual_seed(seed)`` (and the random numbers of ``nn`` go on behind it as before), so that
+    the trainings differ by their samples alone. A fold depends on nothing else: an interruption changes none.
 
     Args:
         build: a function of the seed, which returns a new Trainer of a new model.
@@ -314,13 +313,8 @@ def _groups(groups: Any) -> Any:
 
 def _built(build: Callable[[int], Trainer], seed: int) -> Any:
     """What ``build`` makes of a process that was seeded, which is left as it was."""
-    with _one_at_a_time:
-        put_back = _random.kept_random(nn.Sequential())
-        try:
-            nn.manual_seed(seed)
-            return build(seed)
-        finally:
-            put_back()
+    with _one_at_a_time, _random.seeded(seed):
+        return build(seed)
 
 
 @dataclass(frozen=True)
