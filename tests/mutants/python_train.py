@@ -811,7 +811,7 @@ TRAIN = [
         "cross_validate: the scaling sees what decides when a fold ends",
         f"{FOLDER}/_cross_validation.py",
         "scaling, x = self._fitted(used)",
-        "scaling, x = self._fitted(train)[0], _prepared(self._fitted(train)[0], _part(self.X, used))",
+        "scaling = self._fitted(train)[0]; x = _prepared(scaling, _part(self.X, used))",
         (f"{CROSS}::test_the_scaling_sees_the_training_samples_alone",),
     ),
     Mutant(

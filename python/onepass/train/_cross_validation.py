@@ -200,7 +200,8 @@ def cross_validate(
     The folds are those of `data.fold_indices`: a function of ``seed``, the number of samples and
     the labels or groups alone. Each ``build(seed)`` makes its layers as behind
     ``nn.manual_seed(seed)`` (and the random numbers of ``nn`` go on behind it as before), so that
-    the trainings differ by their samples alone. A fold depends on nothing else: an interruption changes none.
+    the trainings differ by their samples alone. A fold depends on nothing else: an interruption
+    changes none.
 
     Args:
         build: a function of the seed, which returns a new Trainer of a new model.
