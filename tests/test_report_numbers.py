@@ -4,7 +4,7 @@ every line of them fits a terminal."""
 import numpy as np
 import pytest
 from onepass._text import cut, padded, printable, width
-from onepass.train import classification_report, confusion_matrix, regression_report
+from onepass.train import _metrics, classification_report, confusion_matrix, regression_report
 from onepass.train._report_text import MARKS, scatter
 
 RNG = np.random.default_rng(0)
@@ -61,6 +61,59 @@ def test_the_numbers_are_those_of_scikit_learn(name):
     assert report.accuracy == pytest.approx(accuracy, rel=1e-12)
 
 
+ABSENT = {
+    "absent": ([0, 2], [2, 2], [0, 1, 2], None),
+    "never true": ([0, 0, 1, 1], [0, 2, 1, 2], [0, 1, 2], None),
+    "never predicted": (["a", "b", "b"], ["b", "b", "b"], ["c", "b", "a", "d"], None),
+    "weights": ([0, 1, 3, 3], [1, 1, 0, 3], [3, 2, 1, 0], [0.5, 0.25, 2.0, 1.0]),
+    "no weight": ([0, 1, 1], [0, 1, 0], [0, 1, 2], [0.0, 1.5, 0.1]),
+}
+
+
+@pytest.mark.parametrize("zero_division", [0, 1, np.nan])
+@pytest.mark.parametrize("name", ABSENT)
+def test_what_is_undefined_counts_as_in_scikit_learn(name, zero_division):
+    metrics = pytest.importorskip("sklearn.metrics")
+    true, predicted, labels, weight = ABSENT[name]
+    options = {"labels": labels, "sample_weight": weight, "zero_division": zero_division}
+    report = classification_report(true, predicted, **options)
+    theirs = metrics.classification_report(true, predicted, output_dict=True, **options)
+    ours = report.to_dict()
+    if "accuracy" not in theirs:
+        theirs["accuracy"] = theirs.pop("micro avg")["precision"]
+    assert ours.keys() == theirs.keys()
+    for key, found in ours.items():
+        assert found == pytest.approx(theirs[key], rel=1e-12, nan_ok=True), key
+
+
+def numbers_of(line):
+    return [float(cell.rstrip("*").replace("-", "nan")) for cell in line.split()[-4:]]
+
+
+@pytest.mark.parametrize("zero_division", [0, 1, np.nan])
+@pytest.mark.parametrize("name", ABSENT)
+def test_the_averages_follow_from_the_lines(name, zero_division):
+    """What a reader sees of the classes has the mean that the reader sees below it."""
+    true, predicted, labels, weight = ABSENT[name]
+    report = classification_report(true, predicted, labels=labels, sample_weight=weight,
+                                   zero_division=zero_division)  # fmt: skip
+    lines = str(report).splitlines()
+    rows = np.array([numbers_of(line) for line in lines[1 : 1 + len(labels)]])
+    found = {line.split()[0]: numbers_of(line) for line in lines if " avg " in line}
+    support = rows[:, 3]
+    for column, (macro, weighted) in enumerate(zip(found["macro"], found["weighted"],
+                                                   strict=True)):  # fmt: skip
+        if column < 3:
+            there = ~np.isnan(rows[:, column])
+            values, share = rows[there, column], support[there]
+            assert macro == pytest.approx(values.mean(), abs=2e-4)
+            assert weighted == pytest.approx(values @ share / share.sum(), abs=2e-4)
+    marked = any("*" in line for line in lines[1 : 1 + len(labels)])
+    assert marked == (zero_division == zero_division)
+    assert lines[-1].startswith(f"* 0/0, counts as {zero_division}") == marked
+    assert all(len(line) <= 80 for line in lines)
+
+
 def test_labels_choose_order_and_names():
     metrics = pytest.importorskip("sklearn.metrics")
     true, predicted = ["b", "a", "b", "c"], ["b", "b", "b", "a"]
@@ -69,14 +122,38 @@ def test_labels_choose_order_and_names():
     np.testing.assert_array_equal(found, expected)
     report = classification_report([2, 0], [2, 2], target_names=["x", "y", "z"])
     assert report.support.tolist() == [1, 0, 1]
-    assert np.isnan(report.f1).tolist() == [False, True, False]
-    assert report.macro["f1"] == pytest.approx((0 + 2 / 3) / 2)  # y has no part in it
+    assert report.macro["f1"] == pytest.approx((0 + 0 + 2 / 3) / 3)
 
 
-def test_a_class_that_never_occurs_has_no_numbers():
-    text = classification_report([0, 0], [0, 2], target_names=["here", "absent", "taken"]).text()
-    assert "absent                -       -       -        0" in text
-    assert "taken            0.0000       -  0.0000        0" in text
+def test_a_number_that_stands_for_0_by_0_is_marked():
+    names = ["here", "absent", "taken"]
+    text = classification_report([0, 0], [0, 2], target_names=names).text()
+    assert "absent               0*      0*      0*        0" in text
+    assert "taken            0.0000      0*  0.0000        0" in text
+    assert "* 0/0, counts as 0 in the averages; balanced accuracy leaves such recalls out" in text
+    none = classification_report([0, 0], [0, 2], target_names=names, zero_division=np.nan)
+    assert "absent                -       -       -        0" in none.text()
+    assert "0/0" not in none.text()
+
+
+def test_classes_of_other_integers():
+    big = 2**63 + 5
+    report = classification_report(np.array([1, big], np.uint64), np.array([1, -1], np.int64))
+    assert report.labels == [-1, 1, big]
+    held = np.array([np.int64(3), np.int64(4)], object)
+    assert classification_report(held, held).labels == [3, 4]
+
+
+def test_a_sample_without_weight_is_no_mistake():
+    report = classification_report([1, 1, 0], [0, 1, 0], sample_weight=[0.0, 1.0, 1.0])
+    assert report.mistakes() == []
+    assert report.matrix.tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_class_called_as_a_mean_is_not_lost():
+    report = classification_report([0, 1], [0, 1], target_names=["accuracy", "b"])
+    with pytest.raises(ValueError, match="a class is called 'accuracy', as one of the means"):
+        report.to_dict()
 
 
 def test_mistakes_come_by_frequency():
@@ -110,7 +187,9 @@ def test_every_line_fits_the_terminal(classes, columns):
     assert len(lines) < 70
     assert "\x1b" not in report.text(columns)
     if classes > 20:
-        assert f"({classes - 12} more, none with a smaller f1)" in lines
+        that = "" if report.used.all() else " that occurs"
+        assert cut(f"({classes - 12} more, none{that} with a smaller f1)", columns) in lines
+        assert all("…" not in line.partition("  ")[2] for line in lines[:13])
     said = report.text(columns)
     assert "weighted" in said
     if columns >= 80:
@@ -126,6 +205,40 @@ def test_the_folded_matrix_has_the_whole_sum():
     count = len(rows)
     cells = [[int(c.replace(".", "0")) for c in row.split()[-count:]] for row in rows]
     assert sum(map(sum, cells)) == 5000
+
+
+def test_the_folded_matrix_of_weights_has_no_rounding_noise():
+    """Cells without a sample are 0, and not what subtracting sums leaves."""
+    rng = np.random.default_rng(1)
+    true = np.arange(3000) % 300
+    predicted = np.where(rng.random(3000) < 0.9, true, true // 30 * 30)
+    weight = rng.random(3000) * 10
+    report = classification_report(true, predicted, sample_weight=weight)
+    chosen = [0, 3, 30, 299]
+    folded = report.folded(chosen)
+    place = np.full(300, 4)
+    place[chosen] = range(4)
+    expected = np.zeros((5, 5))
+    np.add.at(expected, (place[true], place[predicted]), weight)
+    np.testing.assert_allclose(folded, expected, rtol=1e-12, atol=0)
+    assert (folded == 0).any()
+    assert "e-" not in report.text(80)
+    counts = classification_report(true, predicted).folded(chosen)
+    assert counts.dtype == np.int64
+    assert counts.sum() == 3000
+
+
+def test_hidden_classes_have_no_smaller_f1():
+    """One without a sample that was predicted has F1 0, and comes first."""
+    true = np.repeat(np.arange(25), 10)
+    predicted = true.copy()
+    predicted[::10] = 25
+    report = classification_report(true, predicted, labels=range(27))
+    lines = str(report).splitlines()
+    assert lines[1].split()[0] == "25"
+    assert lines[13] == "(15 more, none that occurs with a smaller f1)"
+    few = classification_report([0, 0], [0, 0], labels=range(30))
+    assert "(18 more, none of which occurs)" in str(few)
 
 
 def test_many_classes_are_cut_to_the_worst():
@@ -152,6 +265,11 @@ WRONG = {
     "unknown": (([0, 3], [0, 1]), {"labels": [0, 1]}, ValueError, "holds 3, expected one of the 2"),
     "twice": (([0], [0]), {"labels": [0, 0]}, ValueError, "'labels' has a class twice"),
     "names": (([0], [0]), {"labels": [0, 1], "target_names": ["a"]}, ValueError, "has 1 names"),
+    "name twice": (
+        ([0], [0]), {"target_names": ["b", "a", "a"]}, ValueError, "'target_names' has 'a' twice",
+    ),
+    "zero_division": (([0], [0]), {"zero_division": 0.5}, ValueError, "is 0.5, expected 0, 1 or"),
+    "zero_division text": (([0], [0]), {"zero_division": "warn"}, ValueError, "is 'warn', expec"),
     "one name": (([0], [0]), {"target_names": "ab"}, TypeError, "expected a name for each class"),
     "weights": (([0, 1], [0, 1]), {"sample_weight": [1]}, ValueError, "'sample_weight' has shape"),
     "negative": (([0], [0]), {"sample_weight": [-1]}, ValueError, "a number below 0"),
@@ -249,6 +367,16 @@ def test_what_is_no_regression_is_refused(true, predicted, error, words):
         regression_report(true, predicted)
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -1e300, 7.0])
+def test_equal_targets_have_no_r2(value):
+    """Their mean may be off by one ulp."""
+    true = np.full((3, 1), value)
+    assert np.isnan(regression_report(true, true + 1).r2).all()
+    assert np.isnan(_metrics.r2(true + 1, true))
+    spread = np.array([[value], [value], [value * 2]])
+    assert np.isfinite(_metrics.r2(spread, spread))
+
+
 def test_names_of_outputs():
     with pytest.raises(ValueError, match="has 1 names, expected 2"):
         regression_report(np.zeros((3, 2)), np.ones((3, 2)), target_names=["a"])
@@ -299,4 +427,6 @@ def test_letters_have_their_widths():
             assert width(cut(printable(name), most)) <= most
     assert cut("abcdefghij", 7) == "abcd…ij"
     assert cut("abc", 3) == "abc"
+    persian, family = "\u0645\u06cc\u200c\u062e", "\U0001f468\u200d\U0001f469"
+    assert (printable(persian), printable(family)) == (persian, family)
     assert printable("a\tb\u202ec\x00\n") == "a b\ufffdc\ufffd "

@@ -7,18 +7,35 @@ import os
 import re
 import shlex
 import shutil
+from decimal import Decimal
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH
+from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, tick_labels
 from onepass.cli import _parser, main
-from onepass.runs import _command_line, _past, _report, _report_charts, load_run, write_report
+from onepass.runs import (
+    _command_line,
+    _folder,
+    _held_out,
+    _past,
+    _report,
+    _report_charts,
+    load_run,
+    write_report,
+)
 from onepass.runs._options import Options
-from onepass.train import History, Trainer, classification_report, regression_report
-from test_bench_html import BROWSER, browse
+from onepass.train import (
+    ClassificationReport,
+    History,
+    Trainer,
+    classification_report,
+    regression_report,
+)
+from test_bench_html import BROWSER, browse, with_script
 
 FAST = ["--hidden", "6", "--epochs", "4", "--quiet"]
 NAMES = ["a <b>bold</b> name", "gr\u00fcn \u732b", "</script><script>alert(1)</script>", "$x^2$"]
@@ -199,7 +216,7 @@ def test_the_matrix_is_that_of_the_predictions(home):
     order = ("precision", "recall", "f1", "support")
     expected = [getattr(report, name)[i].item() for i in range(4) for name in order]
     values = [float(a["data-value"]) for a, _ in measures[:16]]
-    assert [0 if value != value else value for value in values] == expected
+    assert values == expected
     assert [a["data-measure"] for a, _ in measures[:16]] == [*order] * 4
     heads = [t for a, t in page.all("th", scope="row") if t in classes]
     assert set(heads) == set(classes)
@@ -242,7 +259,11 @@ def test_a_table_of_classes_has_the_right_lines(home):
         for measure, value in values:
             expected = getattr(report, measure)[int(i)]
             assert float(value) == pytest.approx(expected, nan_ok=True, rel=1e-12)
-    assert [t for a, t in page.all("td", data_measure="recall")][2] == "\u2013"
+    assert [t for a, t in page.all("td", data_measure="recall")][2] == "0*"
+    means = np.array([[float(a["data-value"]) for a, _ in page.all("td", data_measure=name)]
+                      for name in ("precision", "recall", "f1")])  # fmt: skip
+    np.testing.assert_allclose(means[:, 4], means[:, :4].mean(axis=1), rtol=1e-12)
+    assert "* 0/0, counts as 0 in the averages" in "".join(t for _, t in page.all("p"))
     assert "4" in [t for _, t in page.all("td", data_measure="support")]
 
 
@@ -640,9 +661,16 @@ said.errors = window.errors;
 document.body.dataset.said = JSON.stringify(said);
 """
 )
-WATCH = """<script>window.errors = [];
+WATCH = """window.errors = [];
 addEventListener("error", e => errors.push(String(e.message)));
-addEventListener("securitypolicyviolation", e => errors.push(e.blockedURI));</script>"""
+addEventListener("securitypolicyviolation", e => errors.push(e.blockedURI));"""
+
+
+def watched(text, script):
+    """The page with two scripts more: the first looks for errors from the beginning."""
+    text = with_script(with_script(text, script), WATCH)
+    first = f"<script>{WATCH}</script>"
+    return text.replace(first, "", 1).replace("<title>", first + "<title>", 1)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
@@ -650,9 +678,8 @@ addEventListener("securitypolicyviolation", e => errors.push(e.blockedURI));</sc
                                                       ("numbers", "1400,900", 1)])  # fmt: skip
 def test_the_page_in_a_browser(home, tmp_path, name, size, scheme):
     text = (home / name / "report.html").read_text(encoding="utf-8")
-    text = text.replace("<title>", WATCH + "<title>", 1)
     path = tmp_path / "page.html"
-    path.write_text(text.replace("</body>", f"<script>{LOOKS}</script></body>"), encoding="utf-8")
+    path.write_text(watched(text, LOOKS), encoding="utf-8")
     said = browse(path, f"--window-size={size}", f"--blink-settings=preferredColorScheme={scheme}")
     lines = lines_of(home / name)
     for key, line in (("last", lines[-1]), ("second", lines[1])):
@@ -677,3 +704,204 @@ def test_the_page_needs_no_network(home):
         assert not re.search(r"https?:|src=(?!\"data:)|@import|url\(|<link", text)
         assert "default-src 'none'" in text
         assert "<b>bold" not in text
+
+
+EVIL = "<img src=x onerror=alert(1)>"
+HOSTILE_RECORD = {
+    "options": {"data": EVIL, "cv": 3, "epochs": 4, "hidden": [EVIL], "target": EVIL, EVIL: EVIL,
+                "device": EVIL},
+    "data": {"rows": 5, "training": 3, "target": EVIL, "inputs": [EVIL], "notes": [EVIL]},
+    "classes": None, "result": None, "contents": EVIL, "directory": EVIL, "verdict": EVIL,
+    "ended": {"how": "failed", "why": EVIL, "when": EVIL, "where": EVIL}, "finished": EVIL,
+    "folds": [{"accuracy": 0.5, "loss": 1.0, EVIL: EVIL}],
+    "sessions": [{"began": EVIL, "epoch": 1, "environment": {EVIL: EVIL}}],
+}  # fmt: skip
+EVIL_SCRIPT = """
+document.body.dataset.said = JSON.stringify({errors, ran: window.ran ?? 0,
+  images: document.querySelectorAll("img").length,
+  handlers: [...document.querySelectorAll("*")].filter(
+    e => [...e.attributes].some(a => a.name.startsWith("on"))).length});
+"""
+
+
+def hostile_run(home, folder):
+    """Texts that would be elements, wherever a run has texts; returns the folder."""
+    shutil.copytree(home / "words", folder)
+    known = json.loads((folder / "run.json").read_text())
+    own = HOSTILE_RECORD | {"classes": [EVIL, "a", "b", "c"], "result": known["result"]}
+    (folder / "run.json").write_text(json.dumps(own))
+    rows = [{"loss": 1.0, "val_loss": 2.0, EVIL: 0.5}] * 3
+    history_in(folder, rows)
+    with open(folder / "held_out.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["row", "true", "predicted"], [1, EVIL, "a"], [2, "b", EVIL]])
+    (folder / "folds" / EVIL.replace("/", "")).mkdir(parents=True)
+    shutil.copy(folder / "history.csv", folder / "folds" / EVIL)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["record", "cv", "log"])
+def test_no_text_of_a_run_is_an_element(home, tmp_path, kind):
+    folder = hostile_run(home, tmp_path / EVIL.replace("/", ""))
+    if kind == "log":
+        (folder / "run.json").unlink()
+    if kind == "cv":  # a text where a number is
+        known = json.loads((folder / "run.json").read_text())
+        known["options"]["cv"] = EVIL
+        (folder / "run.json").write_text(json.dumps(known))
+        with pytest.raises(ValueError, match="'options' has 'cv', which is '<img"):
+            write_report(folder)
+        return
+    path = write_report(folder, tmp_path / "page.html")
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert not page.all("img")
+    assert not [a for _, a, _ in page.found if any(name.startswith("on") for name in a)]
+    assert EVIL not in text
+    assert text.count("onerror=alert(1)") > 5
+    if BROWSER is not None:
+        path.write_text(watched(text, EVIL_SCRIPT), encoding="utf-8")
+        said = browse(path)
+        assert said == {"errors": [], "ran": 0, "images": 0, "handlers": 0}
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
+def test_the_policy_lets_no_other_script_run(home, tmp_path):
+    """Should a text come into a page as an element after all."""
+    text = (home / "words" / "report.html").read_text(encoding="utf-8")
+    there = "<main><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
+    path = tmp_path / "page.html"
+    path.write_text(watched(text.replace("<main>", there, 1), EVIL_SCRIPT), encoding="utf-8")
+    said = browse(path, "--virtual-time-budget=2000")
+    assert said["ran"] == 0
+    assert (said["images"], said["handlers"]) == (1, 1)
+    assert "inline" in said["errors"]
+
+
+@pytest.mark.parametrize("record", [
+    {"data": []}, {"data": {"rows": "5"}}, {"data": {"notes": [1]}}, {"sessions": 5},
+    {"sessions": [None]}, {"sessions": [{"epoch": "1"}]}, {"result": 5},
+    {"result": {"accuracy": "0.5"}}, {"result": {"loss": 10**400}}, {"ended": "x"},
+    {"ended": {"why": []}}, {"classes": 3}, {"classes": [1, 2]}, {"best_epoch": "2"},
+    {"verdict": {}}, {"options": {"epochs": "4"}}, {"options": {"cv": -1}}, {"directory": 1},
+], ids=lambda record: json.dumps(record)[:40])  # fmt: skip
+def test_a_damaged_record_is_one_line(home, tmp_path, record, capsys):
+    folder = copied(home, tmp_path, **record)
+    with pytest.raises(ValueError, match=r"run\.json is damaged: .* expected"):
+        write_report(folder)
+    assert main(["report", str(folder)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_entries_that_are_null_are_missing(home, tmp_path):
+    folder = copied(home, tmp_path)
+    known = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**dict.fromkeys(known), "options": {}}))
+    assert badge(page_of(folder)) == "cut off"
+
+
+def test_the_best_epoch_is_that_of_this_session(home, tmp_path, monkeypatch):
+    """The model of a resumed run that was cut off has the weights of the best epoch so far."""
+    folder = copied(home, tmp_path)
+    monkeypatch.chdir(home)
+    append = History.append
+
+    def better(self, row):
+        append(self, {**row, "val_loss": 1.0 / self.epochs if self.epochs else 1.0})
+        if self.epochs == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(History, "append", better)
+    known = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**known, "best_epoch": 2}))
+    (folder / "report.html").write_text("of before")
+    assert main(["train", "--resume", "--epochs", "9", "--quiet", "--out", str(folder)]) == 130
+    known = json.loads((folder / "run.json").read_text())
+    assert "best_epoch" not in known
+    assert "epochs" not in known
+    assert not (folder / "report.html").exists()
+    losses = [float(line["val_loss"]) for line in lines_of(folder)]
+    best = int(np.argmin(losses)) + 1
+    assert best > 4
+    page = page_of(folder)
+    assert f"the weights of epoch {best}," in "".join(t for _, t in page.all("p"))
+    (mark,) = {t for _, t in page.all("line", **{"class": "best"})}
+    assert mark == f"best epoch, {best}"
+
+
+def test_a_log_has_no_best_epoch(tmp_path):
+    """The Trainer may have watched anything."""
+    folder = history_in(tmp_path / "n", [{"loss": 1.0, "val_loss": v} for v in (3.0, 1.0, 2.0)])
+    assert not page_of(folder).all("line", **{"class": "best"})
+
+
+def test_a_report_of_something_else_stays(tmp_path):
+    """A folder that has a report.html alone holds no run, and keeps it."""
+    (tmp_path / "report.html").write_text("mine")
+    folder = _folder.Folder.new("x", tmp_path)
+    folder.close()
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("call", "owner"), [
+    (lambda folder: write_report(folder, "x.txt"), "write_report: 'path' is 'x.txt'"),
+    (lambda folder: main(["report", str(folder), "--out", "x.txt"]), "report: '--out' is 'x.txt'"),
+])  # fmt: skip
+def test_the_argument_has_its_own_name(home, call, owner, capsys):
+    try:
+        assert call(home / "words") == 2
+        said = capsys.readouterr().err
+    except ValueError as error:
+        said = str(error)
+    assert owner in said
+
+
+AXES = {
+    "millions": (1.2e6, 1.21e6), "beside each other": (0.693147, 0.693148), "shares": (0.0, 1.0),
+    "one in a billion": (1.0, 1.0 + 1e-9), "negative": (-1.0000001, -1.0), "small": (1e-9, 7e-9),
+    "huge": (-1e300, 1.5e308), "tiny": (0.0, 5e-320), "years": (1990.0, 2026.0),
+    "around zero": (-3e-7, 4e-7), "large and near": (1e15, 1e15 + 8), "equal": (3.0, 3.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize("log", [False, True])
+def test_a_tick_is_where_its_label_says(name, log):
+    axis = Axis.of([AXES[name]], 0.0, 400.0, log=log)
+    values = axis.ticks()
+    labels, base = tick_labels(values)
+    assert len(values) == len(labels) >= 2
+    assert len(set(labels)) == len(labels)
+    assert max(map(len, labels)) <= 8 or name in ("huge", "tiny", "equal")
+    places = [Decimal(label) + Decimal(base or "0") for label in labels]
+    gap = min(b - a for a, b in pairwise(values))
+    for place_, value in zip(places, values, strict=True):
+        assert abs(place_ - Decimal(value)) <= Decimal("0.011") * Decimal(gap)
+
+
+def test_what_is_added_to_the_ticks_is_shown(tmp_path):
+    rows = [{"loss": 0.693147 + 1e-7 * e} for e in range(10)]
+    page = page_of(history_in(tmp_path / "n", rows))
+    assert page.all("text", **{"class": "base"})[0][1].startswith("+ 0.69314")
+
+
+def test_classes_with_a_carriage_return_are_kept(tmp_path):
+    classes = ["a\rb", "c,d", '"', "\n", ""]
+    of = np.arange(5)
+    _held_out.write(tmp_path, _held_out.HeldOut(of, of, of[::-1]), classes)
+    found = _held_out.read(tmp_path, classes)
+    assert (found.true.tolist(), found.predicted.tolist()) == ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0])
+
+
+def test_a_picture_that_fails_costs_no_scores(home, monkeypatch, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(home)
+
+    def fails(self, path):
+        raise RuntimeError("no colours")
+
+    monkeypatch.setattr(ClassificationReport, "plot", fails)
+    picture = str(tmp_path / "m.png")
+    assert main(["evaluate", "words", "words.csv", "--held-out", "--plot", picture]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].startswith("held-out part: accuracy")
+    assert "no colours" in shown.err

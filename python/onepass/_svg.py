@@ -7,8 +7,10 @@ size, the first, least, largest and last of each column of pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ FEW = 40  # values, which are drawn with a dot each
 MOST_DOTS = 1500  # of a cloud; more are counted in cells
 CELLS = 48  # of its side
 MOST_MARKS = 60
+MOST_LETTERS = 8  # beside a tick
 
 Floats = NDArray[np.float64]
 
@@ -171,23 +174,27 @@ class Chart:
 
     def _grid(self) -> str:
         parts = []
-        for value in self.y.ticks():
+        values = self.y.ticks()
+        names, base = tick_labels(values)
+        if base:
+            parts.append(f'<text class="base" x="{LEFT + 6}" y="{TOP}">+ {base}</text>')
+        for value, name in zip(values, names, strict=True):
             at = f"{float(self.y(value)):.2f}"
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{at}" y2="{at}"/>')
             parts.append(f'<text x="{LEFT - 6}" y="{at}" dy=".35em" text-anchor="end">'
-                         f"{short(value)}</text>")  # fmt: skip
-        for value in self.x.ticks(whole=self.whole):
+                         f"{name}</text>")  # fmt: skip
+        values = self.x.ticks(whole=self.whole)
+        names, base = tick_labels(values)
+        for value, name in zip(values, names, strict=True):
             at = f"{float(self.x(value)):.2f}"
             parts.append(
                 f'<line class="tick" x1="{at}" x2="{at}" y1="{BOTTOM}" y2="{BOTTOM + 4}"/>'
             )
-            parts.append(
-                f'<text x="{at}" y="{BOTTOM + 18}" text-anchor="middle">{short(value)}</text>'
-            )
+            parts.append(f'<text x="{at}" y="{BOTTOM + 18}" text-anchor="middle">{name}</text>')
         middle = (LEFT + RIGHT) / 2
         parts.append(f'<path class="frame" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>')
         parts.append(f'<text class="title" x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">'
-                     f"{text(self.x_title)}</text>")  # fmt: skip
+                     f"{text(self.x_title)}{f' (+ {base})' * bool(base)}</text>")  # fmt: skip
         if self.y_title:
             parts.append(
                 f'<text class="title" transform="translate(14 {(TOP + BOTTOM) / 2}) rotate(-90)" '
@@ -196,12 +203,45 @@ class Chart:
         return "".join(parts)
 
 
-def short(value: float) -> str:
-    """A number beside a tick."""
-    if value == int(value) and abs(value) < 1e5:
-        return str(int(value))
-    shown = f"{value:.6g}"
-    return shown if len(shown) <= 8 else f"{value:.2g}"
+def tick_labels(values: Sequence[float]) -> tuple[list[str], str]:
+    """What stands beside ticks: their places, as exactly as the distances between them need.
+
+    Returns:
+        The labels, and what is to be added to each, which is "" unless they would be too long.
+    """
+    gaps = [abs(b - a) for a, b in pairwise(values)]
+    least = min((gap for gap in gaps if gap > 0), default=0.0)
+    labels = _labels(values, least)
+    if max(map(len, labels), default=0) <= MOST_LETTERS:
+        return labels, ""
+    span = max(gaps) * len(gaps)
+    place = Decimal(1).scaleb(math.ceil(math.log10(span))) if span > 0 else Decimal(1)
+    base = (Decimal(values[0]) / place).to_integral_value(ROUND_FLOOR) * place
+    rest = _labels([float(Decimal(value) - base) for value in values], least)
+    if not base or max(map(len, rest)) > MOST_LETTERS:
+        return labels, ""
+    return rest, _plain(base)
+
+
+def _labels(values: Sequence[float], gap: float) -> list[str]:
+    """Each with as few digits as keep it within a hundredth of the gap to the next one."""
+    return [
+        next((s for s in _forms(value) if abs(float(s) - value) <= 0.01 * gap), repr(value))
+        for value in values
+    ]
+
+
+def _forms(value: float) -> Iterator[str]:
+    """From the shortest on; a whole number that is not long as it is."""
+    if value == int(value) and abs(value) < 10**MOST_LETTERS / 10:
+        yield str(int(value))
+    for digits in range(1, 18):
+        yield f"{value:.{digits}g}"
+
+
+def _plain(value: Decimal) -> str:
+    shown = f"{value.normalize():f}"
+    return shown if len(shown) <= 20 else str(value.normalize())
 
 
 def _dot(point: str, kind: str, name: str) -> str:

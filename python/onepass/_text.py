@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 WIDE = ("W", "F")  # East Asian letters, two columns each
 ELLIPSIS = "…"
+JOINERS = "\u200c\u200d"  # in words of Persian, in emoji; they move no cursor
 
 
 def printable(text: str) -> str:
@@ -19,7 +20,7 @@ def width(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(
-        0 if unicodedata.combining(c) or unicodedata.category(c) in ("Me", "Mn")
+        0 if c in JOINERS or unicodedata.combining(c) or unicodedata.category(c) in ("Me", "Mn")
         else 2 if unicodedata.east_asian_width(c) in WIDE else 1
         for c in text
     )  # fmt: skip
@@ -74,4 +75,6 @@ def _fitting(text: str, most: int) -> str:
 def _printable(c: str) -> str:
     if c.isspace():
         return " "
+    if c in JOINERS:
+        return c
     return "\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c

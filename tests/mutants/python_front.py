@@ -110,15 +110,15 @@ FRONT = [
     Mutant(
         "reports: the best recognised classes are listed first",
         "python/onepass/train/_report_text.py",
-        "        badness = np.where(report.support > 0, report.f1, np.inf)\n",
-        "        badness = np.where(report.support > 0, -report.f1, np.inf)\n",
+        "np.where(report.used, report.f1, np.inf)",
+        "np.where(report.used, -report.f1, np.inf)",
         ("tests/test_report_numbers.py::test_many_classes_are_cut_to_the_worst",),
     ),
     Mutant(
         "metrics: r2 is the share that is not explained",
         "python/onepass/train/_metrics.py",
-        "np.where(around > 0, 1 - left / around, np.nan)",
-        "np.where(around > 0, left / around, np.nan)",
+        "np.where(varied, 1 - left / around, np.nan)",
+        "np.where(varied, left / around, np.nan)",
         (f"{PREDICT}::test_evaluate_of_numbers_in_python",),
     ),
     Mutant(

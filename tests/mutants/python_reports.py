@@ -17,11 +17,11 @@ REPORTS = [
         (f"{NUMBERS}::test_the_numbers_are_those_of_scikit_learn[seven]",),
     ),
     Mutant(
-        "reports: classes that are not there count in the mean",
+        "reports: what stands for 0/0 has no part in the mean",
         f"{PACKAGE}/train/_confusion.py",
+        "        self.macro = {k: _mean(v) for k, v in shares.items()}\n",
         "        self.macro = {k: _mean(v[self.used]) for k, v in shares.items()}\n",
-        "        self.macro = {k: _mean(np.nan_to_num(v)) for k, v in shares.items()}\n",
-        (f"{NUMBERS}::test_labels_choose_order_and_names",),
+        (f"{NUMBERS}::test_what_is_undefined_counts_as_in_scikit_learn[absent-0]",),
     ),
     Mutant(
         "reports: rows and columns change places",
@@ -42,9 +42,9 @@ REPORTS = [
     ),
     Mutant(
         "reports: the folded classes lose their own mistakes",
-        f"{PACKAGE}/train/_report_text.py",
-        "    rest = report.support.sum() - cells.sum() - right.sum() - below.sum()\n",
-        "    rest = 0\n",
+        f"{PACKAGE}/train/_confusion.py",
+        "        return cells.astype(values.dtype).reshape(size, size)\n",
+        "        cells[-1] = 0\n        return cells.astype(values.dtype).reshape(size, size)\n",
         (f"{NUMBERS}::test_the_folded_matrix_has_the_whole_sum",),
     ),
     Mutant(
@@ -120,8 +120,22 @@ REPORTS = [
     Mutant(
         "report page: a resume leaves the predictions of before",
         f"{PACKAGE}/runs/_folder.py",
-        "        for name in (*PICTURES, HELD_OUT):\n",
-        "        for name in PICTURES:\n",
+        "        for name in (*PICTURES, HELD_OUT, REPORT):\n",
+        "        for name in (*PICTURES, REPORT):\n",
         (f"{PAGE}::test_a_resume_takes_the_predictions_away",),
+    ),
+    Mutant(
+        "report page: a resumed run keeps the best epoch of the session before",
+        f"{PACKAGE}/runs/_recipe.py",
+        "            best_epoch=None,\n",
+        "",
+        (f"{PAGE}::test_the_best_epoch_is_that_of_this_session",),
+    ),
+    Mutant(
+        "pages: any script in a page may run",
+        f"{PACKAGE}/_page.py",
+        "f\"'sha256-{digest}'\"",
+        "\"'unsafe-inline'\"",
+        (f"{PAGE}::test_the_policy_lets_no_other_script_run",),
     ),
 ]

@@ -74,18 +74,19 @@ def evaluate(options: Arguments) -> int:
         return fail(error, 2)
     if sys.stdout is None:
         return fail("there is no standard output, where the metrics would be", 1)
-    if picture is not None:
-        try:
-            done.report.plot(picture)
-        except (OSError, ValueError) as error:
-            return fail(error, 1)
     if "json" in chosen:
         print(json.dumps(_scores.as_json(done.scores), indent=1))
+    else:
+        for text in done.notes:
+            note(text)
+        print(f"{done.report.text(columns())}\n")
+        print(done)  # not said: where it cannot be written, the command has failed
+    if picture is None:
         return 0
-    for text in done.notes:
-        note(text)
-    print(f"{done.report.text(columns())}\n")
-    print(done)  # not said: where it cannot be written, the command has failed
+    try:
+        done.report.plot(picture)
+    except Exception as error:  # Matplotlib raises anything, such as for a wrong MPLBACKEND
+        return fail(error, 1)
     return 0
 
 

@@ -11,7 +11,7 @@ def report(options: Arguments) -> int:
     from onepass.runs._report import opened, written
 
     try:
-        past, out = opened(options.run, vars(options).get("out"))
+        past, out = opened(options.run, vars(options).get("out"), "report: '--out'")
     except (ValueError, OSError, MemoryError) as error:
         return fail(error, 2)
     try:

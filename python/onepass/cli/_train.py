@@ -64,7 +64,7 @@ def _trained(run: Recipe, quiet: bool) -> int:
         where = f"epoch {run.trainer.epoch + 1}, with a learning rate of {run.trainer.lr:g}"
         why = f"not finite: the loss or a gradient in {where}"
         with suppress(OSError):
-            run.ended("failed", why)
+            run.ended("failed", why, where)
         return fail(f"{why}; pass a lower --lr", 1)
     except (OSError, ValueError, MemoryError) as error:
         with suppress(OSError):

@@ -107,7 +107,7 @@ class FoldRuns:
         contents = digest(source.classes, parts.X, parts.y)
         about = {**self.about, "contents": contents, "architecture": vars(fitting.architecture)}
         folder.put_damaged_history_aside()
-        folder.remove_pictures()
+        folder.remove_figures()
         folder.write(
             **self.record,
             fold={"number": number, "of": options.cv},
@@ -132,11 +132,9 @@ class FoldRuns:
         try:
             fitting.fit(trainer, place)
         except FloatingPointError as error:
-            why = (
-                f"not finite: the loss or a gradient in fold {number}, epoch {trainer.epoch + 1}, "
-                f"with a learning rate of {trainer.lr:g}"
-            )
-            _sessions.ended(folder, "failed", why)
+            where = f"epoch {trainer.epoch + 1}, with a learning rate of {trainer.lr:g}"
+            why = f"not finite: the loss or a gradient in fold {number}, {where}"
+            _sessions.ended(folder, "failed", why, where)
             raise ValueError(f"{why}; pass a lower --lr") from error
         except KeyboardInterrupt:
             with suppress(OSError):

@@ -24,6 +24,7 @@ from onepass.runs._names import (
     MODEL,
     PICTURES,
     RECORD,
+    REPORT,
 )
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
@@ -188,9 +189,9 @@ class Folder:
             kept = put_aside(path).name
         return f"{path} was damaged: it is {kept} now, and {HISTORY} is written anew"
 
-    def remove_pictures(self) -> None:
-        """They, and the predictions, show the part that was done before."""
-        for name in (*PICTURES, HELD_OUT):
+    def remove_figures(self) -> None:
+        """They, the predictions and the report show the part that was done before."""
+        for name in (*PICTURES, HELD_OUT, REPORT):
             with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
                 (self.path / name).unlink(missing_ok=True)
 

@@ -54,7 +54,9 @@ def write(folder: Path, held_out: HeldOut, classes: Sequence[str] | None) -> Non
         columns = [[classes[i] for i in column] for column in columns]
     with replacing(folder / HELD_OUT, "table of predictions") as file:
         text = io.TextIOWrapper(file, "utf-8", "surrogatepass", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        words = "\r" in "".join(classes or ())  # which csv quotes by its line terminator alone
+        quoting = csv.QUOTE_NONNUMERIC if words else csv.QUOTE_MINIMAL
+        writer = csv.writer(text, lineterminator="\n", quoting=quoting)
         writer.writerow(HEAD)
         writer.writerows(zip((held_out.rows + 1).tolist(), *columns, strict=True))
         text.detach()

@@ -15,6 +15,7 @@ from onepass.runs import _folder, _held_out
 from onepass.runs._folder import in_use, settled
 from onepass.runs._held_out import Report
 from onepass.runs._names import HISTORY, MODEL, RECORD
+from onepass.runs._past_record import WrongEntryError, checked
 from onepass.runs._replacing import NEW
 from onepass.runs._saved_run import SavedRun, no_run, read_run
 from onepass.train._verdict import verdict
@@ -103,7 +104,7 @@ class Past:
         recorded, listed = (folder / RECORD).is_file(), (folder / HISTORY).is_file()
         if not recorded and not listed:
             raise FileNotFoundError(_nothing(folder))
-        record = _folder._read(folder) if recorded else {}
+        record = _record(folder) if recorded else {}
         numbers = Numbers.read(folder / HISTORY)
         troubles: list[str] = []
         saved, held_out = None, None
@@ -142,9 +143,14 @@ class Past:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch whose weights the model has: that of the least validation loss."""
-        if isinstance(best := self.record.get("best_epoch"), int):
-            return best or None
+        """The epoch whose weights the model has: that of the least validation loss.
+
+        A Trainer may have watched anything: of its folder, None.
+        """
+        if not self.record:
+            return None
+        if (best := self.record.get("best_epoch")) is not None:
+            return int(best) or None
         values = self.numbers.values.get("val_loss", np.zeros(0))
         finite = np.isfinite(values)
         return int(np.where(finite, values, np.inf).argmin()) + 1 if finite.any() else None
@@ -154,10 +160,15 @@ class Past:
         """The sentence about the training."""
         if self.record.get("verdict"):
             return str(self.record["verdict"])
-        ended = self.record.get("ended", {})
-        why = str(ended.get("why", "")) if ended.get("how") == "failed" else ""
-        failed = why.partition(" in ")[2] if why.startswith("not finite") else ""
+        failed = self.record.get("ended", {}).get("where") or ""
         return verdict(self.numbers.get("loss"), self.numbers.get("val_loss"), failed=failed)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        return checked(_folder._read(folder))
+    except (WrongEntryError, RecursionError) as error:
+        raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
 
 
 def _target(record: dict[str, Any]) -> str:

@@ -149,10 +149,14 @@ class Recipe:
         self.result = result
         return result
 
-    def ended(self, how: str, why: str = "") -> None:
+    def ended(self, how: str, why: str = "", where: str = "") -> None:
         """Keep that the training was "interrupted" or "failed", and why, for who reads the folder
-        later."""
-        _sessions.ended(self.folder, how, why)
+        later.
+
+        Args:
+            where: of a loss or a gradient that is not finite.
+        """
+        _sessions.ended(self.folder, how, why, where)
 
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; the last step."""
@@ -251,7 +255,7 @@ class Recipe:
     def _begin(self, contents: str) -> str:
         """Make the folder that of a run in progress; returns a sentence for the user, or ""."""
         note = self.folder.put_damaged_history_aside()
-        self.folder.remove_pictures()
+        self.folder.remove_figures()
         record = self.folder.record
         same = _cross_validation.same_length(record.get("options", {}), self.options)
         self.folder.write(
@@ -266,6 +270,8 @@ class Recipe:
             folds=record.get("folds") if same else None,  # else they go on too
             ended=None,
             verdict=None,
+            best_epoch=None,
+            epochs=None,
             data=self.parts.described(self.source),
         )
         if self.start is not None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from onepass._files import put_aside
-from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL, RECORD
+from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL, RECORD, REPORT
 from onepass.train import _store
 
 NEW = ".new"
@@ -28,15 +28,18 @@ def is_replacement(folder: Path) -> bool:
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Whether there is a file of a run, or one of its folds."""
-    return any((folder / name).exists() for name in FILES) or any(_folds(folder))
+    """Whether there is a file of a run, or one of its folds; a report alone may be of anything."""
+    files = (folder / name for name in FILES if name != REPORT)
+    return any(path.exists() for path in files) or any(_folds(folder))
 
 
 def is_foreign(fold: Path) -> bool:
     """Whether something is in the place of a fold, or leads away from it, that no run has made."""
     if any(path.is_symlink() for path in (fold, fold.parent)):
         return True
-    return fold.exists() and not _is_fold(fold) and (not fold.is_dir() or holds_a_run(fold))
+    if _is_fold(fold) or not fold.exists():
+        return False
+    return not fold.is_dir() or any((fold / name).exists() for name in FILES)
 
 
 def take_place(folder: Path) -> None:
@@ -90,7 +93,7 @@ def _is_fold(folder: Path) -> bool:
         return False
     try:
         record = json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and "fold" in record
 

@@ -19,6 +19,7 @@ from onepass.runs import _report_charts as charts
 from onepass.runs._command_line import changed, command_line
 from onepass.runs._names import DIAGNOSIS, FOLDS, HISTORY, REPORT
 from onepass.runs._past import Past
+from onepass.runs._past_record import RESULT, is_number
 from onepass.runs._report_style import SCRIPT, STYLE
 from onepass.runs._scores import number
 from onepass.train._confusion import ClassificationReport
@@ -29,7 +30,6 @@ MOST_EPOCHS = 300  # lines of the table of all numbers
 MOST_NAMES = 60
 MOST_LAYERS = 200
 MOST_SESSIONS = 50
-SCORES = ("accuracy", "balanced_accuracy", "loss", "majority", "rmse", "mae", "r2")
 _NONE: tuple[Any, ...] = (None, [], "")
 Pairs = Sequence[tuple[str, Any]]
 
@@ -69,15 +69,15 @@ def write_report(
 
 
 def opened(
-    folder: str | os.PathLike[str], path: str | os.PathLike[str] | None
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
+    owner: str = "write_report: 'path'",
 ) -> tuple[Past, Path]:
     """What ``write_report`` reads, and where it writes; raises what wrong use does."""
     place = path_of("write_report", "folder", folder)
     out = place / REPORT if path is None else path_of("write_report", "path", path)
     if out.suffix.lower() not in SUFFIXES or out.is_dir():
-        raise ValueError(
-            f"report: '--out' is {str(out)!r}, expected the name of a file that ends in .html"
-        )
+        raise ValueError(f"{owner} is {str(out)!r}, expected the name of a file that ends in .html")
     return Past.read(place), out
 
 
@@ -127,8 +127,8 @@ def _begin(past: Past) -> str:
     result = past.record.get("result") or {}
     scores = "".join(
         f'<div><dt>{name.replace("_", " ")}</dt><dd data-result="{name}" '
-        f'data-value="{result[name]!r}">{number(result[name])}</dd></div>'
-        for name in SCORES
+        f'data-value="{text(repr(result[name]))}">{number(result[name])}</dd></div>'
+        for name in RESULT
         if name in result
     )
     cards = f'<dl class="cards">{scores}</dl><p class=note>of the held-out part</p>' * bool(scores)
@@ -140,7 +140,7 @@ def _begin(past: Past) -> str:
 
 
 def _best(past: Past) -> str:
-    if not past.best_epoch or not past.record:
+    if not past.best_epoch:
         return ""
     return f" The model has the weights of epoch {past.best_epoch}, the best one."
 
@@ -160,21 +160,21 @@ def _held_out(past: Past) -> str:
 def _folds(past: Past, folds: Any) -> str:
     """Scores of each fold, their mean and standard deviation."""
     rows = [fold for fold in folds if isinstance(fold, dict)] if isinstance(folds, list) else []
-    names = [n for n in SCORES if rows and all(_is_number(fold.get(n, "")) for fold in rows)]
+    names = [n for n in RESULT if rows and all(_is_score(fold.get(n, "")) for fold in rows)]
     if not names:
         return "<p>Not shown: run.json has something else.</p>"
     head = "".join(f'<th scope="col">{h.replace("_", " ")}</th>' for h in ("fold", *names))
     lines = []
     for i, fold in enumerate(rows, 1):
         cells = "".join(
-            f'<td data-fold="{i}" data-measure="{n}" data-value="{fold[n]!r}">'
+            f'<td data-fold="{i}" data-measure="{n}" data-value="{text(repr(fold[n]))}">'
             f"{number(fold[n])}</td>"
             for n in names
         )
         lines.append(f'<tr><th scope="row">{i}</th>{cells}</tr>')
     foot = [f"<td>{spread(rows, n)}</td>" for n in names]
     wanted = past.record.get("options", {}).get("cv")
-    done = f"<p>{len(rows)} of {wanted} folds are done.</p>" if wanted != len(rows) else ""
+    done = f"<p>{len(rows)} of {text(wanted)} folds are done.</p>" if wanted != len(rows) else ""
     return (
         f'{done}<div class="wide"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>'
         f'{"".join(lines)}</tbody><tfoot><tr><th scope="row">mean ± sd</th>{"".join(foot)}</tr>'
@@ -362,5 +362,5 @@ def _time(value: Any) -> str:
     return f'<time datetime="{text(value or "")}">{text(shown)}</time>'
 
 
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+def _is_score(value: Any) -> bool:
+    return value is None or is_number(value)

@@ -17,6 +17,7 @@ from onepass._text import amount, cut, printable
 from onepass.runs._names import HISTORY
 from onepass.runs._past import Numbers, Past
 from onepass.runs._scores import number
+from onepass.train import _report_text
 from onepass.train._confusion import ClassificationReport
 from onepass.train._monitor import direction
 from onepass.train._residuals import RegressionReport
@@ -279,14 +280,15 @@ def classes(report: ClassificationReport) -> str:
     count = len(report.labels)
     order = np.arange(count)
     if count > MOST_CLASSES:
-        order = np.argsort(np.where(report.support > 0, report.f1, np.inf), kind="stable")
+        order = _report_text.worst_first(report)
     shown = _classes(report, order[:MOST_CLASSES], averages=True)
     if count <= MOST_CLASSES:
         return shown
     rest = min(count, MOST_LISTED)
     of = f"{rest} of the {count}" if rest < count else f"All {count}"
     return (
-        f"<p>The {MOST_CLASSES} classes with the smallest F1; {count - MOST_CLASSES} others.</p>"
+        f"<p>The {MOST_CLASSES} classes with the smallest F1; "
+        f"{_report_text.others(report, count - MOST_CLASSES)}.</p>"
         f"{shown}<details><summary>{of} classes</summary>{_classes(report, order[:rest])}</details>"
     )
 
@@ -305,20 +307,22 @@ def _classes(report: ClassificationReport, order: NDArray[Any], *, averages: boo
             cells = "".join(_value(means[k], k) for k in ("precision", "recall", "f1"))
             lines.append(f'<tr><th scope="row">{name}</th>{cells}{total}</tr>')
         foot = f"<tfoot>{''.join(lines)}</tfoot>"
+    note = _report_text.undefined(report) if averages else ""
     return (
         f'<div class="wide"><table class="numbers"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody>{foot}</table></div>"
+        + f"<p class=note>{note}</p>"
+        * bool(note)
     )
 
 
 def _class(report: ClassificationReport, i: int) -> str:
-    nan = float("nan")
-    precision = report.precision[i] if report.predicted[i] else nan
-    recall = report.recall[i] if report.support[i] else nan
+    measures = report.measures(i)
     cells = (
-        _value(float(precision), "precision"),
-        _value(float(recall), "recall"),
-        _value(float(report.f1[i]), "f1"),
+        *(
+            _value(value, name, _report_text.marked(value, there, number))
+            for name, (value, there) in measures.items()
+        ),
         _value(report.support[i].item(), "support", amount(report.support[i].item())),
     )
     name = printable(report.names[i])

@@ -17,7 +17,8 @@ STYLE = """
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); }
 figure { margin: .4rem 0; } figcaption { font-size: .86rem; margin-bottom: .2rem; }
 svg { display: block; width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 13px; }
-svg .title { fill: var(--ink); } svg .frame { fill: none; stroke: var(--soft); }
+svg .title { fill: var(--ink); } svg .base { font-size: 12px; }
+svg .frame { fill: none; stroke: var(--soft); }
 svg .grid { stroke: var(--line); } svg .tick { stroke: var(--soft); }
 svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 svg polyline.training { stroke: var(--ahead); } svg circle.training { fill: var(--ahead); }

@@ -23,21 +23,22 @@ def of_classes(logits: NDArray[Any], y: NDArray[np.int64], report: Classificatio
     Returns:
         ``accuracy``; ``loss``, the plain cross entropy; ``balanced_accuracy``, the mean of the
         recalls; ``majority``, the share of the most frequent class, which is the accuracy of
-        always answering it; ``recall``, ``precision``, ``f1``, ``support`` by class, those two
-        also of a class that was predicted alone; ``macro``, ``weighted``: means over the classes.
+        always answering it; ``recall``, ``precision``, ``f1``, ``support`` by class; ``macro``,
+        ``weighted``: means over all classes, in which, as in scikit-learn, 0/0 counts as 0, the
+        recall of a class without a sample too.
     """
     loss, _ = nn.CrossEntropyLoss()(logits.astype(np.float64), y)
-    there, used = report.support > 0, report.used
-    recall = _by_name(report, report.recall, there)
+    every = np.ones(len(report.labels), bool)
+    recall = _by_name(report, report.recall, report.support > 0)
     return {
         "accuracy": report.accuracy,
         "loss": float(loss),
         "balanced_accuracy": sum(recall.values()) / len(recall),
         "majority": int(report.support.max()) / len(y),
         "recall": recall,
-        "precision": _by_name(report, report.precision, used),
-        "f1": _by_name(report, report.f1, used),
-        "support": _by_name(report, report.support, used),
+        "precision": _by_name(report, report.precision, every),
+        "f1": _by_name(report, report.f1, every),
+        "support": _by_name(report, report.support, every),
         "macro": report.macro,
         "weighted": report.weighted,
     }

@@ -15,10 +15,14 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def ended(folder: Folder, how: str, why: str = "") -> None:
+def ended(folder: Folder, how: str, why: str = "", where: str = "") -> None:
     """Keep that the training was "interrupted" or "failed", and why, for who reads the folder
-    later."""
-    folder.write(ended={"how": how, "why": why, "when": now()})
+    later.
+
+    Args:
+        where: of a loss or a gradient that is not finite.
+    """
+    folder.write(ended={"how": how, "why": why, "where": where, "when": now()})
 
 
 class Began(Callback):

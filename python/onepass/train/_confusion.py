@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from onepass.train import _report_text
 
 Floats = NDArray[np.float64]
 NORMALIZE = ("true", "pred", "all")
+AVERAGES = ("accuracy", "macro avg", "weighted avg")  # lines of the table beside the classes
 MOST_CELLS = 1 << 28  # of a matrix as an array: 2 GiB
 
 
@@ -25,15 +27,15 @@ class ClassificationReport:
     ``str()`` is a table of the classes, ``text()`` that and the matrix, ``plot()`` a picture of the
     matrix. `classification_report` makes one.
 
-    A class that is neither among the targets nor among the predictions has no numbers (NaN) and no
-    part in ``macro``, as in scikit-learn. One that has no sample but was predicted has recall 0
-    there, one that was never predicted precision 0.
+    Precision of a class that was never predicted, recall of one without a sample, and F1 of one
+    that has neither are 0/0, for which ``zero_division`` stands, in ``macro`` and ``weighted`` too.
 
     Args:
         true, predicted: (N,) indices into ``labels``.
         labels: the classes.
         names: what they are called.
         weight: (N,), for counts; None: each counts 1.
+        zero_division: for 0/0; NaN has no part in the means.
 
     Attributes:
         labels: (C,) classes, in the order of everything below. names: their names.
@@ -41,7 +43,8 @@ class ClassificationReport:
         recall: (C,), right ones among those there are, TP / (TP + FN).
         f1: (C,), 2 TP / (2 TP + FP + FN).
         support: (C,), samples of each class, or their weight. predicted: (C,), the same of what was
-            predicted.
+            predicted. used: (C,), whether a class has either.
+        zero_division: what stands for 0/0.
         accuracy: right ones among all.
         macro, weighted: ``precision``, ``recall``, ``f1``: the mean over the classes, each
             counting alike or by its support.
@@ -60,9 +63,11 @@ class ClassificationReport:
         labels: Sequence[Any],
         names: Sequence[str],
         weight: Floats | None = None,
+        zero_division: float = 0.0,
     ) -> None:
         """Of class indices."""
         count = len(labels)
+        self.zero_division = zero_division
         self.labels, self.names = list(labels), [str(name) for name in names]
         self._pairs = _pairs(true, predicted, count, weight)
         rows, columns, values = self._pairs
@@ -77,16 +82,25 @@ class ClassificationReport:
         total = float(self.support.sum())
         self.accuracy = float(right.sum()) / total if total else float("nan")
         shares = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
-        self.macro = {k: _mean(v[self.used]) for k, v in shares.items()}
-        self.weighted = {k: _mean(v[self.used], self.support[self.used]) for k, v in shares.items()}
+        self.macro = {k: _mean(v) for k, v in shares.items()}
+        self.weighted = {k: _mean(v, self.support) for k, v in shares.items()}
         if weight is None:
             self.support = self.support.astype(np.int64)
             self.predicted = self.predicted.astype(np.int64)
 
     def _share(self, part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-        share = np.zeros(len(whole))
-        np.divide(part, whole, out=share, where=whole > 0)
-        return np.where(self.used, share, np.nan)
+        share = np.full(len(whole), self.zero_division)
+        return np.divide(part, whole, out=share, where=whole > 0)
+
+    def measures(self, i: int) -> dict[str, tuple[float, bool]]:
+        """``precision``, ``recall`` and ``f1`` of a class: (value, whether it is a number and not
+        what stands for 0/0)."""
+        there, taken = bool(self.support[i] > 0), bool(self.predicted[i] > 0)
+        return {
+            "precision": (float(self.precision[i]), taken),
+            "recall": (float(self.recall[i]), there),
+            "f1": (float(self.f1[i]), there or taken),
+        }
 
     @property
     def matrix(self) -> NDArray[Any]:
@@ -111,6 +125,15 @@ class ClassificationReport:
         found = np.zeros((len(classes), len(classes)), values.dtype)
         found[place[rows[inside]], place[columns[inside]]] = values[inside]
         return found
+
+    def folded(self, classes: Sequence[int]) -> NDArray[Any]:
+        """As `part`, with a last row and column of all other classes together."""
+        rows, columns, values = self._pairs
+        size = len(classes) + 1
+        place = np.full(len(self.labels), len(classes))
+        place[list(classes)] = np.arange(len(classes))
+        cells = np.bincount(place[rows] * size + place[columns], values, size * size)
+        return cells.astype(values.dtype).reshape(size, size)
 
     def mistakes(self, most: int | None = None) -> list[tuple[Any, Any, Any]]:
         """(class, what it was taken for, samples), the most frequent first.
@@ -137,11 +160,19 @@ class ClassificationReport:
     def to_dict(self) -> dict[str, Any]:
         """As scikit-learn's ``classification_report(…, output_dict=True)``: by name of class.
 
-        With ``accuracy``, ``macro avg`` and ``weighted avg``; classes without numbers are left out.
+        With ``accuracy``, ``macro avg`` and ``weighted avg``.
+
+        Raises:
+            ValueError: a class has the name of one of these.
         """
         found: dict[str, Any] = {}
-        for i in np.flatnonzero(self.used):
-            found[self.names[i]] = {
+        for i, name in enumerate(self.names):
+            if name in AVERAGES:
+                raise ValueError(
+                    f"to_dict: a class is called {name!r}, as one of the means, expected another "
+                    "name (target_names)"
+                )
+            found[name] = {
                 "precision": float(self.precision[i]),
                 "recall": float(self.recall[i]),
                 "f1-score": float(self.f1[i]),
@@ -190,19 +221,20 @@ def classification_report(
     labels: Any = None,
     target_names: Sequence[str] | None = None,
     sample_weight: Any = None,
+    zero_division: float = 0.0,
 ) -> ClassificationReport:
     """Precision, recall, F1 and support of each class, and what was taken for what.
 
-    precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN); what would be
-    0/0 is 0, as in scikit-learn.
+    precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN).
 
     Args:
         y_true: (N,) classes: whole numbers, text or truth values.
         y_pred: (N,) predicted classes; of a network's outputs pass ``outputs.argmax(axis=1)``.
         labels: all classes, in the order in which they are shown; None: those that are there, in
             order, or 0, 1, … where ``target_names`` are given and the classes are whole numbers.
-        target_names: how they are called, one a class.
+        target_names: how they are called, one a class, each once.
         sample_weight: (N,), for counts; None: each counts 1.
+        zero_division: 0 or 1, which stands for 0/0, or NaN, which has no part in the means.
 
     Raises:
         TypeError: an argument of another type. ValueError: of another length, a class that is not
@@ -241,6 +273,7 @@ def classification_report(
         values,
         names or [str(value) for value in values],
         weight,
+        _zero_division(owner, zero_division),
     )
 
 
@@ -292,14 +325,26 @@ def _pairs(
     """Row, column and value of each cell that is not empty, in order."""
     cells, place = np.unique(true * count + predicted, return_inverse=True)
     values = np.bincount(place.reshape(-1), weight, len(cells))
+    cells, values = cells[values > 0], values[values > 0]  # a weight may be 0
     return cells // max(count, 1), cells % max(count, 1), values
 
 
 def _mean(values: Floats, weight: NDArray[Any] | None = None) -> float:
+    """Of those that are numbers."""
+    there = ~np.isnan(values)
+    values = values[there]
     if weight is None:
         return float(values.mean()) if len(values) else float("nan")
+    weight = weight[there]
     total = weight.sum()
     return float(np.dot(values, weight) / total) if total else float("nan")
+
+
+def _zero_division(owner: str, value: Any) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (value in (0, 1) or value != value):
+        raise ValueError(f"{owner}: 'zero_division' is {value!r}, expected 0, 1 or NaN")
+    return float(value)
 
 
 def _column(owner: str, name: str, values: Any) -> NDArray[Any]:
@@ -321,14 +366,15 @@ def _column(owner: str, name: str, values: Any) -> NDArray[Any]:
             raise ValueError(f"{owner}: {name!r} holds {odd}, expected classes, not measurements")
         return array.astype(np.int64)
     if array.dtype.kind == "O":
-        kinds = {type(value) for value in array.tolist()}
+        listed = [v.item() if isinstance(v, np.generic) else v for v in array.tolist()]
+        kinds = {type(value) for value in listed}
         if len(kinds) > 1 or not all(issubclass(kind, (str, int, bool)) for kind in kinds):
             shown = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise TypeError(
                 f"{owner}: {name!r} holds {shown}, expected classes of one type: text or whole "
                 "numbers"
             )
-        return np.asarray(array.tolist())
+        return np.asarray(listed) if listed else array.astype(np.int64)
     if array.dtype.kind not in "iubU" and len(array):
         raise TypeError(
             f"{owner}: {name!r} has dtype {array.dtype}, expected whole numbers, text or truth "
@@ -350,7 +396,11 @@ def _weights(owner: str, values: Any, count: int) -> Floats:
 def _names(owner: str, names: Any) -> list[str]:
     if isinstance(names, str):
         raise TypeError(f"{owner}: 'target_names' is {names!r}, expected a name for each class")
-    return [str(name) for name in names]
+    found = [str(name) for name in names]
+    if len(set(found)) < len(found):
+        twice = Counter(found).most_common(1)[0][0]
+        raise ValueError(f"{owner}: 'target_names' has {twice!r} twice, expected each once")
+    return found
 
 
 def _labels(
@@ -367,7 +417,16 @@ def _labels(
         raise TypeError(f"{owner}: 'y_true' and 'y_pred' are text and numbers, expected one type")
     if names is not None and kinds <= set("iu"):
         return np.arange(len(names))
-    return np.union1d(true, predicted) if kinds else true
+    return _union(true, predicted) if kinds else true
+
+
+def _union(true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any]:
+    """The classes that are there; of uint64 and int64 NumPy would make floats."""
+    known = np.union1d(true, predicted)
+    if known.dtype.kind != "f":
+        return known
+    classes = sorted({*true.tolist(), *predicted.tolist()})
+    return np.array(classes, object if classes[-1] >= 1 << 63 else np.int64)
 
 
 def _indices(owner: str, name: str, values: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:

@@ -79,10 +79,16 @@ def r2(output: Any, target: Any) -> float:
     """1 - Σ (target - output)² / Σ (target - mean)², the mean over columns; NaN if constant."""
     difference = _difference("r2", output, target)
     t = to_numpy(target).astype(np.float64).reshape(len(difference), -1)
-    around = np.sum((t - t.mean(axis=0)) ** 2, axis=0)
-    left = np.sum(difference.reshape(t.shape) ** 2, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.mean(np.where(around > 0, 1 - left / around, np.nan)))
+    return float(np.mean(explained(t, difference.reshape(t.shape))))
+
+
+def explained(target: Any, difference: Any) -> Any:
+    """1 - Σ difference² / Σ (target - mean)² of each column; NaN where all targets are equal."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        around = np.sum((target - target.mean(axis=0)) ** 2, axis=0)
+        left = np.sum(difference**2, axis=0)
+        varied = (target != target[:1]).any(axis=0) & (around > 0)
+        return np.where(varied, 1 - left / around, np.nan)
 
 
 def balanced_accuracy(output: Any, target: Any, *, classes: Classes) -> float:

@@ -3,7 +3,7 @@ for names. ``report`` is a ClassificationReport or a RegressionReport."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ MOST_MISTAKES = 5
 MOST_CLASSES = 20  # in a matrix
 LONGEST = 24  # columns of a name
 EMPTY = "."
+MARK = "*"  # of what stands for 0/0
 MOST_PLOTS = 3  # of outputs
 HEIGHT = 12  # lines of a scatter plot
 MARKS = ".:oO@"  # 1, 2, 3-4, 5-8, more points in a cell
@@ -45,11 +46,9 @@ def of_classes(report: Any, columns: int) -> str:
 def table_of_classes(report: Any, columns: int) -> str:
     """Precision, recall, F1 and support, a line a class; of many classes the worst."""
     count = len(report.labels)
-    chosen = list(range(count))
-    if count > MOST_ROWS:
-        badness = np.where(report.support > 0, report.f1, np.inf)
-        chosen = np.argsort(badness, kind="stable")[:FOLDED].tolist()
+    chosen = list(range(count)) if count <= MOST_ROWS else worst_first(report)[:FOLDED].tolist()
     narrow = columns < NARROW
+    note = undefined(report)
     room = _room(columns, 30 if narrow else 36)
     rows: list[tuple[str, ...]] = [("class", *(SHORT_HEADS if narrow else HEADS))]
     rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
@@ -60,16 +59,44 @@ def table_of_classes(report: Any, columns: int) -> str:
         rows.append((name, *(number(means[head]) for head in HEADS[:3]), total))
     lines = table(rows)
     if count > len(chosen):
-        more = count - len(chosen)
-        lines.insert(1 + len(chosen), f"({more} more, none with a smaller f1)")
+        lines.insert(1 + len(chosen), f"({others(report, count - len(chosen))})")
+    lines += [note] * bool(note)
     return "\n".join(line if width(line) <= columns else cut(line, columns) for line in lines)
 
 
+def worst_first(report: Any) -> NDArray[np.int64]:
+    """The indices by F1, from the smallest on; those that do not occur come last."""
+    order: NDArray[np.int64] = np.argsort(np.where(report.used, report.f1, np.inf), kind="stable")
+    return order
+
+
+def others(report: Any, count: int) -> str:
+    """What is true of those that are not shown, the last of the order."""
+    hidden = report.used[worst_first(report)[-count:]]
+    if not hidden.any():
+        return f"{count} more, none of which occurs"
+    that = "" if hidden.all() else " that occurs"
+    return f"{count} more, none{that} with a smaller f1"
+
+
+def undefined(report: Any) -> str:
+    """What is behind a number that is marked; "" if none is."""
+    zero = report.zero_division
+    lacking = not (report.support > 0).all()
+    if zero != zero or not (lacking or (report.predicted == 0).any()):
+        return ""
+    more = "; balanced accuracy leaves such recalls out" * lacking
+    return f"{MARK} 0/0, counts as {zero:.0f} in the averages{more}"
+
+
 def _numbers(report: Any, i: int) -> tuple[str, ...]:
-    recall = report.recall[i] if report.support[i] else float("nan")
-    precision = report.precision[i] if report.predicted[i] else float("nan")
-    support = amount(report.support[i].item())
-    return number(precision), number(recall), number(report.f1[i]), support
+    found = [marked(value, there) for value, there in report.measures(i).values()]
+    return (*found, amount(report.support[i].item()))
+
+
+def marked(value: float, there: bool, shown: Callable[[float], str] = number) -> str:
+    """The number; with a mark where it stands for 0/0."""
+    return shown(value) if there or value != value else f"{value:.0f}{MARK}"
 
 
 def matrix(report: Any, columns: int) -> str:
@@ -88,10 +115,10 @@ def matrix(report: Any, columns: int) -> str:
 def _matrix(report: Any, most: int, columns: int) -> list[str]:
     count = len(report.labels)
     chosen = list(range(count)) if most >= count else report.muddled(most)
-    cells: NDArray[Any] = report.part(chosen)
+    folded = len(chosen) < count
+    cells: NDArray[Any] = report.folded(chosen) if folded else report.part(chosen)
     names = [printable(report.names[i]) for i in chosen]
-    if len(chosen) < count:
-        cells = _with_others(report, chosen, cells)
+    if folded:
         names.append(f"{count - len(chosen)} others")
     shown = [[amount(cell) if cell else EMPTY for cell in row] for row in cells.tolist()]
     room = _room(columns, 2 * len(shown))
@@ -105,14 +132,6 @@ def _matrix(report: Any, most: int, columns: int) -> list[str]:
     title = "true class by row, predicted class by column:"
     return [title if len(title) <= columns else "true by row, predicted below:"[:columns],
             *table(rows)]  # fmt: skip
-
-
-def _with_others(report: Any, chosen: Sequence[int], cells: NDArray[Any]) -> NDArray[Any]:
-    """With a row and a column for all other classes together."""
-    right = report.support[chosen] - cells.sum(axis=1)
-    below = report.predicted[chosen] - cells.sum(axis=0)
-    rest = report.support.sum() - cells.sum() - right.sum() - below.sum()
-    return np.block([[cells, right[:, None]], [below[None, :], np.array([[rest]])]])
 
 
 def mistakes(report: Any, columns: int) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass.train import _report_text
+from onepass.train._metrics import explained
 
 Floats = NDArray[np.float64]
 QUANTILES = {
@@ -48,9 +49,7 @@ class RegressionReport:
             squares = np.mean(self.residuals**2, axis=0)
             self.rmse: Floats = np.sqrt(squares)
             self.mae: Floats = np.mean(np.abs(self.residuals), axis=0)
-            around = np.sum((true - true.mean(axis=0)) ** 2, axis=0)
-            left = np.sum(self.residuals**2, axis=0)
-            self.r2: Floats = np.where(around > 0, 1 - left / around, np.nan)
+            self.r2: Floats = explained(true, self.residuals)
             self.bias: Floats = self.residuals.mean(axis=0)
             self.deviation: Floats = self.residuals.std(axis=0)
         found = np.quantile(self.residuals, list(QUANTILES.values()), axis=0)
