@@ -96,7 +96,8 @@ class FoldRuns:
                 folder.path.mkdir(parents=True, exist_ok=True)
                 folder.lock()
                 with closing(folder):
-                    yield self._trained(number, test, folder)
+                    scores = self._trained(number, test, folder)
+                yield scores
 
     def _trained(self, number: int, test: NDArray[np.int64], folder: Folder) -> dict[str, Any]:
         source, options = self.source, self.options
