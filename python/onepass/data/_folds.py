@@ -16,7 +16,7 @@ from onepass._array import to_numpy
 from onepass._keywords import suggest_keywords
 from onepass.data._given import array_of
 from onepass.data._loader import permutation
-from onepass.data._split import STREAM, Indices
+from onepass.data._split import STREAM, Indices, numbered
 
 
 @suggest_keywords
@@ -66,11 +66,11 @@ def indices_of(
     by_class = (
         _has_classes(target) if stratify is None else numbers.flag(owner, "stratify", stratify)
     )
-    known, labels = _numbered(target) if by_class else (None, None)
+    known, labels = numbered(target) if by_class else (None, None)
     names = [str(name) for name in known.tolist()] if known is not None else None
     group = None
     if groups is not None:
-        group = _numbered(_one_axis(owner, "groups", groups))[1]
+        group = numbered(_one_axis(owner, "groups", groups))[1]
         if len(group) != len(target):
             raise ValueError(
                 f"{owner}: 'groups' has {len(group)} values, expected {len(target)}, one for each "
@@ -172,8 +172,8 @@ def split_groups(y: Any, groups: Any, share: float, seed: int) -> tuple[Indices,
     Raises:
         ValueError: there is one group alone.
     """
-    target, (_, group) = _one_axis("split", "y", y), _numbered(_one_axis("split", "groups", groups))
-    label = _numbered(target)[1] if _has_classes(target) else np.zeros(len(target), np.int64)
+    target, (_, group) = _one_axis("split", "y", y), numbered(_one_axis("split", "groups", groups))
+    label = numbered(target)[1] if _has_classes(target) else np.zeros(len(target), np.int64)
     count, classes = int(group.max()) + 1, int(label.max()) + 1
     if count < 2:
         raise ValueError("'groups' has one group, expected at least two, one for each part")
@@ -227,13 +227,3 @@ def _has_classes(target: NDArray[Any]) -> bool:
     if target.dtype.kind in "iu":  # whole numbers that hardly repeat are not classes
         return 2 * len(np.unique(target)) <= len(target)
     return True
-
-
-def _numbered(target: NDArray[Any]) -> tuple[NDArray[Any], Indices]:
-    """The classes, and the number of that of each row; rows that are equal are of one class."""
-    if target.ndim > 1:
-        known, labels = np.unique(target.reshape(len(target), -1), axis=0, return_inverse=True)
-    else:
-        known, labels = np.unique(target, return_inverse=True)
-    index: Indices = labels.reshape(-1)
-    return known, index

@@ -125,7 +125,7 @@ class Scorer:
         y = to_numpy(target).astype(np.float64)
         if y.size != np.size(output):
             raise ValueError(
-                f"the outputs have shape {np.shape(output)}, expected that of the targets, {y.shape}"
+                f"the outputs have shape {np.shape(output)}, expected {y.shape} as the targets"
             )
         y = y.reshape(np.shape(output))
         self._of_numbers(np.abs(y) + 1, y)
