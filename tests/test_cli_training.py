@@ -223,13 +223,13 @@ def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run, monkeypa
         parts = _parts.split_rest(source, np.setdiff1d(np.arange(120), test), test, 0)
         assert not set(parts.train) & set(test)
         assert not set(parts.validation) & set(test)
-    scored, scores = [], SavedRun.scores
-    monkeypatch.setattr(SavedRun, "scores", lambda own, X, y: scored.append(X) or scores(own, X, y))
-    again = _cross_validation.CrossValidation(
+    scored, judged = [], SavedRun.judged
+    monkeypatch.setattr(SavedRun, "judged", lambda own, X, y: scored.append(X) or judged(own, X, y))
+    again = _cross_validation.FoldRuns(
         source, Options(data="t.csv", cv=3, hidden=(4,), epochs=2), {"classes": ["no", "yes"]},
-        Path("other"), {},
+        Path("other"), {"options": {}},
     )  # fmt: skip
-    assert list(again.scores(folds[:2], lambda: "now")) == folds
+    assert list(again.scores(folds[:2])) == folds
     assert len(scored) == 1
     np.testing.assert_array_equal(scored[0], parts.X[rows[2]])
 

@@ -1,8 +1,10 @@
 """data.fold_indices and train.cross_validate."""
 
+import contextlib
 import json
 import math
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass.data import DataLoader, MinMax, Standardize, fold_indices
+from onepass.data import DataLoader, MinMax, Standardize, fold_indices, split_indices
 from onepass.train import (
     Callback,
     Checkpoint,
@@ -19,6 +21,7 @@ from onepass.train import (
     EarlyStopping,
     Fold,
     Trainer,
+    _contents,
     cross_validate,
 )
 from test_cli import ENVIRONMENT
@@ -106,7 +109,7 @@ def test_folds_are_a_function_of_seed_size_and_labels_alone():
         for a, b in zip(same, held_out(y, 4, seed=5), strict=True):
             assert np.array_equal(a, b)
     numbers = held_out(NUMBERS, 4, seed=5)
-    for y in (np.zeros((N, 2)), RNG.standard_normal(N), np.arange(N)):  # hardly repeat: no classes
+    for y in (np.zeros((N, 2)), X[:, 1], np.arange(N)):  # hardly repeat: no classes
         for a, b in zip(numbers, held_out(y, 4, seed=5), strict=True):
             assert np.array_equal(a, b)
     assert [test.tolist() for test in held_out(np.zeros(6), 3, stratify=False)] == [
@@ -118,7 +121,7 @@ def test_folds_are_a_function_of_seed_size_and_labels_alone():
 
 @pytest.mark.parametrize("labels", [None, Y])
 def test_groups_stay_together(labels):
-    groups = RNG.integers(0, 12, N)
+    groups = np.random.default_rng(7).integers(0, 12, N)
     y = NUMBERS if labels is None else labels
     pairs = fold_indices(y, 4, groups=groups, seed=2)
     for train, test in pairs:
@@ -127,16 +130,22 @@ def test_groups_stay_together(labels):
     assert sorted(np.concatenate([test for _, test in pairs])) == list(range(N))
     sizes = [len(test) for _, test in pairs]
     assert max(sizes) - min(sizes) <= np.bincount(groups).max()
-    named = np.array([f"p{g}" for g in range(12)])[groups]
-    order = np.argsort(np.unique(named))  # the names only have to differ
-    assert len(order) == 12
-    for _, test in fold_indices(y, 4, groups=named, seed=2):
-        assert len(test)
+    named = np.array([f"p{g:02}" for g in range(12)])[groups]  # the names only have to differ
+    for (_, one), (_, two) in zip(pairs, fold_indices(y, 4, groups=named, seed=2), strict=True):
+        assert np.array_equal(one, two)
     if labels is not None:  # a class that is in a few groups is not all in one fold
         of_group = np.repeat(np.arange(10), 6)
         rare = (of_group < 4).astype(int)
         for test in held_out(rare, 4, groups=of_group):
             assert rare[test].sum() == 6
+
+
+def test_a_rare_class_goes_as_far_as_it_does():
+    y = np.r_[np.repeat(np.arange(40), 5), np.arange(100, 110)]  # whole numbers, some of them once
+    counts = np.array([np.bincount(y[test], minlength=110) for test in held_out(y, 5)])
+    assert (counts[:, :40] == 1).all()
+    assert (counts[:, 100:].sum(axis=0) == 1).all()
+    assert np.ptp(counts.sum(axis=1)) <= 1
 
 
 def test_one_group_a_sample_is_no_group():
@@ -149,9 +158,9 @@ WRONG = [
     (Y, 2.0, {}, TypeError, "'folds' is 2.0, expected a whole number"),
     (Y, True, {}, TypeError, "'folds' is True"),
     (NUMBERS, N + 1, {}, ValueError, f"'folds' is 62, expected at most {N}, the number of samples"),
-    (np.r_[Y, [7, 7]], 3, {}, ValueError,
+    (np.r_[Y, [7, 7]], 3, {"stratify": True}, ValueError,
      r"'folds' is 3, expected at most 2, the number of samples of class '7' \(stratify=False"),
-    (np.r_[["b"] * 5, ["a"] * 9], 6, {}, ValueError, ".* at most 5, .* of class 'b'"),
+    (np.r_[["b"] * 5, ["a"] * 9], 6, {"stratify": True}, ValueError, ".* at most 5, .* class 'b'"),
     (Y, 3, {"groups": Y}, ValueError, "'folds' is 3, expected at most 2, the number of groups"),
     (Y, 3, {"groups": Y[:5]}, ValueError, "'groups' has 5 values, expected 61"),
     (Y, 3, {"groups": np.zeros((N, 2))}, ValueError, r"'groups' has shape \(61, 2\)"),
@@ -226,7 +235,8 @@ def test_the_scaling_sees_the_training_samples_alone():
     found = cross_validate(build, X, Y, folds=3, preprocess=given, validation_split=0.2, **FIT)
     assert len(seen) == 3
     for fold, fitted in zip(found, seen, strict=True):
-        assert np.array_equal(fitted, X[fold.train])
+        used, _ = split_indices(Y[fold.train], 0.2)  # as fit would split them
+        assert np.array_equal(fitted, X[fold.train][used])
         assert len(fold.history["val_loss"]) == 3
     assert given.mean is None  # copies were fitted
 
@@ -238,7 +248,7 @@ def test_a_supervised_step_of_scikit_learn_sees_the_training_targets_alone():
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    noise = RNG.standard_normal((60, 2000))
+    noise = np.random.default_rng(5).standard_normal((60, 2000))
     y = np.arange(60) % 2
     steps = make_pipeline(SelectKBest(k=3), StandardScaler())
     inside = cross_validate(build, noise, y, folds=5, preprocess=steps, max_epochs=10)
@@ -312,6 +322,7 @@ def test_samples_of_other_kinds(kind, tmp_path):
 # ---- an interruption
 
 
+@pytest.mark.filterwarnings("ignore:cross_validate. the callbacks of your own are")
 @pytest.mark.parametrize(("fold", "step"), [(1, 2), (2, 1), (2, 9), (3, 15)])
 def test_after_an_interruption_it_gives_the_same_bits(tmp_path, fold, step):
     options = {"folds": 3, "preprocess": Standardize(), "validation_split": 0.2, **FIT}
@@ -336,7 +347,7 @@ def test_after_an_interruption_it_gives_the_same_bits(tmp_path, fold, step):
     assert everything(done) == everything(whole)
     assert not stepped
     record = json.loads((tmp_path / "cross_validation.json").read_text())
-    assert record["scores"] == [f.scores for f in again]
+    assert [fold["scores"] for fold in record["folds"]] == [f.scores for f in again]
 
 
 def test_the_folder_is_of_use_to_others(tmp_path):
@@ -397,7 +408,256 @@ def test_a_kill_in_every_fold_changes_no_bit(tmp_path):
     assert run(tmp_path / "killed", 0).stdout == whole.stdout
 
 
+class Drawn:
+    """A scaling with random numbers, from the generator of all or from one of its own."""
+
+    def __init__(self, of_all, factor=1):
+        self.of_all, self.factor = of_all, factor
+
+    def fit(self, X):
+        draw = np.random if self.of_all else np.random.default_rng()
+        self.turn = draw.standard_normal((X.shape[1], 3)) * self.factor
+
+    def transform(self, X):
+        return X / [1, 100, 0.01] @ self.turn
+
+
+@pytest.mark.filterwarnings("ignore:cross_validate. the callbacks of your own are")
+@pytest.mark.parametrize(("fold", "step"), [(2, 9), (9, 0)])
+def test_a_random_scaling_is_the_same_after_an_interruption(tmp_path, fold, step):
+    options = {"folds": 3, "preprocess": Drawn(True), **FIT}
+    state = np.random.get_state()[1].tobytes()  # noqa: NPY002
+    whole = cross_validate(build, X, Y, **options)
+    assert np.random.get_state()[1].tobytes() == state  # noqa: NPY002
+    np.random.random()  # noqa: NPY002
+    KillAt.begun = 0
+    with contextlib.suppress(KilledError):
+        cross_validate(lambda s: build(s, [KillAt(fold, step)]), X, Y, resume=tmp_path, **options)
+    np.random.random()  # noqa: NPY002
+    again = cross_validate(build, X, Y, resume=tmp_path, **options)
+    assert everything(again) == everything(whole)
+    assert again.predict(X).tobytes() == whole.predict(X).tobytes()
+
+
+def test_a_scaling_that_cannot_be_repeated_is_refused(tmp_path):
+    options = {"folds": 2, "preprocess": Drawn(False), "resume": tmp_path, **FIT}
+    found = cross_validate(build, X, Y, **options)
+    assert found.predict(X).shape == (N, 2)
+    with pytest.raises(ValueError, match=r"'preprocess' makes other .* of fold 1 .*random_state"):
+        cross_validate(build, X, Y, **options)
+
+
+def test_groups_are_apart_in_the_validation_part_too(tmp_path):
+    groups = np.random.default_rng(7).integers(0, 20, N)
+    seen = []
+
+    class Spy(Standardize):
+        def fit(self, X, sample_weight=None):
+            seen.append(X.copy())
+            return super().fit(X)
+
+    options = {"folds": 3, "groups": groups, "preprocess": Spy(), "validation_split": 0.25, **FIT}
+    found = cross_validate(build, X, Y, **options)
+    for fold, fitted in zip(found, seen, strict=True):
+        used = np.array([np.flatnonzero((row == X).all(axis=1))[0] for row in fitted])
+        rest = np.setdiff1d(fold.train, used)
+        assert set(used) <= set(fold.train)
+        assert not set(groups[used]) & set(groups[rest])
+        assert abs(len(rest) / len(fold.train) - 0.25) < 0.1
+        assert abs(Y[rest].mean() - Y[fold.train].mean()) < 0.15
+        inside = fold.trainer.evaluate(fold.preprocess.transform(X[rest]), Y[rest])
+        assert fold.history["val_loss"][-1] == inside["loss"]
+    with pytest.raises(ValueError, match="'groups' has one group"):
+        cross_validate(build, X, Y, **{**options, "groups": np.arange(N) % 2, "folds": 2})
+
+
+def test_the_split_of_fit_is_that_of_each_fold():
+    found = cross_validate(build, X, Y, folds=2, validation_split=0.2, **FIT)
+    for fold in found:
+        nn.manual_seed(0)
+        alone = build(0)
+        alone.fit(X[fold.train], Y[fold.train], validation_split=0.2, **FIT)
+        assert dict(alone.history) == dict(fold.history)
+
+
 # ---- what is refused
+
+
+class Own:
+    def __init__(self, k):
+        self.k = k
+
+    def fit(self, X):
+        return self
+
+    def transform(self, X):
+        return X / [1, 100, 0.01] * self.k
+
+
+def scored(sign):
+    return {"right": lambda output, target: sign * float((output.argmax(axis=1) == target).mean())}
+
+
+def test_parts_of_ones_own_are_told_apart(tmp_path):
+    def call(k=1, sign=1, loss=None):
+        return cross_validate(lambda s: build(s, metrics=scored(sign), loss=loss), X, Y, folds=2,
+                              preprocess=Own(k), resume=tmp_path, **FIT)  # fmt: skip
+
+    def cross(output, target):
+        return nn.CrossEntropyLoss()(output, target)
+
+    first = everything(call())
+    assert everything(call()) == first
+    with pytest.raises(ValueError, match=r"'preprocess' is .*Own object> with other contents"):
+        call(k=2)
+    with pytest.raises(ValueError, match="'metrics' is right with other contents"):
+        call(sign=-1)
+    with pytest.raises(ValueError, match="'loss' is not that of the folds"):
+        call(loss=cross)
+
+
+def test_functions_in_a_step_of_scikit_learn_are_told_apart(tmp_path):
+    pytest.importorskip("sklearn")
+    from sklearn.preprocessing import FunctionTransformer
+
+    scale = np.array([1, 100, 0.01])
+    for function, refused in ((lambda x: x / scale, False), (lambda x: x / scale, False),
+                              (lambda x: -x / scale, True)):  # fmt: skip
+        options = {"folds": 2, "preprocess": FunctionTransformer(function), "resume": tmp_path}
+        with (
+            pytest.raises(ValueError, match="'preprocess' is")
+            if refused
+            else (contextlib.nullcontext())
+        ):
+            cross_validate(build, X, Y, **options, **FIT)
+
+
+def test_a_mark_is_the_same_in_every_process():
+    code = """if True:
+        from functools import partial
+        from onepass import nn
+        from onepass.train import Trainer, _contents
+        from onepass.data import Standardize
+        def f(x, k=3, *, names=frozenset("abcdef")):
+            return x in {"one", "two", "three"} or [y for y in x if y in ("a", "b")]
+        class Own:
+            def __init__(self):
+                self.f, self.g, self.me, self.s = f, lambda: f, self, {"x", "y", "z"}
+        print(_contents.mark([Own(), Standardize(), nn.MSELoss(), partial(f, k=Own), len]))
+    """
+    marks = {
+        subprocess.run([sys.executable, "-c", code], env={**ENVIRONMENT, "PYTHONHASHSEED": seed},
+                       capture_output=True, text=True, check=True).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(marks) == 1
+
+
+THIN = {
+    "no settings": lambda r: r.update(settings={}),
+    "a setting less": lambda r: r["settings"].pop("X"),
+    "a fold more": lambda r: r["folds"].append(r["folds"][0]),
+    "other names": lambda r: r["folds"][0].update(scores={"loss": 0.0}),
+    "a gap": lambda r: r["folds"][0].update(scores=None),
+    "no mark": lambda r: r["folds"][0].pop("samples"),
+}
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_a_record_that_lacks_something_is_refused(begun, tmp_path, name):
+    folder = shutil.copytree(begun, tmp_path / "cv")
+    record = json.loads((folder / "cross_validation.json").read_text())
+    THIN[name](record)
+    (folder / "cross_validation.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="is damaged, or of another version"):
+        cross_validate(build, X, Y, folds=2, resume=folder, **FIT)
+
+
+def test_what_another_version_began_is_told(begun, tmp_path):
+    folder = shutil.copytree(begun, tmp_path / "cv")
+    record = json.loads((folder / "cross_validation.json").read_text())
+    record["folds"][1]["onepass"] = "0.0.1"
+    (folder / "cross_validation.json").write_text(json.dumps(record))
+    with pytest.warns(
+        RuntimeWarning, match=r"fold 2 in .* was begun with onepass 0\.0\.1, this is"
+    ):
+        cross_validate(build, X, Y, folds=2, resume=folder, **FIT)
+
+
+def test_scores_that_are_not_those_of_the_model_are_told(begun, tmp_path):
+    folder = shutil.copytree(begun, tmp_path / "cv")
+    right = cross_validate(build, X, Y, folds=2, **FIT)
+    shutil.rmtree(folder / "fold_1")  # trained anew: nothing to tell
+    assert everything(cross_validate(build, X, Y, folds=2, resume=folder, **FIT)) == everything(
+        right
+    )
+    record = json.loads((folder / "cross_validation.json").read_text())
+    record["folds"][1]["scores"]["loss"] = 0.0
+    (folder / "cross_validation.json").write_text(json.dumps(record))
+    with pytest.warns(RuntimeWarning, match="fold 2 has the scores"):
+        found = cross_validate(build, X, Y, folds=2, resume=folder, **FIT)
+    assert everything(found) == everything(right)
+
+
+def test_rows_of_a_file_are_all_compared(tmp_path):
+    def call(rows):
+        np.save(tmp_path / "x.npy", rows)
+        x = np.load(tmp_path / "x.npy", mmap_mode="r")
+        return cross_validate(build, x, Y, folds=2, resume=tmp_path / "cv", **FIT)
+
+    many = np.concatenate([X, X])[:N]
+    first = everything(call(many))
+    assert everything(call(many.copy())) == first
+    assert everything(cross_validate(build, many, Y, folds=2, resume=tmp_path / "cv", **FIT)) == (
+        first
+    )
+    with pytest.raises(ValueError, match="'X' is not that of the folds"):
+        call(np.r_[many[:-1], many[-1:] + 1e-9])
+
+
+def test_marks_of_files_are_read_in_pieces(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).standard_normal((300, 3))
+    np.save(tmp_path / "x.npy", values)
+    rows = np.load(tmp_path / "x.npy", mmap_mode="r")
+    monkeypatch.setattr(_contents, "CHUNK", 500)
+    whole = _contents.digest(values)
+    assert _contents.digest(rows) == whole
+    for place in (0, 20, 21, 150, 299):  # of 64 rows that are spread, most are others
+        changed = values.copy()
+        changed[place, 1] += 1e-12
+        assert _contents.digest(changed) != whole
+
+
+def test_one_call_at_a_time_has_the_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    refused = []
+
+    class Second(Callback):
+        def on_fit_begin(self, run):
+            with pytest.raises(BlockingIOError, match="in which another call trains") as error:
+                cross_validate(build, X, Y, folds=2, resume=tmp_path, **FIT)
+            refused.append(error)
+
+    cross_validate(lambda s: build(s, [Second()]), X, Y, folds=2, resume=tmp_path, **FIT)
+    assert len(refused) == 2
+    with pytest.warns(RuntimeWarning, match="callbacks of your own"):
+        cross_validate(build, X, Y, folds=2, resume=tmp_path, **FIT)
+
+
+def test_a_build_may_cross_validate():
+    def searched(seed):
+        best = max((0.01, 0.1), key=lambda lr: cross_validate(
+            lambda s: build(s, lr=lr), X, Y, folds=2, max_epochs=1).mean["accuracy"])  # fmt: skip
+        return build(seed, lr=best)
+
+    assert len(cross_validate(searched, X, Y, folds=2, **FIT)) == 2
+
+
+def test_predictions_need_every_fold_once():
+    found = cross_validate(build, X, Y, folds=2, **FIT)
+    for folds in (found[:1], CrossValidation([found[0], found[0]]), CrossValidation([])):
+        with pytest.raises(ValueError, match="do not hold out each sample once"):
+            folds.predict(X)
 
 
 CHANGED = {
@@ -412,8 +672,8 @@ CHANGED = {
     "shuffle": ({}, lambda o: {**o, "shuffle": False}, "'shuffle' is False, expected True"),
     "split": ({}, lambda o: {**o, "validation_split": 0.5}, "'validation_split' is 0.5"),
     "scaling": ({}, lambda o: {**o, "preprocess": MinMax()}, "'preprocess' is MinMax"),
-    "rate": ({"lr": 0.1}, dict, "'optimizer' is not that of the folds"),
-    "metrics": ({"metrics": ["auc"]}, dict, "'metrics' is not that"),
+    "rate": ({"lr": 0.1}, dict, "'optimizer lr' is 0.1, expected 0.05"),
+    "metrics": ({"metrics": ["auc"]}, dict, "'metrics' is auc, expected accuracy"),
     "loss": ({"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}, dict, "'loss' is"),
     "patience": ({"callbacks": [EarlyStopping("loss", 9)]}, dict, "'callbacks' is not that"),
     "network": ({"outputs": 3}, dict, "'model' is not that"),
@@ -442,8 +702,9 @@ def test_what_changes_no_result_may_change(begun):
         pass
 
     first = cross_validate(build, X, Y, folds=2, **FIT)
-    again = cross_validate(lambda s: build(s, [Watched()]), X.copy(), Y.copy(), folds=2,
-                           resume=str(begun), num_workers=2, **FIT)  # fmt: skip
+    with pytest.warns(RuntimeWarning, match=r"callbacks of your own are Watched\(\), .* were none"):
+        again = cross_validate(lambda s: build(s, [Watched()]), X.copy(), Y.copy(), folds=2,
+                               resume=str(begun), num_workers=2, **FIT)  # fmt: skip
     assert everything(again) == everything(first)
 
 
@@ -474,7 +735,8 @@ REFUSED = {
     "no trainer": ({"build": returning("x")}, TypeError, "'build' returned a str, expected a Tra"),
     "the same": ({"build": returning(ONE)}, ValueError, "'build' returned the model of fold 1 aga"),
     "checkpoint": ({"build": lambda s: build(s, [Checkpoint("x")])}, ValueError, "with a Checkpo"),
-    "few of a class": ({"y": np.r_[Y[:-2], 2, 2]}, ValueError, "at most 2, .* of class '2'"),
+    "few of a class": ({"y": np.r_[Y[:-2], 2, 2], "stratify": True}, ValueError,
+                       "at most 2, .* of class '2'"),
     "one fold": ({"folds": 1}, ValueError, "'folds' is 1, expected a whole number >= 2"),
     "loader": ({"X": DataLoader(X, Y), "y": None}, TypeError, "'X' is a DataLoader, expected arr"),
     "no y": ({"y": None}, TypeError, "'y' is None, expected arrays X and y"),
@@ -490,6 +752,7 @@ REFUSED = {
     "weights": ({"sample_weight": np.ones(5)}, ValueError, r"'sample_weight' has shape \(5,\)"),
     "negative": ({"sample_weight": -np.ones(N)}, ValueError, "'sample_weight' has -1.0 at 0"),
     "epochs": ({"max_epochs": 0}, ValueError, "'max_epochs' is 0"),
+    "class weight": ({"class_weight": {1: "a"}}, TypeError, "fit: 'class_weight' is a list of"),
     "path": ({"resume": 3}, TypeError, "'resume' is 3, expected a path"),
 }  # fmt: skip
 
@@ -502,6 +765,11 @@ def test_what_cannot_work_is_refused(name, tmp_path, monkeypatch):
     with pytest.raises(kind, match=words):
         cross_validate(**options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_weight_that_is_none_is_refused_with_a_folder_too(tmp_path):
+    with pytest.raises(TypeError, match="fit: 'class_weight' is a list of"):
+        cross_validate(build, X, Y, class_weight={1: "a"}, resume=tmp_path, **FIT)
 
 
 def test_the_number_of_epochs_is_needed():
@@ -545,6 +813,23 @@ def test_the_random_numbers_of_nn_are_neither_used_nor_changed():
     assert np.array_equal(mask(x), expected)
     nn.manual_seed(1)
     assert everything(cross_validate(build, X, Y, folds=2, **FIT)) == one
+
+
+def test_masks_of_other_models_go_on_during_a_build():
+    """As those of a model that another thread trains meanwhile."""
+    x, mask = np.ones((4, 4), np.float32), nn.Dropout(0.5)
+    nn.manual_seed(99)
+    expected = [mask(x) for _ in range(5)]
+    nn.manual_seed(99)
+    masks = [mask(x)]
+
+    def built(seed):
+        masks.append(mask(x))
+        return build(seed)
+
+    cross_validate(built, X, Y, folds=3, **FIT)
+    masks.append(mask(x))
+    assert np.array_equal(masks, expected)
 
 
 def test_threads_do_not_mix_their_weights():

@@ -12,6 +12,7 @@ import pytest
 from onepass import cli
 from onepass.runs import _cross_validation
 from onepass.runs._fitting import Fitting
+from onepass.runs._past import Past
 from test_cli import ENVIRONMENT
 from test_cli_kill import DRIVER
 
@@ -165,10 +166,104 @@ def test_a_run_that_replaces_another_takes_its_folds_too(run):
     assert [p.name for p in Path("r/folds").rglob("*")] == ["1", "notes.txt"]
 
 
+def test_the_page_of_a_fold_is_that_of_a_run(run):
+    run(*TRAIN)
+    whole, fold = record("r"), record("r/folds/2")
+    assert fold.keys() >= {*whole} - {"folds"}
+    assert fold["data"]["held_out"] == len(onepass.load_run("r/folds/2").held_out)
+    assert fold["data"]["inputs"] == whole["data"]["inputs"]
+    assert [s["epoch"] for s in fold["sessions"]] == [0]
+    run("r/folds/2", command="report")
+    page = (Path("r/folds/2") / "report.html").read_text()
+    assert "Confusion matrix" in page or "confusion" in page.lower()
+    assert "Go on with it" not in page
+    rows = [line.split(",")[0] for line in Path("r/folds/2/held_out.csv").read_text().splitlines()]
+    assert [int(row) - 1 for row in rows[1:]] == onepass.load_run("r/folds/2").held_out.tolist()
+
+
+def test_the_page_of_a_fold_that_is_not_done_tells_how_to_go_on(run, monkeypatch):
+    states = []
+
+    class Stopped(Fitting):
+        def fit(self, trainer, checkpoints=None):
+            if len(states) == 1:
+                states.append(Past.read(Path("r/folds/2")).state)
+                raise KeyboardInterrupt
+            states.append(Past.read(Path("r/folds/1")).state)
+            super().fit(trainer, checkpoints)
+
+    monkeypatch.setattr(_cross_validation, "Fitting", Stopped)
+    run(*TRAIN, status=130)
+    assert states == ["in progress", "in progress"]
+    assert Past.read(Path("r/folds/2")).state == "interrupted"
+    run("r/folds/2", command="report")
+    page = (Path("r/folds/2") / "report.html").read_text()
+    assert f"onepass train --resume --out {Path('r').resolve()}<" in page
+    monkeypatch.setattr(_cross_validation, "Fitting", Fitting)
+    run("--resume", "--out", "r")
+    assert Past.read(Path("r/folds/2")).state == "finished"
+
+
+def test_folds_of_another_version_are_told(run):
+    run(*TRAIN)
+    path = Path("r/run.json")
+    path.write_text(json.dumps({**record("r"), "onepass": "0.0.1"}))
+    assert "the folds that are done are of onepass 0.0.1, this is" in run("--resume", "--out", "r")
+
+
+OWN = ("history.csv", "model.npz", "curves.png", "report.html")
+
+
+def foreign(folder, record=None):
+    """Files of somebody else, with the names of ours."""
+    folder.mkdir(parents=True)
+    for name in OWN:
+        (folder / name).write_text("mine")
+    if record is not None:
+        (folder / "run.json").write_text(record)
+    return {p: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("record", [None, "{}", "no JSON", "[1]"])
+def test_folders_that_are_no_folds_are_left_alone(run, record):
+    before = foreign(Path("r/folds/1"), record)
+    run("t.csv", "--drop", "town", *FAST, "--out", "r")
+    assert {p: p.read_bytes() for p in before} == before
+    assert "r/folds/1 is no fold of a run" in run(*TRAIN, "--overwrite", status=2)
+    run("t.csv", "--drop", "town", *FAST, "--out", "r", "--overwrite")
+    assert {p: p.read_bytes() for p in before} == before
+    foreign(Path("s/folds/2"), record)
+    assert "s/folds/2 is no fold of a run" in run(*TRAIN[:-1], "s", status=2)
+    assert [p for p in Path("s").rglob("*") if p.is_file() and p.parent.name != "2"] == []
+
+
+@pytest.mark.parametrize("link", ["r/folds", "r/folds/1"])
+def test_no_link_is_followed(run, link):
+    run(*TRAIN)
+    at = Path(link)
+    at.rename("away")
+    at.symlink_to(Path("away").resolve())
+    before = {p: p.read_bytes() for p in Path("away").rglob("*") if p.is_file()}
+    assert "r/folds/1 is no fold of a run" in run(*TRAIN, "--overwrite", "--seed", "2", status=2)
+    run("t.csv", "--drop", "town", *FAST, "--out", "r", "--overwrite")
+    assert {p: p.read_bytes() for p in Path("away").rglob("*") if p.is_file()} == before
+    assert at.is_symlink()
+
+
+def test_folds_alone_are_a_run(run):
+    run(*TRAIN)
+    for path in Path("r").iterdir():
+        if path.name != "folds":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = {p: p.read_bytes() for p in Path("r").rglob("*") if p.is_file()}
+    assert "'--out' is 'r', which holds a run" in run(*TRAIN, status=2)
+    assert {p: p.read_bytes() for p in Path("r").rglob("*") if p.is_file()} == before
+
+
 def test_a_kill_in_any_fold_changes_no_bit(table):
     train = ["train", str(table), "--drop", "town", *FAST, "--cv", "2", "--out", "run", "--quiet"]
     code = "import sys\nsys.modules['matplotlib'] = None\n" + DRIVER  # pictures take long
-    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 61])
+    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 101])
     done = subprocess.run([sys.executable, "-c", code, given], env=ENVIRONMENT,
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

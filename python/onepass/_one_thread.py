@@ -60,15 +60,20 @@ def keep_only(thread: int, held: dict[Any, int]) -> None:
 
 
 class Lock:
-    """A lock that a forked child finds open, whoever held it."""
+    """A lock that a forked child finds open, whoever held it.
 
-    def __init__(self) -> None:
-        self._lock = self._entered = threading.Lock()
+    Args:
+        reentrant: the thread that has it may enter again.
+    """
+
+    def __init__(self, *, reentrant: bool = False) -> None:
+        self._made: Callable[[], Any] = threading.RLock if reentrant else threading.Lock
+        self._lock = self._entered = self._made()
         freed_by_fork(self)
 
     def forget_others(self, thread: int) -> None:
         """In a forked child, where nobody is left to release it."""
-        self._lock = threading.Lock()
+        self._lock = self._made()
 
     def __enter__(self) -> None:
         lock = self._lock

@@ -7,6 +7,7 @@ from mutant import Mutant
 FOLDER = "python/onepass/data"
 RUNS = "python/onepass/runs"
 FOLDS = "tests/test_cross_validation.py"
+FOLDS_OF_RUNS = "tests/test_cross_validation_cli.py"
 RESUME = "tests/test_resume_counters.py"
 TABLES = "tests/test_splits_and_tables.py"
 
@@ -152,6 +153,20 @@ DATA = [
         "if not (overwrite and holds_a_run(path)):",
         "if True:",
         ("tests/test_cli_runs.py::test_a_run_is_replaced_when_the_new_one_is_done",),
+    ),
+    Mutant(
+        "runs: whatever lies in the place of a fold is deleted",
+        f"{RUNS}/_replacing.py",
+        'return isinstance(record, dict) and "fold" in record',
+        "return True",
+        (f"{FOLDS_OF_RUNS}::test_folders_that_are_no_folds_are_left_alone",),
+    ),
+    Mutant(
+        "runs: the files that a link of a fold leads to are deleted",
+        f"{RUNS}/_replacing.py",
+        "if not folder.name.isdecimal() or folder.is_symlink():",
+        "if not folder.name.isdecimal():",
+        (f"{FOLDS_OF_RUNS}::test_no_link_is_followed",),
     ),
     Mutant(
         "runs: a replacement that was cut short is not finished",

@@ -130,9 +130,9 @@ FRONT = [
     ),
     Mutant(
         "runs: a fold is scored on what it was trained on",
-        f"{RUNS}/_cross_validation.py",
-        "_scores.as_json(run.scores(parts.X[test], parts.y[test]))",
-        "_scores.as_json(run.scores(parts.X[rest], parts.y[rest]))",
+        f"{RUNS}/_evaluation.py",
+        "X, y = parts.X[parts.test], parts.y[parts.test]",
+        "X, y = parts.X[parts.train], parts.y[parts.train]",
         (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
     ),
     Mutant(
@@ -145,8 +145,8 @@ FRONT = [
     Mutant(
         "runs: folds stay where a run without them takes the place",
         f"{RUNS}/_replacing.py",
-        "        if fold.name.isdecimal():\n            clear(fold)\n",
-        "        if False:\n            clear(fold)\n",
+        "for fold in list(_folds(folder)):",
+        "for fold in ():",
         (f"{FOLDS}::test_a_run_that_replaces_another_takes_its_folds_too",),
     ),
     Mutant(

@@ -16,7 +16,7 @@ from onepass._array import to_numpy
 from onepass._keywords import suggest_keywords
 from onepass.data._given import array_of
 from onepass.data._loader import permutation
-from onepass.data._split import STREAM, Indices
+from onepass.data._split import STREAM, Indices, numbered
 
 
 @suggest_keywords
@@ -34,8 +34,9 @@ def fold_indices(
         y: (N,) or (N, 1) targets, also a Series (by position) or a list; where it is not split by
             class, only their number matters.
         folds: how many, at least 2.
-        stratify: spread each class of y evenly. None does so if y holds text, booleans, integers of
-            which most come again, or floating-point numbers that are all 0 or 1.
+        stratify: spread each class of y evenly. None does so if y holds text, booleans, floating-
+            point numbers that are all 0 or 1, or integers of which at most half as many differ as
+            there are samples; a class with fewer samples than folds is then in some of them alone.
         groups: (N,) numbers or text: samples that belong together, such as those of a patient.
         seed: the seed of the random order, 0 <= seed < 2**64.
 
@@ -44,7 +45,8 @@ def fold_indices(
 
     Raises:
         TypeError: y or groups are not arrays of numbers or text. ValueError: more folds than
-            samples, than groups, or than samples of a class; groups that do not fit y.
+            samples, than groups, or with ``stratify=True`` than samples of a class; groups that do
+            not fit y.
 
     Example:
         >>> import numpy as np
@@ -64,11 +66,11 @@ def indices_of(
     by_class = (
         _has_classes(target) if stratify is None else numbers.flag(owner, "stratify", stratify)
     )
-    known, labels = _numbered(target) if by_class else (None, None)
+    known, labels = numbered(target) if by_class else (None, None)
     names = [str(name) for name in known.tolist()] if known is not None else None
     group = None
     if groups is not None:
-        group = _numbered(_one_axis(owner, "groups", groups))[1]
+        group = numbered(_one_axis(owner, "groups", groups))[1]
         if len(group) != len(target):
             raise ValueError(
                 f"{owner}: 'groups' has {len(group)} values, expected {len(target)}, one for each "
@@ -84,6 +86,7 @@ def indices_of(
         names=names,
         groups=group,
         cure=" (stratify=False spreads samples whatever their class)",
+        rare=stratify is None,
     )
     count = int(held_out.max()) + 1
     return [(np.flatnonzero(held_out != k), np.flatnonzero(held_out == k)) for k in range(count)]
@@ -100,6 +103,7 @@ def assigned(
     names: Sequence[str] | None = None,
     groups: Indices | None = None,
     cure: str = "",
+    rare: bool = False,
 ) -> Indices:
     """The fold in which each sample is held out, from 0.
 
@@ -107,6 +111,7 @@ def assigned(
         owner, argument: of the call and of its number of folds, for messages.
         labels: the class of each sample, from 0, with these ``names``. groups: its group, from 0.
         cure: what else may be done about a class that is too rare.
+        rare: take a class that has fewer samples than there are folds.
 
     Raises:
         TypeError, ValueError: ``folds`` or ``seed`` that cannot work.
@@ -118,12 +123,13 @@ def assigned(
         count = int(groups.max()) + 1
         _refuse_more(owner, argument, folds, count, "the number of groups")
         return _by_groups(groups, labels, int(folds), order)
-    if labels is not None:
+    if labels is not None and not rare:
         counts = np.bincount(labels)
         rarest = int(np.where(counts, counts, size).argmin())
         named = names[rarest] if names is not None else rarest
         what = f"the number of samples of class {named!r}{cure}"
         _refuse_more(owner, argument, folds, int(counts[rarest]), what)
+    if labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]
     found = np.empty(size, np.int64)
     found[order] = np.arange(size) % folds
@@ -155,6 +161,36 @@ def _by_groups(
         there[fold] += shares[group]
         filled[fold] += sizes[group]
     return fold_of[groups]
+
+
+def split_groups(y: Any, groups: Any, share: float, seed: int) -> tuple[Indices, Indices]:
+    """Positions of a training part, and of a part of about that share that has whole groups.
+
+    The largest group comes first; each goes to the second part where that brings the samples of
+    its classes nearer to the share. Classes are told apart as by `fold_indices`.
+
+    Raises:
+        ValueError: there is one group alone.
+    """
+    target, (_, group) = _one_axis("split", "y", y), numbered(_one_axis("split", "groups", groups))
+    label = numbered(target)[1] if _has_classes(target) else np.zeros(len(target), np.int64)
+    count, classes = int(group.max()) + 1, int(label.max()) + 1
+    if count < 2:
+        raise ValueError("'groups' has one group, expected at least two, one for each part")
+    shares = np.bincount(group * classes + label, minlength=count * classes)
+    shares = shares.reshape(count, classes)
+    each = shares.sum(axis=0)
+    missing = share * each
+    order = permutation(count, seed, STREAM)
+    order = order[np.argsort(-shares[order].sum(axis=1), kind="stable")]
+    taken = np.zeros(count, bool)
+    for number in order:
+        left = missing - shares[number]
+        if (((left**2 - missing**2) / each**2).sum()) < 0 and taken.sum() < count - 1:
+            taken[number], missing = True, left
+    if not taken.any():
+        taken[order[-1]] = True  # the smallest
+    return np.flatnonzero(~taken[group]), np.flatnonzero(taken[group])
 
 
 def _refuse_more(owner: str, argument: str, folds: int, most: int, what: str) -> None:
@@ -191,13 +227,3 @@ def _has_classes(target: NDArray[Any]) -> bool:
     if target.dtype.kind in "iu":  # whole numbers that hardly repeat are not classes
         return 2 * len(np.unique(target)) <= len(target)
     return True
-
-
-def _numbered(target: NDArray[Any]) -> tuple[NDArray[Any], Indices]:
-    """The classes, and the number of that of each row; rows that are equal are of one class."""
-    if target.ndim > 1:
-        known, labels = np.unique(target.reshape(len(target), -1), axis=0, return_inverse=True)
-    else:
-        known, labels = np.unique(target, return_inverse=True)
-    index: Indices = labels.reshape(-1)
-    return known, index

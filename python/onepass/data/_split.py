@@ -62,7 +62,7 @@ def split_indices(
     by_class = target.ndim == 1 and target.dtype.kind in "biuUS" if stratify is None else stratify
     quota = np.zeros(0, np.int64)
     if by_class:
-        labels = _rows(target)
+        _, labels = numbered(target)
         quota = _quotas(np.bincount(labels), test_size, count)
         if stratify and quota.sum() < count:
             raise ValueError(
@@ -137,8 +137,11 @@ def _quotas(counts: NDArray[np.int64], share: float, total: int) -> Indices:
     return quota
 
 
-def _rows(target: NDArray[Any]) -> Indices:
-    """The class of each row, where the classes are rows that are equal."""
-    _, labels = np.unique(target.reshape(len(target), -1), axis=0, return_inverse=True)
+def numbered(target: NDArray[Any]) -> tuple[NDArray[Any], Indices]:
+    """The classes, and the number of that of each row; rows that are equal are of one class."""
+    if target.ndim > 1:
+        known, labels = np.unique(target.reshape(len(target), -1), axis=0, return_inverse=True)
+    else:
+        known, labels = np.unique(target, return_inverse=True)
     index: Indices = labels.reshape(-1)
-    return index
+    return known, index

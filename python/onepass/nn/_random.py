@@ -142,6 +142,18 @@ def manual_seed(seed: int) -> None:
     _state.reset(value)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, new layers are those behind ``manual_seed(seed)``. Layers that exist, also those that
+    other threads train meanwhile, and all that is drawn afterwards go on as if it had not been."""
+    state = vars(_state).copy()
+    try:
+        _state.reset(seed)
+        yield
+    finally:
+        vars(_state).update(state)
+
+
 def streams(model: Module) -> dict[str, Stream]:
     """The streams of a model's dropout layers, by the name of the layer."""
     return {

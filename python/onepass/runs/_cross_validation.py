@@ -7,7 +7,8 @@ model, history and checkpoints, from which a resume goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass.data._folds import assigned
-from onepass.runs import _parts, _scores
+from onepass.runs import _evaluation, _parts, _scores, _sessions
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
 from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY
@@ -25,6 +26,7 @@ from onepass.runs._source import Source, digest
 from onepass.runs._start import Start
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._score_table import spread, table
+from onepass.train._verdict import verdict
 
 LEAST = 6  # samples outside of a fold: with fewer, none would be left to decide when to stop
 NAMES = ("accuracy", "balanced_accuracy", "loss", "rmse", "mae", "r2")
@@ -50,7 +52,7 @@ def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(held_out == fold) for fold in range(count)]
 
 
-class CrossValidation:
+class FoldRuns:
     """The folds of a run.
 
     Args:
@@ -72,14 +74,11 @@ class CrossValidation:
         self.source, self.options, self.about = source, options, about
         self.folder, self.record, self.start = folder, record, start
 
-    def scores(
-        self, done: Sequence[dict[str, Any]], now: Callable[[], str]
-    ) -> Iterator[dict[str, Any]]:
+    def scores(self, done: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The scores of each fold; those in ``done`` are not trained again.
 
         Args:
             done: of an earlier call, those that came first.
-            now: the time, for records.
 
         Raises:
             ValueError: the loss of a fold is not finite.
@@ -94,11 +93,13 @@ class CrossValidation:
             if earlier is not None and same_length(folder.record["options"], self.options):
                 yield earlier
             else:
-                yield self._trained(number, test, folder, now)
+                folder.path.mkdir(parents=True, exist_ok=True)
+                folder.lock()
+                with closing(folder):
+                    scores = self._trained(number, test, folder)
+                yield scores
 
-    def _trained(
-        self, number: int, test: NDArray[np.int64], folder: Folder, now: Callable[[], str]
-    ) -> dict[str, Any]:
+    def _trained(self, number: int, test: NDArray[np.int64], folder: Folder) -> dict[str, Any]:
         source, options = self.source, self.options
         rest = np.setdiff1d(np.arange(len(source.y)), test)
         parts = _parts.split_rest(source, rest, test, options.seed, options.preprocess)
@@ -106,14 +107,20 @@ class CrossValidation:
         parts = fitting.parts
         contents = digest(source.classes, parts.X, parts.y)
         about = {**self.about, "contents": contents, "architecture": vars(fitting.architecture)}
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.put_damaged_history_aside()
+        folder.remove_figures()
         folder.write(
             **self.record,
             fold={"number": number, "of": options.cv},
             contents=contents,
-            started=folder.record.get("started", now()),
+            started=folder.record.get("started", _sessions.now()),
             finished=None,
+            epochs=None,
+            best_epoch=None,
             result=None,
+            ended=None,
+            verdict=None,
+            data=parts.described(source),
         )
 
         def saved() -> SavedRun:
@@ -121,22 +128,30 @@ class CrossValidation:
 
         place = folder.path / CHECKPOINTS
         keep = KeepBest(fitting.stopping, saved, folder.path)
-        trainer = fitting.trainer([keep, Checkpoint(place, keep=2)])
+        trainer = fitting.trainer([_sessions.Began(folder), keep, Checkpoint(place, keep=2)],
+                                  log_dir=folder.path)  # fmt: skip
         try:
             fitting.fit(trainer, place)
         except FloatingPointError as error:
-            raise ValueError(
-                f"not finite: the loss or a gradient in fold {number}, epoch {trainer.epoch + 1}, "
-                f"with a learning rate of {trainer.lr:g}; pass a lower --lr"
-            ) from error
-        trainer.history.to_csv(folder.path / HISTORY)
+            where = f"epoch {trainer.epoch + 1}, with a learning rate of {trainer.lr:g}"
+            why = f"not finite: the loss or a gradient in fold {number}, {where}"
+            _sessions.ended(folder, "failed", why, where)
+            raise ValueError(f"{why}; pass a lower --lr") from error
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                _sessions.ended(folder, "interrupted")
+            raise
+        history = trainer.history
+        history.to_csv(folder.path / HISTORY)
         run = saved()
         run.write(folder.path)
-        scores = _scores.as_json(run.scores(parts.X[test], parts.y[test]))
+        result = _evaluation.of_held_out(run, parts, source.classes, folder.path)
+        scores = _scores.as_json(result.scores)
         folder.write(
-            finished=now(),
+            finished=_sessions.now(),
             epochs=trainer.epoch,
             best_epoch=fitting.stopping.best_epoch,
+            verdict=verdict(history.get("loss", []), history.get("val_loss", [])),
             result=scores,
         )
         return scores

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.runs import _scores
-from onepass.runs._held_out import Report
+from onepass.runs import _held_out, _scores
+from onepass.runs._held_out import HeldOut, Report
+from onepass.runs._parts import Parts
 from onepass.runs._saved_run import SavedRun
 from onepass.runs._source import digest, rows_with_targets
 from onepass.train._confusion import ClassificationReport
@@ -45,6 +48,16 @@ def of_rows(
 ) -> Evaluated:
     """Of encoded rows, and their class indices or numbers."""
     return Evaluated(what, *run.judged(X, y), notes)
+
+
+def of_held_out(
+    run: SavedRun, parts: Parts, classes: Sequence[str] | None, folder: Path
+) -> Evaluated:
+    """Of the part that no training has seen; writes its predictions into the folder."""
+    X, y = parts.X[parts.test], parts.y[parts.test]
+    result = of_rows(run, "held-out part", X, y)
+    _held_out.write(folder, HeldOut(parts.test, y, result.predicted), classes)
+    return result
 
 
 def of_data(run: SavedRun, data: Any, *, held_out: bool, **reading: Any) -> Evaluated:

@@ -18,6 +18,7 @@ from onepass.runs import _replacing
 from onepass.runs._names import (
     CHECKPOINTS,
     FILES,
+    FOLDS,
     HELD_OUT,
     HISTORY,
     MODEL,
@@ -100,7 +101,6 @@ class Folder:
         folder = cls(path, [lock], {}, note)
         _replacing.settle(path)
         if not (overwrite and holds_a_run(path)):
-            _replacing.clear(path, but=[REPORT])  # which is of something else
             return folder
         folder.path = path / NEW
         folder.path.mkdir(exist_ok=True)
@@ -145,6 +145,21 @@ class Folder:
             raise ValueError(reasons[0])
         return None
 
+    def refuse_foreign_folds(self, count: int) -> None:
+        """Refuse to train so many folds where something else is in their places.
+
+        Raises:
+            ValueError: there is; it stays as it is.
+        """
+        whole = self.path.parent if _replacing.is_replacement(self.path) else self.path
+        for number in range(1, count + 1):
+            fold = whole / FOLDS / str(number)
+            if _replacing.is_foreign(fold):
+                raise ValueError(
+                    f"train: {fold} is no fold of a run, expected nothing where --cv writes one; "
+                    "move it away, or train into another folder (--out)"
+                )
+
     @classmethod
     def inside(cls, path: Path) -> Folder:
         """A folder within one that is open already; it need not be there yet.
@@ -179,6 +194,14 @@ class Folder:
         for name in (*PICTURES, HELD_OUT, REPORT):
             with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
                 (self.path / name).unlink(missing_ok=True)
+
+    def lock(self) -> None:
+        """Keep other processes from it.
+
+        Raises:
+            BlockingIOError: one uses it.
+        """
+        self._locks.append(_lock(self.path))
 
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; ``path`` is then its."""

@@ -56,6 +56,18 @@ class Parts:
         """How many inputs the network has."""
         return int(scaled(self.scale, self.X[:1]).shape[1])
 
+    def described(self, source: Source) -> dict[str, Any]:
+        """The data and its parts, for a record."""
+        return {
+            "rows": len(self.y),
+            "target": source.target,
+            "inputs": list(self.encoding.columns),
+            "training": len(self.train),
+            "validation": len(self.validation),
+            "held_out": len(self.test),
+            "notes": list(source.notes),
+        }
+
     def inputs(self, rows: Indices) -> NDArray[np.float32]:
         """Scaled inputs of these rows."""
         return scaled(self.scale, self.X[rows])

@@ -132,6 +132,11 @@ class Past:
         return f"{folder.parent.name} (new)" if folder.name == NEW else folder.name or str(folder)
 
     @property
+    def is_fold(self) -> bool:
+        """Whether a run two folders above goes on with it."""
+        return "fold" in self.record
+
+    @property
     def target(self) -> str:
         """What is predicted."""
         return _target(self.record)

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import onepass
-from onepass._machine import environment
-from onepass.runs import _cross_validation, _evaluation, _held_out, _options, _parts, _scores
+from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores, _sessions
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
-from onepass.runs._held_out import HeldOut
 from onepass.runs._names import CHECKPOINTS, CONFUSION, CURVES, DIAGNOSIS, HISTORY, RESIDUALS
 from onepass.runs._options import Options
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
 from onepass.runs._start import Start
-from onepass.train._callbacks import Callback, EarlyStopping
+from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._diagnosis import Diagnosis
 from onepass.train._history import History
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
-from onepass.train._run import Run
 from onepass.train._trainer import Trainer
 from onepass.train._verdict import verdict
 
@@ -92,6 +88,8 @@ class Recipe:
         self.parts = self.fitting.parts
         self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
         self.out = self.folder.path
+        if options.cv is not None:
+            self.folder.refuse_foreign_folds(options.cv)
         self.notes = [
             *self._notes(resume, before, contents),
             *filter(None, [self._begin(contents)]),
@@ -125,10 +123,10 @@ class Recipe:
             return
         before = list(self.folder.record.get("folds", []))
         record = {name: self.folder.record.get(name) for name in OF_FOLDS}
-        run = _cross_validation.CrossValidation(
+        run = _cross_validation.FoldRuns(
             self.source, self.options, self.about, self.folder.path, record, self.start
         )
-        for scores in run.scores(before, _now):
+        for scores in run.scores(before):
             self.folds.append(scores)
             if self.folds != before[: len(self.folds)]:
                 self.folder.write(folds=self.folds)
@@ -140,13 +138,9 @@ class Recipe:
         self.trainer.history.to_csv(self.out / HISTORY)  # damaged, perhaps, where no epoch was left
         saved = self._saved()
         saved.write(self.out)
-        X, y = self.parts.X, self.parts.y
-        test = self.parts.test
-        result = _evaluation.of_rows(saved, "held-out part", X[test], y[test])
-        predictions = HeldOut(test, y[test], result.predicted)
-        _held_out.write(self.out, predictions, self.source.classes)
+        result = _evaluation.of_held_out(saved, self.parts, self.source.classes, self.out)
         self.folder.write(
-            finished=_now(),
+            finished=_sessions.now(),
             epochs=self.trainer.epoch,
             best_epoch=self.stopping.best_epoch,
             verdict=self.verdict(),
@@ -162,7 +156,7 @@ class Recipe:
         Args:
             where: of a loss or a gradient that is not finite.
         """
-        self.folder.write(ended={"how": how, "why": why, "where": where, "when": _now()})
+        _sessions.ended(self.folder, how, why, where)
 
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; the last step."""
@@ -243,6 +237,14 @@ class Recipe:
             notes += self.start.notes(self.options, self.source, self.parts, contents)
         if resume and not self.resume:
             notes.append(f"there is no run to resume; this one begins in {self.out}")
+        record = self.folder.record
+        if self.options.cv is not None and before and record.get("folds"):
+            version = record.get("onepass")
+            if version != onepass.__version__:
+                notes.append(
+                    f"the folds that are done are of onepass {version}, this is "
+                    f"{onepass.__version__}: others may differ in bits"
+                )
         if before and before["epochs"] != self.options.epochs:
             notes.append(
                 f"--epochs was {before['epochs']}; from here on the learning rate is that of a run "
@@ -258,7 +260,7 @@ class Recipe:
         same = _cross_validation.same_length(record.get("options", {}), self.options)
         self.folder.write(
             onepass=onepass.__version__,
-            started=record.get("started", _now()),
+            started=record.get("started", _sessions.now()),
             finished=None,
             options=self.options.as_json(),
             directory=os.getcwd(),
@@ -270,15 +272,7 @@ class Recipe:
             verdict=None,
             best_epoch=None,
             epochs=None,
-            data={
-                "rows": len(self.source.y),
-                "target": self.source.target,
-                "inputs": list(self.parts.encoding.columns),
-                "training": len(self.parts.train),
-                "validation": len(self.parts.validation),
-                "held_out": len(self.parts.test),
-                "notes": list(self.source.notes),
-            },
+            data=self.parts.described(self.source),
         )
         if self.start is not None:
             self.start.keep(self.folder.path)
@@ -305,19 +299,8 @@ class Recipe:
         keep = KeepBest(self.stopping, self._saved, self.out)
         checkpoint = Checkpoint(self.out / CHECKPOINTS, keep=2)
         bar = [ProgressBar()] if self.progress else []
-        own = [_Began(self.folder), keep, *bar, checkpoint]
+        own = [_sessions.Began(self.folder), keep, *bar, checkpoint]
         return self.fitting.trainer([*self.callbacks, *own], log_dir=self.out)
-
-
-class _Began(Callback):
-    """Note when a training began or went on, after which epoch, and on what machine."""
-
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
-
-    def on_fit_begin(self, run: Run) -> None:
-        began = {"began": _now(), "epoch": run.epoch, "environment": environment()}
-        self.folder.write(sessions=[*self.folder.record.get("sessions", []), began])
 
 
 def check_options_of_classes(source: Source, given: Mapping[str, Any]) -> None:
@@ -328,7 +311,3 @@ def check_options_of_classes(source: Source, given: Mapping[str, Any]) -> None:
                 f"train: '--{name.replace('_', '-')}' is given, expected it with classes; the "
                 f"target {source.target!r} is numbers"
             )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -7,13 +7,14 @@ the user stay where they are, and the folder itself is the same one.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from onepass._files import put_aside
-from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL, REPORT
+from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL, RECORD, REPORT
 from onepass.train import _store
 
 NEW = ".new"
@@ -27,8 +28,18 @@ def is_replacement(folder: Path) -> bool:
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Whether there is a file of a run; a report alone may be of anything."""
-    return any((folder / name).exists() for name in FILES if name != REPORT)
+    """Whether there is a file of a run, or one of its folds; a report alone may be of anything."""
+    files = (folder / name for name in FILES if name != REPORT)
+    return any(path.exists() for path in files) or any(_folds(folder))
+
+
+def is_foreign(fold: Path) -> bool:
+    """Whether something is in the place of a fold, or leads away from it, that no run has made."""
+    if any(path.is_symlink() for path in (fold, fold.parent)):
+        return True
+    if _is_fold(fold) or not fold.exists():
+        return False
+    return not fold.is_dir() or any((fold / name).exists() for name in FILES)
 
 
 def take_place(folder: Path) -> None:
@@ -54,14 +65,12 @@ def settle(folder: Path) -> None:
 
 def clear(folder: Path, but: Collection[str] = ()) -> None:
     """Delete the run in a folder; its record last: a kill leaves no files of another run."""
-    folds = folder / FOLDS
-    for fold in folds.iterdir() if folds.is_dir() else ():
-        if fold.name.isdecimal():
-            clear(fold)
-            with suppress(OSError):
-                fold.rmdir()
+    for fold in list(_folds(folder)):
+        clear(fold)
+        with suppress(OSError):
+            fold.rmdir()
     with suppress(OSError):
-        folds.rmdir()
+        (folder / FOLDS).rmdir()
     _store.clean(folder / CHECKPOINTS)
     for checkpoint in _store.checkpoints(folder / CHECKPOINTS):
         _store.retire(checkpoint)
@@ -70,6 +79,23 @@ def clear(folder: Path, but: Collection[str] = ()) -> None:
             (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # not there, or something else is in it
         (folder / CHECKPOINTS).rmdir()
+
+
+def _folds(folder: Path) -> Iterator[Path]:
+    """The folders of folds that a run has made here; nothing that a link leads to."""
+    folds = folder / FOLDS
+    if folds.is_dir() and not folds.is_symlink():
+        yield from (fold for fold in folds.iterdir() if _is_fold(fold))
+
+
+def _is_fold(folder: Path) -> bool:
+    if not folder.name.isdecimal() or folder.is_symlink():
+        return False
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "fold" in record
 
 
 def _move(source: Path, folder: Path) -> None:

@@ -11,22 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import onepass
 from onepass._files import path_of, replacing
 from onepass._page import embedded, page, text
 from onepass._text import printable
 from onepass.runs import _report_charts as charts
 from onepass.runs._command_line import changed, command_line
-from onepass.runs._names import DIAGNOSIS, HISTORY, REPORT
+from onepass.runs._names import DIAGNOSIS, FOLDS, HISTORY, REPORT
 from onepass.runs._past import Past
 from onepass.runs._past_record import RESULT, is_number
 from onepass.runs._report_style import SCRIPT, STYLE
 from onepass.train._confusion import ClassificationReport
-from onepass.train._score_table import number
+from onepass.train._score_table import number, spread
 
-FOLDS = "folds"  # its folders: 1, 2, …
 SUFFIXES = (".html", ".htm")
 MOST_EPOCHS = 300  # lines of the table of all numbers
 MOST_NAMES = 60
@@ -174,11 +171,7 @@ def _folds(past: Past, folds: Any) -> str:
             for n in names
         )
         lines.append(f'<tr><th scope="row">{i}</th>{cells}</tr>')
-    foot = []
-    for n in names:
-        values = np.array([math.nan if fold[n] is None else fold[n] for fold in rows])
-        spread = f" ± {number(float(values.std(ddof=1)))}" if len(rows) > 1 else ""
-        foot.append(f"<td>{number(float(values.mean()))}{spread}</td>")
+    foot = [f"<td>{spread(rows, n)}</td>" for n in names]
     wanted = past.record.get("options", {}).get("cv")
     done = f"<p>{len(rows)} of {text(wanted)} folds are done.</p>" if wanted != len(rows) else ""
     return (
@@ -305,7 +298,8 @@ def _again(past: Past) -> str:
     folder = shlex.quote(str(past.folder.resolve()))
     goes_on = ""
     if past.state in ("interrupted", "cut off", "failed", "unfinished"):
-        goes_on = f"<p>Go on with it:</p>{_code([f'onepass train --resume --out {folder}'])}"
+        whole = shlex.quote(str(past.folder.resolve().parents[1])) if past.is_fold else folder
+        goes_on = f"<p>Go on with it:</p>{_code([f'onepass train --resume --out {whole}'])}"
     return (
         f"<p>The seed decides the parts, the weights and the order. Train it again:</p>"
         f"{_code(lines)}{goes_on}<p>Predict with it:</p>"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onepass import nn
 from onepass.train import _metrics
 from onepass.train._confusion import ClassificationReport
-from onepass.train._score_table import number
+from onepass.train._score_table import number as number
 
 IMBALANCED = 3.0  # times the rarest class: from here on accuracy alone misleads
 

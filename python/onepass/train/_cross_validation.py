@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,28 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass import nn
 from onepass._array import to_numpy
 from onepass._files import path_of
 from onepass._keywords import suggest_keywords
 from onepass._one_thread import Lock
 from onepass._suggest import suggestion
-from onepass.data import DataLoader
-from onepass.data._folds import indices_of
-from onepass.data._given import rows_of
+from onepass.data import DataLoader, split_indices
+from onepass.data._folds import indices_of, split_groups
+from onepass.data._given import array_of, rows_of
 from onepass.data._rows import Rows, add_note, part_of, rows_or_array, samples_or_array
-from onepass.data._split import Indices
+from onepass.data._split import Indices, held_out
 from onepass.data._weights import checked_weights
 from onepass.nn import _random
 from onepass.train import _fold_record, _score_table
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._contents import digest
 from onepass.train._evaluation import BATCH
 from onepass.train._fold_record import OWNER, FoldRecord
 from onepass.train._history import FILE, History
 from onepass.train._loaders import placed
 from onepass.train._trainer import NothingLeft, Trainer
 
-_building = Lock()  # while new layers draw from the generator of the process
+_one_at_a_time = Lock(reentrant=True)  # draws from generators that the process has for all
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,8 @@ class Fold:
         train, test: positions of the samples that it was trained on, and of those held out.
         trainer: with the model as it was when its fit ended.
         scores: "loss" and the metrics, of the samples held out.
-        preprocess: the scaling that was fitted to the training samples, or None.
+        preprocess: the scaling that was fitted to the training samples, but for those of a
+            ``validation_split``, or None.
 
     Example:
         >>> from onepass.train import Fold
@@ -124,9 +127,15 @@ class CrossValidation(Sequence[Fold]):
             batch_size: samples at a time; it changes rounding alone.
 
         Raises:
-            ValueError: another number of samples.
+            ValueError: another number of samples; some of the folds alone.
         """
         size = sum(len(fold.test) for fold in self.folds)
+        places = np.concatenate([np.zeros(0, np.int64), *(fold.test for fold in self.folds)])
+        if not size or not np.array_equal(np.sort(places), np.arange(size)):
+            raise ValueError(
+                "CrossValidation.predict: these folds do not hold out each sample once, expected "
+                "all folds of one cross_validate"
+            )
         if len(X) != size:
             raise ValueError(
                 f"CrossValidation.predict: 'X' has {len(X)} samples, expected the {size} that the "
@@ -189,9 +198,10 @@ def cross_validate(
     """Train once for each fold on the samples outside of it, and score the model on those inside.
 
     The folds are those of `data.fold_indices`: a function of ``seed``, the number of samples and
-    the labels or groups alone. Before each ``build(seed)``, ``nn.manual_seed(seed)`` is called (and
-    the random numbers of ``nn`` put back behind it), so that the trainings differ by their samples
-    alone. A fold depends on nothing else: an interruption changes none.
+    the labels or groups alone. Each ``build(seed)`` makes its layers as behind
+    ``nn.manual_seed(seed)`` (and the random numbers of ``nn`` go on behind it as before), so that
+    the trainings differ by their samples alone. A fold depends on nothing else: an interruption
+    changes none.
 
     Args:
         build: a function of the seed, which returns a new Trainer of a new model.
@@ -201,16 +211,22 @@ def cross_validate(
         stratify, groups: as of `data.fold_indices`: whether to spread classes evenly, and which
             samples must not be apart.
         preprocess: an object with fit and transform, such as ``data.Standardize()`` or a pipeline
-            of scikit-learn: a copy of it is fitted to the training samples of each fold, and
-            transforms these and those held out. Scaling all of X before would let the training see
-            what it is scored on. X may then be a DataFrame that only ``preprocess`` understands.
+            of scikit-learn: a copy of it is fitted to the training samples of each fold, without
+            those of ``validation_split``, and transforms these and all others. Scaling all of X
+            before would let the training see what it is scored on. X may then be a DataFrame that
+            only ``preprocess`` understands. Random numbers that NumPy and Python have for all, as
+            steps without a ``random_state`` draw them, are seeded with ``seed`` meanwhile.
         resume: a directory. Each fold keeps a checkpoint an epoch in a folder of its own there;
             called again after an interruption, those that are done are loaded and the others go on,
             with the same bits. Its ``cross_validation.json`` holds the scores, and marks of data
-            and settings, which must be those of before.
+            and settings, which must be those of before: all values of X, y, weights and groups (of
+            a data set, shapes and dtypes), what ``preprocess`` makes of the training samples, and
+            what model, loss, metrics and optimizer are made with. Other callbacks of your own are
+            warned of, and so is another version of onepass.
         fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``. ``validation_split`` is
-            a share of the training samples of each fold. ``sample_weight`` is for all of X: the
-            training uses it, the scores count every sample once.
+            a share of the training samples of each fold, of whole groups where there are
+            ``groups``. ``sample_weight`` is for all of X: the training uses it, the scores count
+            every sample once.
 
     Returns:
         A `CrossValidation`: ``print`` it for a table; ``mean``, ``std``, ``scores`` by name,
@@ -218,9 +234,10 @@ def cross_validate(
 
     Raises:
         TypeError: X or y are not arrays; build returns no Trainer; an unknown keyword. ValueError:
-            more folds than samples of a class, or than groups; an argument out of range; a trainer
-            or a model of an earlier fold; a directory of other data or settings.
-            FloatingPointError: a fold whose loss or gradient is not finite.
+            more folds than groups, or with ``stratify=True`` than samples of a class; an argument
+            out of range; a trainer or a model of an earlier fold; a directory of other data or
+            settings. BlockingIOError: another call trains in the directory. FloatingPointError: a
+            fold whose loss or gradient is not finite.
 
     Source: Stone, Cross-Validatory Choice and Assessment of Statistical Predictions, 1974.
 
@@ -249,73 +266,148 @@ def cross_validate(
     _check_preprocess(preprocess)
     X, y, weight = _data(X, y, preprocess, fit.get("sample_weight"))
     parts = indices_of(OWNER, y, folds, stratify=stratify, groups=groups, seed=seed)
+    given = _Given(X, y, weight, _groups(groups), preprocess, fit, seed)
     record: FoldRecord | None = None
     done: list[Fold] = []
-    for number, (train, test) in enumerate(parts, 1):
-        trainer = _built(build, seed)
-        _check_trainer(trainer, done)
-        if resume is not None and record is None:
-            given = {"folds": len(parts), "seed": seed}
-            given |= _fold_record.of_data(X, y, weight, np.concatenate([t for _, t in parts]))
-            given |= {**_fold_record.of_fit(fit, preprocess), **_fold_record.of_trainer(trainer)}
-            record = FoldRecord(path_of(OWNER, "resume", resume), given)
-        try:
-            done.append(_fold(number, train, test, trainer, X, y, weight, preprocess, fit, record))
-        except Exception as error:
-            add_note(error, OWNER, f"fold {number}")
-            raise
+    try:
+        for number, (train, test) in enumerate(parts, 1):
+            trainer = _built(build, seed)
+            _check_trainer(trainer, done)
+            if resume is not None and record is None:
+                record = _record(path_of(OWNER, "resume", resume), given, trainer, parts)
+            try:
+                done.append(given.fold(number, train, test, trainer, record))
+            except Exception as error:
+                add_note(error, OWNER, f"fold {number}")
+                raise
+    finally:
+        if record is not None:
+            record.close()
     return CrossValidation(done)
+
+
+def _record(
+    folder: Path, given: _Given, trainer: Trainer, parts: list[tuple[Indices, Indices]]
+) -> FoldRecord:
+    settings = {
+        "folds": len(parts),
+        "seed": given.seed,
+        **_fold_record.of_data(
+            given.X, given.y, given.weight, np.concatenate([test for _, test in parts]),
+            given.groups,
+        ),
+        **_fold_record.of_fit(given.fit, given.preprocess),
+        **_fold_record.of_trainer(trainer),
+    }  # fmt: skip
+    return FoldRecord(folder, settings, len(parts), ["loss", *trainer.metrics])
+
+
+def _groups(groups: Any) -> Any:
+    if groups is None:
+        return None
+    return (
+        np.asarray(groups)
+        if isinstance(groups, (list, tuple))
+        else to_numpy(array_of(OWNER, "groups", groups, text=True))
+    )
 
 
 def _built(build: Callable[[int], Trainer], seed: int) -> Any:
     """What ``build`` makes of a process that was seeded, which is left as it was."""
-    with _building:
-        put_back = _random.kept_random(nn.Sequential())
-        try:
-            nn.manual_seed(seed)
-            return build(seed)
-        finally:
-            put_back()
+    with _one_at_a_time, _random.seeded(seed):
+        return build(seed)
 
 
-def _fold(
-    number: int,
-    train: Indices,
-    test: Indices,
-    trainer: Trainer,
-    X: Any,
-    y: Any,
-    weight: Any,
-    preprocess: Any,
-    fit: dict[str, Any],
-    record: FoldRecord | None,
-) -> Fold:
-    """Train and score one fold; load it where the record has its scores."""
-    scaling = copy.deepcopy(preprocess)
-    x_train = _part(X, train)
-    if scaling is not None:
-        x_train = _read(x_train)
-        arguments = (x_train, part_of(y, train)) if _wants_targets(scaling) else (x_train,)
-        scaling.fit(*arguments)
-    options = dict(fit)
-    if weight is not None:
-        options["sample_weight"] = weight[train]
-    if fit.get("transform") is not None:
-        options["transform"] = partial(placed, fit["transform"], train)
-    if record is not None:
-        place = record.place(number)
-        trainer.callbacks = [*trainer.callbacks, Checkpoint(place, every_n_epochs=1, keep=2)]
-        options["ckpt_path"] = place
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NothingLeft)
-        trainer.fit(_prepared(scaling, x_train), part_of(y, train), **options)
-    if record is not None and number <= len(record.scores):
-        return Fold(number, train, test, trainer, record.scores[number - 1], scaling)
-    scores = trainer.evaluate(_prepared(scaling, _part(X, test)), part_of(y, test))
-    if record is not None:
-        trainer.history.to_csv(record.place(number) / FILE)
-        record.add(scores)
-    return Fold(number, train, test, trainer, scores, scaling)
+@dataclass(frozen=True)
+class _Given:
+    """The data, and what each fold does with them."""
+
+    X: Any
+    y: Any
+    weight: Any
+    groups: Any
+    preprocess: Any
+    fit: dict[str, Any]
+    seed: int
+
+    def fold(
+        self, number: int, train: Indices, test: Indices, trainer: Trainer,
+        record: FoldRecord | None,
+    ) -> Fold:  # fmt: skip
+        """Train and score one fold; what the record has of it is not trained again."""
+        used, validation = self._parts(train, trainer.seed)
+        scaling, x = self._fitted(used)
+        options = dict(self.fit)
+        if validation is not None:
+            del options["validation_split"]
+            inside = _prepared(scaling, _part(self.X, validation))
+            options["validation_data"] = (inside, part_of(self.y, validation))
+        if self.weight is not None:
+            options["sample_weight"] = self.weight[used]
+        if options.get("transform") is not None:
+            options["transform"] = partial(placed, options["transform"], used)
+        before = None
+        if record is not None:
+            place = record.place(number)
+            record.begin(number, None if scaling is None else digest(x))
+            before = record.scores(number)
+            trainer.callbacks = [*trainer.callbacks, Checkpoint(place, every_n_epochs=1, keep=2)]
+            options["ckpt_path"] = place
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NothingLeft)
+            trainer.fit(x, part_of(self.y, used), **options)
+        x_test = _prepared(scaling, _part(self.X, test))
+        scores = trainer.evaluate(x_test, part_of(self.y, test))
+        if record is not None and before is None:
+            trainer.history.to_csv(record.place(number) / FILE)
+            record.add(number, scores)
+        elif record is not None and repr(before) != repr(scores):
+            warnings.warn(
+                f"{OWNER}: fold {number} has the scores {scores}, and had {before} when it was "
+                f"trained into {record.folder}; these are of its model as it is there now",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return Fold(number, train, test, trainer, scores, scaling)
+
+    def _parts(self, train: Indices, seed: int) -> tuple[Indices, Indices | None]:
+        """What a fold is trained on, and what decides when it ends; groups stay together."""
+        share = self.fit.get("validation_split", 0.0)
+        numbers.in_range(OWNER, "validation_split", share, 0, 1)
+        if not share:
+            return train, None
+        if self.groups is not None:
+            used, rest = split_groups(part_of(self.y, train), self.groups[train], share, seed)
+        else:
+            held_out(OWNER, "validation_split", share, len(train))
+            used, rest = split_indices(part_of(self.y, train), share, seed=seed)
+        return train[used], train[rest]
+
+    def _fitted(self, used: Indices) -> tuple[Any, Any]:
+        """A copy of the scaling, fitted to these samples, and the samples as it makes them."""
+        x = _part(self.X, used)
+        if self.preprocess is None:
+            return None, x
+        scaling = copy.deepcopy(self.preprocess)
+        x = _read(x)
+        arguments = (x, part_of(self.y, used)) if _wants_targets(scaling) else (x,)
+        with _one_at_a_time, _seeded(self.seed):
+            scaling.fit(*arguments)
+            return scaling, scaling.transform(x)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The random numbers that NumPy and Python have for all, which a step of scikit-learn without
+    a random_state draws: a function of the seed inside, as they were behind it."""
+    before, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        np.random.seed(np.random.SeedSequence(seed).generate_state(4))  # noqa: NPY002
+        random.seed(seed)
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+        random.setstate(of_python)
 
 
 def _check_keywords(fit: dict[str, Any]) -> None:

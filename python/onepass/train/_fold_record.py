@@ -6,131 +6,218 @@ each training.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
 import json
 import math
-import re
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onepass._array import to_numpy
-from onepass._files import ready_folder, replacing
-from onepass.data._rows import Rows
-from onepass.train import _resume, _store, _training
-from onepass.train._callbacks import EarlyStopping, TerminateOnNaN
-from onepass.train._tolerance import GradientTolerance
+import onepass
+from onepass import nn
+from onepass._files import lock_folder, ready_folder, replacing
+from onepass.train import _contents, _resume, _store
+from onepass.train._contents import digest, mark, shown
 from onepass.train._trainer import Trainer
 
 RECORD = "cross_validation.json"
 OWNER = "cross_validate"
-SHORT = 60  # characters that a message shows
-ENDING = (EarlyStopping, TerminateOnNaN, GradientTolerance)  # callbacks that decide the result
+LONGEST = 60  # characters of a value that a message shows
 WITHOUT_EFFECT = ("num_workers", "sample_weight")  # the latter is among the data
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+CALLBACKS = "callbacks of your own"  # they may only watch
+ELSE = "pass another directory to resume=, or none"
 
 
 class FoldRecord:
-    """The folder, opened for one call.
+    """The folder, which is this call's alone until `close`.
 
     Args:
-        given: name → what must be the same in every call, as JSON takes it.
-
-    Attributes:
-        scores: of the folds that are done, in their order.
+        given: name → what must be the same in every call, as JSON takes it: a text that messages
+            show, or [text or None, mark].
+        count: of folds. names: of their scores.
 
     Raises:
         ValueError: the folder has folds of other data or settings, or something else. OSError:
-            nothing can be written there.
+            nothing can be written there, or another call uses it.
     """
 
-    def __init__(self, folder: Path, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, given: Mapping[str, Any], count: int, names: Sequence[str]
+    ) -> None:
         self.folder = folder
         self._given: dict[str, Any] = json.loads(json.dumps(given))
-        self.scores: list[dict[str, float]] = []
-        if (folder / RECORD).is_file():
-            held, scores = self._read()
-            if scores or any(map(_store.checkpoints, folder.glob("fold_*"))):
-                self._refuse_others(held)
-                self.scores = scores
-        elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise ValueError(
-                f"{OWNER}: 'resume' is {str(folder)!r}, which holds something else, expected a "
-                f"directory of {OWNER}, an empty one or a new one"
-            )
-        ready_folder(OWNER, "resume", folder)
-        self._write()
+        self._folds: list[dict[str, Any]] = []
+        self._lock: int | None = None
+        if not (folder / RECORD).is_file():
+            if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+                raise ValueError(
+                    f"{OWNER}: 'resume' is {str(folder)!r}, which holds something else, expected a "
+                    f"directory of {OWNER}, an empty one or a new one"
+                )
+            ready_folder(OWNER, "resume", folder)
+        try:
+            self._lock = lock_folder(folder)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"{OWNER}: 'resume' is {str(folder)!r}, in which another call trains, expected one "
+                "at a time"
+            ) from error
+        try:
+            if (folder / RECORD).is_file():
+                self._open(count, names)
+            ready_folder(OWNER, "resume", folder)
+            self._write()
+        except BaseException:
+            self.close()
+            raise
 
     def place(self, number: int) -> Path:
         """The directory of a fold, counted from 1."""
         return self.folder / f"fold_{number}"
 
-    def add(self, scores: Mapping[str, float]) -> None:
-        """Another fold is done."""
-        self.scores.append(dict(scores))
+    def scores(self, number: int) -> dict[str, float] | None:
+        """Of a fold that is done."""
+        return self._folds[number - 1]["scores"] if number <= len(self._folds) else None
+
+    def begin(self, number: int, samples: str | None) -> None:
+        """A fold begins or goes on.
+
+        Args:
+            samples: a mark of those that it is trained on, as ``preprocess`` has made them.
+
+        Raises:
+            ValueError: it was begun with others.
+        """
+        begun = number <= len(self._folds)
+        if begun and (self.scores(number) or _store.checkpoints(self.place(number))):
+            fold = self._folds[number - 1]
+            if fold["samples"] != samples:
+                raise ValueError(
+                    f"{OWNER}: 'preprocess' makes other numbers of the samples of fold {number} "
+                    f"than those in {self.folder} were trained on, expected the same; give it a "
+                    f"seed of its own (random_state=…) and {ELSE}"
+                )
+            if fold["onepass"] != onepass.__version__:
+                warnings.warn(
+                    f"{OWNER}: fold {number} in {self.folder} was begun with onepass "
+                    f"{fold['onepass']}, this is {onepass.__version__}: it may have other bits",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
+            return
+        fold = {"samples": samples, "onepass": onepass.__version__, "scores": None}
+        self._folds[number - 1 :] = [fold]
         self._write()
 
+    def add(self, number: int, scores: Mapping[str, float]) -> None:
+        """A fold is done."""
+        self._folds[number - 1]["scores"] = dict(scores)
+        self._write()
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open(self, count: int, names: Sequence[str]) -> None:
+        held, folds = self._read()
+        if any(fold["scores"] for fold in folds) or any(
+            map(_store.checkpoints, self.folder.glob("fold_*"))
+        ):
+            self._refuse_others(held)
+            done = [fold["scores"] is not None for fold in folds]
+            rows = [list(fold["scores"]) for fold in folds if fold["scores"] is not None]
+            if len(folds) > count or not all(done[:-1]) or any(r != list(names) for r in rows):
+                raise self._damaged()
+            self._folds = folds
+
     def _write(self) -> None:
-        scores = [{name: _plain(v) for name, v in row.items()} for row in self.scores]
+        folds = [{**fold, "scores": _plain(fold["scores"])} for fold in self._folds]
         with replacing(self.folder / RECORD, "record of the folds") as file:
-            text = json.dumps({"settings": self._given, "scores": scores}, indent=1)
+            text = json.dumps({"settings": self._given, "folds": folds}, indent=1)
             file.write(f"{text}\n".encode())
 
-    def _read(self) -> tuple[dict[str, Any], list[dict[str, float]]]:
-        path = self.folder / RECORD
+    def _read(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-            rows = [{str(k): float(v) for k, v in row.items()} for row in known["scores"]]
-            return dict(known["settings"]), rows
+            known = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            folds = []
+            for fold in known["folds"]:
+                scores = fold["scores"]
+                if scores is not None:
+                    scores = {str(name): float(value) for name, value in scores.items()}
+                begun = {"samples": fold["samples"], "onepass": str(fold["onepass"])}
+                folds.append({**begun, "scores": scores})
+            return dict(known["settings"]), folds
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(
-                f"{OWNER}: {path} is damaged, expected what {OWNER} wrote; pass another directory "
-                "to resume=, or none"
-            ) from None
+            raise self._damaged() from None
+
+    def _damaged(self) -> ValueError:
+        return ValueError(
+            f"{OWNER}: {self.folder / RECORD} is damaged, or of another version, expected what "
+            f"{OWNER} wrote; {ELSE}"
+        )
 
     def _refuse_others(self, held: Mapping[str, Any]) -> None:
+        if held.keys() != self._given.keys():
+            raise self._damaged()
         for name, value in self._given.items():
-            was = held.get(name, value)
+            was = held[name]
             if value == was:
                 continue
-            if any(isinstance(v, (list, dict)) or len(str(v)) > SHORT for v in (value, was)):
-                told = f"{name!r} is not that of the folds"
-            else:
-                told = f"{name!r} is {value}, expected {was}, as for the folds"
-            raise ValueError(
-                f"{OWNER}: {told} in {self.folder}; pass another directory to resume=, or none"
-            )
+            if name == CALLBACKS:
+                warnings.warn(
+                    f"{OWNER}: the {CALLBACKS} are {value}, those of the folds in {self.folder} "
+                    f"were {was}: a fold may stop elsewhere than it would have",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
+                continue
+            raise ValueError(f"{OWNER}: {_told(name, value, was)} in {self.folder}; {ELSE}")
 
 
-def of_data(X: Any, y: Any, weight: Any, held_out: Any) -> dict[str, Any]:
-    """Marks of the data, and of the folds that were made of them; lists: no message shows them."""
+def _told(name: str, value: Any, was: Any) -> str:
+    """What differs, and how, where it is short."""
+    now, then = (v[0] if isinstance(v, list) else v for v in (value, was))
+    if now is None or max(len(str(now)), len(str(then))) > LONGEST:
+        return f"{name!r} is not that of the folds"
+    if now == then:
+        return f"{name!r} is {now} with other contents than for the folds"
+    now, then = ("none" if v == "" else v for v in (now, then))
+    return f"{name!r} is {now}, expected {then}, as for the folds"
+
+
+def of_data(X: Any, y: Any, weight: Any, held_out: Any, groups: Any) -> dict[str, Any]:
+    """Marks of the data, and of the folds that were made of them."""
     marks = {"X": X, "y": y, "sample_weight": weight, "stratify or groups": held_out}
-    return {name: [_digest(array)] for name, array in marks.items()}
+    return {name: [None, digest(array)] for name, array in {**marks, "groups": groups}.items()}
 
 
 def of_trainer(trainer: Any) -> dict[str, Any]:
     """What a trainer is made of, as far as it decides the result."""
     run = trainer.run
-    state = run.model.state_dict()
-    weights = hashlib.blake2b(digest_size=16)
-    for name, array in state.items():
-        weights.update(f"{name}{_digest(array)}".encode())
-    ending = [c for c in run.callbacks if isinstance(c, ENDING)]
+    weights = {name: digest(array) for name, array in run.model.state_dict().items()}
+    callbacks: dict[bool, list[str]] = {True: [], False: []}
+    for callback in run.callbacks:
+        callbacks[type(callback).__module__.startswith("onepass.")].append(shown(callback))
+    options = {f"optimizer {n}": repr(v) for n, v in _resume._options(run.optimizer).items()}
     return {
-        "model": _shown(run.model),
-        "loss": _resume._described(run.loss),
-        "optimizer": [type(run.optimizer).__name__, _resume._options(run.optimizer)],
-        "scheduler": _shown(run.scheduler),
-        "metrics": list(run.metrics),
-        "callbacks": [_shown(callback) for callback in ending],
-        "regularizers": [_resume._of_kind(type(r), r) for r in run.regularizers],
+        "model": [shown(run.model), mark(_layers(run.model))],
+        "loss": [_resume._described(run.loss), mark(run.loss)],
+        "optimizer": type(run.optimizer).__name__,
+        **options,
+        "scheduler": shown(run.scheduler),
+        "metrics": [", ".join(run.metrics), mark(dict(run.metrics))],
+        "callbacks": ", ".join(callbacks[True]),
+        CALLBACKS: ", ".join(callbacks[False]) or "none",
+        "regularizers": [", ".join(map(shown, run.regularizers)), mark(list(run.regularizers))],
         **{name: getattr(run, name) for name in (*_resume.OF_RUN, "last_batch")},
         "seed of the Trainer": run.seed,
-        "initial weights that build makes of its seed": [weights.hexdigest()],
+        "initial weights that build makes of its seed": [None, mark(weights)],
     }
 
 
@@ -138,39 +225,46 @@ def of_fit(fit: Mapping[str, Any], preprocess: Any) -> dict[str, Any]:
     """The options of fit, also those that were left at their defaults, and of the scaling."""
     parameters = inspect.signature(Trainer.fit).parameters.values()
     options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY} | dict(fit)
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in options.items():
-        if name not in WITHOUT_EFFECT:
-            described = _resume.of_transform if name == "transform" else _resume._argument
-            found[name] = described(value.item() if isinstance(value, np.generic) else value)
-    if isinstance(weights := options.get("class_weight"), Mapping):
-        found["class_weight"] = repr(sorted((str(k), float(v)) for k, v in weights.items()))
-    return {**found, "preprocess": _shown(preprocess)}
+        value = value.item() if isinstance(value, np.generic) else value
+        if name in WITHOUT_EFFECT:
+            continue
+        if name == "transform":
+            found[name] = [_resume.of_transform(value), mark(value)]
+        elif isinstance(value, Mapping):  # of classes
+            found[name] = [None, mark({str(k): _number(v) for k, v in value.items()})]
+        else:
+            found[name] = _resume._argument(value)
+    return {**found, "preprocess": [shown(preprocess), mark(preprocess)]}
 
 
-def _shown(part: Any) -> str:
-    if isinstance(part, functools.partial):
-        return _resume._described(part)
-    return ADDRESS.sub("", repr(part))
+def _layers(model: nn.Module) -> list[Any]:
+    """Of each module its class, and the options that it keeps."""
+    return [
+        (
+            type(layer).__qualname__,
+            {
+                name: value
+                for name, value in vars(layer).items()
+                if not name.startswith("_")
+                and (isinstance(value, (*_contents.PLAIN, tuple)) or inspect.isfunction(value))
+            },
+        )
+        for layer in model.modules()
+    ]
 
 
-def _plain(value: float) -> float | str:
+def _number(value: Any) -> Any:
+    """2 and 2.0 are one weight; what is none is refused by the Trainer."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _plain(scores: Mapping[str, float] | None) -> dict[str, float | str] | None:
     """As JSON has it: "nan" and "inf" as text."""
-    return value if math.isfinite(value) else str(value)
-
-
-def _digest(array: Any) -> Any:
-    """A mark of the contents; of what lies in a file, of some of its rows."""
-    if array is None:
+    if scores is None:
         return None
-    if isinstance(array, (Rows, np.memmap)):
-        return repr(_training.row_marks(array))
-    columns = [str(c) for c in array] if hasattr(array, "iloc") and array.ndim == 2 else []
-    values = np.asarray(to_numpy(array) if not columns else array)
-    found = hashlib.blake2b(repr((values.shape, str(values.dtype), columns)).encode(),
-                            digest_size=16)  # fmt: skip
-    if values.dtype.kind == "O":
-        found.update(repr(values.tolist()).encode())
-    else:
-        found.update(np.ascontiguousarray(values).tobytes())
-    return found.hexdigest()
+    return {name: v if math.isfinite(v) else str(v) for name, v in scores.items()}

@@ -98,8 +98,7 @@ class Scorer:
             if of_classes:
                 self._try_classes(output, target)
             else:
-                y = to_numpy(target).astype(np.float64).reshape(np.shape(output))
-                self._of_numbers(np.abs(y) + 1, y)
+                self._try_numbers(output, target)
         self.tried.add(shape)
 
     def _try_classes(self, output: Any, target: Any) -> None:
@@ -121,11 +120,20 @@ class Scorer:
             hint = f"; of several classes there are {', '.join(others)}" if others else ""
             raise ValueError(f"it cannot be of {count} classes: {error}{hint}") from error
 
+    def _try_numbers(self, output: Any, target: Any) -> None:
+        """Raise what outputs that no metric of these targets refuses would raise."""
+        y = to_numpy(target).astype(np.float64)
+        if y.size != np.size(output):
+            raise ValueError(
+                f"the outputs have shape {np.shape(output)}, expected {y.shape} as the targets"
+            )
+        y = y.reshape(np.shape(output))
+        self._of_numbers(np.abs(y) + 1, y)
+
     def _takes_numbers(self, output: Any, target: Any) -> bool:
         """Whether other outputs could have this metric."""
-        y = to_numpy(target).astype(np.float64).reshape(np.shape(output))
         try:
-            self._of_numbers(np.abs(y) + 1, y)
+            self._try_numbers(output, target)
         except ValueError:
             return False
         return True
