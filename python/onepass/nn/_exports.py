@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Exports:
     """Methods of a `Module`."""
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], weights_only: bool = False) -> None:
         """Write the model into one file: parameters, running statistics, and how it is built.
 
         `nn.load` builds it again from the file alone where all layers are onepass's; the weights
@@ -35,6 +35,8 @@ class Exports:
 
         Args:
             path: of the file. Folders that are missing are made.
+            weights_only: leave out how the model is built. With a module of your own inside, that
+                is left out in any case, and a ``UserWarning`` names the module.
 
         Raises:
             OSError: it cannot be written; what was there stays.
@@ -42,19 +44,21 @@ class Exports:
         """
         from onepass.nn._exchange import _file
 
-        _file.save(self, path)  # type: ignore[arg-type]
+        _file.save(self, path, weights_only)  # type: ignore[arg-type]
 
     def load(
         self, path: str | os.PathLike[str], strict: bool = True, prefix: str = ""
     ) -> LoadResult:
         """Copy values in from a file of `save`, or of safetensors or NumPy from elsewhere.
 
-        As `load_state_dict` with what the file has; modes and what is frozen stay as they are. To
-        build a model from a file, call `nn.load`.
+        As `load_state_dict` with what the file has; modes and what is frozen stay as they are. A
+        file of `save` says of which layers its model is, with their options: those of another model
+        are refused, also where all shapes are equal. To build a model from a file, call `nn.load`.
 
         Args:
             path: of the file.
-            strict, prefix: as of `load_state_dict`.
+            strict, prefix: as of `load_state_dict`. With ``strict=False``, or for a part of the
+                file, layers are not compared.
 
         Returns:
             The names that are (missing, unexpected, mismatched), with ``strict=False``.
