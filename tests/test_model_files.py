@@ -420,7 +420,7 @@ def forged(options):
     """The same with sizes that no file has the values of, in forms that a constructor takes."""
 
     def larger(value):
-        return [n * 1000 for n in value] if isinstance(value, list) else value * 1000
+        return [n * 3000 for n in value] if isinstance(value, list) else value * 3000
 
     whole = [k for k, v in options.items() if type(v) is int or (
         isinstance(v, list) and all(type(n) is int for n in v))]  # fmt: skip
