@@ -129,7 +129,20 @@ class _Made:
         buffers = {k: getattr(module, k) for k in module.buffer_names}
         if arrays or any(b is not None for b in buffers.values()):
             options["device"] = "meta"  # without initial values, which draw random numbers
-        made = theirs(**options)
+        try:
+            made = theirs(**options)
+        except TypeError as error:  # an option that came later
+            raise ValueError(
+                f"to_torch: {place(name)}, a {kind}, is not in this version of torch.nn: {error}"
+            ) from error
+        if unknown := [
+            *(arrays.keys() - made._parameters.keys()),
+            *(set(made._buffers) ^ buffers.keys()),
+        ]:
+            raise NotImplementedError(
+                f"to_torch: {place(name)}, a {kind}, and torch.nn.{kind} do not both have "
+                f"{sorted(unknown)}"
+            )
         for key in list(made._parameters):
             own = arrays.get(key)
             setattr(made, key, None if own is None else self._parameter(own))
