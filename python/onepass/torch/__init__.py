@@ -27,5 +27,6 @@ except ImportError as error:
 from onepass.torch import nn, optim
 from onepass.torch._fuse import fuse
 from onepass.torch._grad_scaler import GradScaler
+from onepass.torch._residual import Residual
 
-__all__ = ["GradScaler", "fuse", "nn", "optim"]
+__all__ = ["GradScaler", "Residual", "fuse", "nn", "optim"]

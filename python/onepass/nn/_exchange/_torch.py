@@ -6,7 +6,6 @@ those of the class of the same name there. What PyTorch has not is refused by na
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,29 +47,11 @@ def torch_module() -> Any:
     return torch
 
 
-@cache
 def residual_class() -> Any:
-    """PyTorch's kind of `Residual`; of this file, so that its objects can be pickled."""
-    torch = torch_module()
+    """PyTorch's kind of `Residual`."""
+    from onepass.torch import Residual
 
-    class TorchResidual(torch.nn.Module):  # type: ignore[misc, name-defined]
-        """``y = shortcut(x) + body(x)``."""
-
-        def __init__(self, body: Any, shortcut: Any = None) -> None:
-            super().__init__()
-            self.body, self.shortcut = body, shortcut
-
-        def forward(self, x: Any) -> Any:
-            return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
-
-    TorchResidual.__module__, TorchResidual.__qualname__ = __name__, "TorchResidual"
-    return TorchResidual
-
-
-def __getattr__(name: str) -> Any:
-    if name == "TorchResidual":
-        return residual_class()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return Residual
 
 
 def to_torch(model: Module) -> Any:
