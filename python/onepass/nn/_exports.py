@@ -92,7 +92,8 @@ class Exports:
             x: an array, or its shape with the batch in front.
 
         Raises:
-            TypeError: neither. ValueError: a shape that the model does not take.
+            TypeError: neither.
+            ValueError: a shape that the model does not take.
             RuntimeError: another thread trains the model.
         """
         from onepass.nn._exchange import _summary
@@ -103,9 +104,10 @@ class Exports:
         """The model as a `torch.nn.Module` that computes the same, with copies of the values.
 
         Names in its ``state_dict()``, dtypes, modes, frozen parameters, and those that layers share
-        are the model's. What a kernel does together becomes a layer each. `Residual` is a small
-        class of onepass's; everything else is torch's own, and `WeightNorm` its parametrization.
+        are the model's. What a kernel does together becomes a layer each. `Residual` becomes
+        `onepass.torch.Residual`; everything else is torch's own, and `WeightNorm` its parametrization.
         The order of memory of a `Conv2d` (``channels_last``) is left out. Dropout has other masks.
+        Frozen statistics are a norm in evaluation mode there, which ``train()`` ends.
 
         Neither model changes the other; `nn.from_torch` goes back. To share memory instead, train
         the tensors themselves with `onepass.optim` or `onepass.torch`.
@@ -126,7 +128,12 @@ class Exports:
         The graph takes ``x`` and gives ``y``, both in the dtype of the parameters, float32 or
         float64, for any number of samples. It has standard operators alone; dropout is gone. All
         layers have a form in it but modules of your own. ONNX Runtime takes convolutions,
-        average pools and GELU in float32 alone.
+        average pools and GELU in float32 alone. Images of whole numbers, which `Rescaling` takes
+        here, are given to the graph as floats.
+
+        Results differ by roundings of the runtime's operators: it computes ``exp(x) - 1`` of ELU,
+        CELU and SELU as written, and a variance without the care that is taken here where a mean is
+        large beside it.
 
         Args:
             path: of the file, which is replaced once it is whole.
