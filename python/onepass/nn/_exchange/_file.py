@@ -59,7 +59,7 @@ def save(model: Module, path: str | os.PathLike[str], weights_only: bool = False
     text = json.dumps(about, allow_nan=False)
     with replacing(place, "model") as file:
         if place.suffix.lower() == ".npz":
-            from onepass.nn._exchange import _npz  # and zipfile, which takes a while
+            from onepass import _npz  # and zipfile, which takes a while
 
             narrow = [name for name, array in state.items() if array.dtype.name == "bfloat16"]
             text = json.dumps({**about, "bfloat16": narrow}, allow_nan=False)
@@ -246,7 +246,7 @@ def _read_plain(file: BinaryIO, size: int) -> tuple[str | None, Arrays, list[str
 
 
 def _read_npz(file: BinaryIO, size: int) -> tuple[str | None, Arrays, list[str]]:
-    from onepass.nn._exchange import _npz
+    from onepass import _npz
 
     text, arrays = _npz.read(file)
     return text, arrays, []
