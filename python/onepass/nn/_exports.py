@@ -105,7 +105,7 @@ class Exports:
 
         Names in its ``state_dict()``, dtypes, modes, frozen parameters, and those that layers share
         are the model's. What a kernel does together becomes a layer each. `Residual` becomes
-        `onepass.torch.Residual`; everything else is torch's own, and `WeightNorm` its parametrization.
+        `onepass.torch.Residual`; all else is torch's own, and `WeightNorm` its parametrization.
         The order of memory of a `Conv2d` (``channels_last``) is left out. Dropout has other masks.
         Frozen statistics are a norm in evaluation mode there, which ``train()`` ends.
 

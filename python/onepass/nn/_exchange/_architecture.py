@@ -121,7 +121,7 @@ def difference(model: Module, about: Any) -> str | None:
     """
     theirs = dict(_flat(about["layers"], ""))
     ours = {name: _known(module, name) for name, module in model.named_modules()}
-    for name in theirs if None in ours.values() else {**theirs, **ours}:
+    for name in theirs if None in ours.values() else dict.fromkeys([*theirs, *ours]):
         was, now = theirs.get(name), ours.get(name)
         if was == now or (name in ours and now is None):
             continue

@@ -94,7 +94,6 @@ def options_of(module: Any) -> dict[str, Any]:
     return found
 
 
-@cache
 def option_names(kind: type[Module]) -> tuple[str, ...]:
     """What `options_of` gives of a layer of this class."""
     return tuple(
