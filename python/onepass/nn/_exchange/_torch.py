@@ -49,9 +49,9 @@ def torch_module() -> Any:
 
 def residual_class() -> Any:
     """PyTorch's kind of `Residual`."""
-    from onepass.torch import Residual
+    from onepass.nn._exchange import _torch_residual
 
-    return Residual
+    return _torch_residual.Residual
 
 
 def to_torch(model: Module) -> Any:
