@@ -7,6 +7,7 @@ import pytest
 from cases import label_of
 from cases.activations import FORMS
 from onepass import nn, ops
+from onepass.nn import _sequential
 from small_models import DTYPES, assert_same, normal, perturb, residual_model, run
 
 MODULES = {"None": (None, {})} | {
@@ -94,6 +95,30 @@ def test_fused_images_are_bitwise_unfused():
 
     x = normal((5, 3, 7, 9), "float32")
     assert_same(run(build(True), x), run(build(False), x))
+
+
+def test_what_is_fused_is_decided_once_for_each_block_around(monkeypatch):
+    def nested(depth):
+        inner = nn.Linear(3, 3) if depth == 0 else nested(depth - 1)
+        block = nn.Residual(inner, nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Sequential(nn.ReLU()))
+        return nn.Sequential(nn.Residual(nn.Linear(3, 3), block), nn.ReLU())
+
+    calls = []
+
+    def counted(*args):
+        calls.append(args)
+        return group(*args)
+
+    group = _sequential.group
+    monkeypatch.setattr(_sequential, "group", counted)
+    model = nested(6)
+    model(normal((4, 3), "float32"))
+    blocks = [m for m in model.modules() if isinstance(m, (nn.Sequential, nn.Residual))]
+    inside = [sum(isinstance(m, nn.Sequential) for m in block.modules()) for block in blocks]
+    assert len(calls) <= sum(inside)
+    del calls[:]
+    model(normal((4, 3), "float32"))
+    assert not calls
 
 
 def test_fusion_calls_one_kernel(monkeypatch):

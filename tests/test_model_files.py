@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,6 +18,10 @@ import fake_cupy
 import numpy as np
 import pytest
 from onepass import nn, optim
+from onepass._parameter import Computed
+from onepass.nn._exchange._layers import layers, options_of
+from onepass.nn._exchange._shapes import shapes
+from onepass.nn._init_walk import own_parameters
 from onepass.train import Callback, Diagnosis, Trainer
 from small_layers import ALL, layer
 from small_models import assert_same, perturb, residual_model
@@ -97,10 +104,16 @@ class Own(nn.Module):
 @each_form
 def test_weights_of_a_module_of_ones_own_go_into_one_that_is_there(form, tmp_path):
     model = perturb(nn.Sequential(nn.ReLU(), Own()))
-    model.save(tmp_path / form)
+    with pytest.warns(UserWarning, match="save: .* the weights alone.* layer '1' is a Own"):
+        model.save(tmp_path / form)
     with pytest.raises(
         ValueError, match="weights alone: layer '1' is a Own, which is not a layer of"
     ):
+        nn.load(tmp_path / form)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save(tmp_path / form, weights_only=True)
+    with pytest.raises(ValueError, match="weights alone, as was asked for; build the model"):
         nn.load(tmp_path / form)
     other = nn.Sequential(nn.ReLU(), Own())
     assert other.load(tmp_path / form) == ([], [], [])
@@ -112,16 +125,79 @@ def test_weights_of_a_module_of_ones_own_go_into_one_that_is_there(form, tmp_pat
 
 @each_form
 def test_another_model_is_refused_and_unchanged(form, tmp_path):
-    nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)).save(tmp_path / form)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))
+    model.save(tmp_path / form, weights_only=True)
     other = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
     before = other.state_dict()
-    with pytest.raises(ValueError, match=r"m\.\w+: load_state_dict: (.|\n)*missing 1\.bias") as e:
+    with pytest.raises(ValueError, match=r"load: .*m\.\w+: the state(.|\n)*missing 1\.bias") as e:
         other.load(tmp_path / form)
     assert "0.weight is float32 (4, 3), expected float32 (5, 3)" in str(e.value)
+    assert_same(other.state_dict(), before)
+    model.save(tmp_path / form)
+    with pytest.raises(ValueError, match="'out_features' of layer '0', a Linear, is 4 in the file"):
+        other.load(tmp_path / form)
     assert_same(other.state_dict(), before)
     result = other.load(tmp_path / form, strict=False)
     assert result.missing == ["1.bias"]
     assert result.mismatched == ["0.weight", "0.bias", "1.weight"]
+
+
+SAVED = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({1: nn.Tanh()}, "layer '1' is a ReLU in the file, and a Tanh in the model"),
+        ({1: nn.LeakyReLU(0.2)}, "layer '1' is a ReLU in the file"),
+        ({2: nn.GroupNorm(2, 4)}, "layer '2' is a LayerNorm in the file"),
+        ({2: nn.LayerNorm(4, eps=0.5)}, "'eps' of layer '2', a LayerNorm, is 1e-05 in the file"),
+        ({1: nn.Sequential(nn.ReLU())}, "layer '1' is a ReLU in the file, and a Sequential in"),
+        ({4: nn.ReLU()}, "layer '4', a ReLU, is in the model alone"),
+        ({3: None}, "layer '3', a Linear, is in the file alone"),
+        ({1: nn.Tanh(), 4: type("Mine", (nn.ReLU,), {})()}, "'1' is a ReLU in the file"),
+    ],
+)
+def test_a_model_of_other_layers_with_arrays_of_the_same_shapes(changes, words, tmp_path):
+    SAVED.save(tmp_path / "m.npz")
+    layers = {**dict(enumerate(copy.deepcopy(list(SAVED.layers)))), **changes}
+    other = nn.Sequential(*(layer for layer in layers.values() if layer is not None))
+    before = perturb(other).state_dict()
+    with pytest.raises(ValueError, match=words) as e:
+        other.load(tmp_path / "m.npz")
+    assert "m.npz is of another model" in str(e.value)
+    assert_same(other.state_dict(), before)
+    other.load(tmp_path / "m.npz", strict=False)
+    np.testing.assert_array_equal(other[0].weight.data, SAVED[0].weight.data)
+
+
+def test_modes_do_not_make_another_model(tmp_path):
+    SAVED.save(tmp_path / "m.npz")
+    other = copy.deepcopy(SAVED).eval()
+    other.fuse = False
+    other[1] = type("Mine", (nn.ReLU,), {})()  # of which nothing is known
+    other.load(tmp_path / "m.npz")
+    conv = nn.Conv2d(2, 3, 3, channels_last=True)
+    conv.save(tmp_path / "c.npz")
+    nn.Conv2d(2, 3, 3).load(tmp_path / "c.npz")
+
+
+def test_wrong_arguments_of_load_are_refused_before_the_file_is_read(tmp_path):
+    for arguments in ({"strict": 3}, {"prefix": 4}):
+        with pytest.raises(TypeError, match=f"load: '{next(iter(arguments))}' is"):
+            nn.Linear(2, 2).load(tmp_path / "none", **arguments)
+    with pytest.raises(TypeError, match="save: 'weights_only' is 3"):
+        nn.Linear(2, 2).save(tmp_path / "none", weights_only=3)
+
+
+def test_an_option_that_was_set_to_something_else(tmp_path):
+    model = nn.Sequential(nn.Dropout(0.5))
+    model[0].p = np.float32(0.25)
+    model.save(tmp_path / "m.npz")
+    assert nn.load(tmp_path / "m.npz")[0].p == 0.25
+    model[0].p = Path("x")
+    with pytest.warns(UserWarning, match="'p' of layer '0', a Dropout, is .*, which no file holds"):
+        model.save(tmp_path / "m.npz")
 
 
 def test_the_file_is_replaced_whole_and_equal_models_give_equal_bytes(tmp_path):
@@ -297,6 +373,11 @@ def first(**changes):
     return lambda about: about["model"]["layers"]["inside"]["0"].update(changes)
 
 
+def linear(rows, columns, **options):
+    given = {"in_features": rows, "out_features": columns, "bias": True}
+    return first(options=given | options)
+
+
 @pytest.mark.parametrize(
     ("about", "words"),
     [
@@ -304,13 +385,13 @@ def first(**changes):
         (first(layer=["Linear"]), "layer '0' is a"),
         (first(layer="Module"), "has not"),
         (first(layer="__builtins__"), "has not"),
-        (first(options={"in_features": 2**40, "out_features": 2**40, "bias": True}), "has 12089"),
-        (first(options={"in_features": -3, "out_features": -4}), "'out_features' is -4"),
-        (first(options={"in_features": "3", "out_features": 4}), "'in_features' is '3'"),
-        (first(options={"in_features": 3, "out_features": 4, "evil": 1}), "unknown keyword 'evil'"),
+        (linear(2**40, 2**40), r"has shape \(4, 3\), expected \(1099511627776, 10"),
+        (linear(-3, -4), "'out_features' is -4"),
+        (linear("3", 4), "'in_features' is '3'"),
+        (linear(3, 4, evil=1), "unknown keyword 'evil'"),
         (first(options={"in_features": 3}), "out_features"),
-        (first(options={"in_features": 4, "out_features": 3, "bias": True}), "expected float32"),
-        (first(options={"in_features": 3, "out_features": 4, "bias": False}), "know nothing"),
+        (linear(4, 3), r"expected \(3, 4\)"),
+        (linear(3, 4, bias=False), "know nothing"),
         (first(inside={"0": {"layer": "ReLU"}}), "has .* inside"),
         (first(layer="Sequential", options={"fuse": "yes"}), "'fuse' is 'yes'"),
         (first(layer="Residual", options={"fuse": True}), "body"),
@@ -333,6 +414,77 @@ def test_a_hostile_description_builds_nothing(model, about, words, tmp_path):
         nn.load(path)
     assert str(path) in str(e.value)
     assert nn.get_rng_state() == random
+
+
+def forged(options):
+    """The same with sizes that no file has the values of, in forms that a constructor takes."""
+
+    def larger(value):
+        return [n * 3000 for n in value] if isinstance(value, list) else value * 3000
+
+    whole = [k for k, v in options.items() if type(v) is int or (
+        isinstance(v, list) and all(type(n) is int for n in v))]  # fmt: skip
+    for key in options:
+        if key in whole:
+            yield {**options, key: larger(options[key])}
+            if isinstance(options[key], list):
+                yield {**options, key: larger(options[key][0])}
+        yield {k: v for k, v in options.items() if k != key}
+        yield {k: larger(v) if k in whole else v for k, v in options.items() if k != key}
+    yield {k: larger(v) if k in whole else v for k, v in options.items()}
+
+
+def forged_layers(tree, parts):
+    for options in forged(tree.get("options", {})):
+        yield parts, options
+    for key, child in tree.get("inside", {}).items():
+        yield from forged_layers(child, (*parts, key))
+
+
+def peak_of_load(path):
+    tracemalloc.start()
+    try:
+        nn.load(path)
+    except ValueError:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_layer_takes_more_memory_than_the_file_has(name, tmp_path):
+    path = tmp_path / "m.safetensors"
+    layer(name, "float32")[0].save(path)
+    whole = path.read_bytes()
+    bound = max(peak_of_load(path) for _ in range(2)) + 30_000
+    tree = json.loads(header(path)[0]["__metadata__"]["onepass"])["model"]["layers"]
+    for parts, options in forged_layers(tree, ()):
+        for absent in [], ["weight", "bias"]:
+
+            def change(about, options=options, parts=parts, absent=absent):
+                found = about["model"]["layers"]
+                for key in parts:
+                    found = found["inside"][key]
+                found.update(options=options, absent=absent)
+
+            path.write_bytes(whole)
+            rewrite(path, lambda header: None, change)
+            assert peak_of_load(path) < bound, (parts, options, absent)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_shapes_of_a_layer_are_known_before_it_is_made(name):
+    for module in layer(name)[0].modules():
+        if not isinstance(module, nn.WeightNorm) and type(module).__name__ in layers():
+            own = {k: p.shape for k, p in own_parameters(module).items()}
+            for key in module.buffer_names:
+                if (buffer := getattr(module, key)) is not None:
+                    own[key] = buffer.shape
+            known = shapes(type(module), options_of(module))
+            assert known == own | {k: known[k] for k, v in vars(module).items()
+                                   if isinstance(v, Computed)}  # fmt: skip
 
 
 def test_a_description_without_end_is_refused(model, tmp_path):
@@ -430,9 +582,9 @@ def test_a_loaded_model_trains_on(model, tmp_path):
     opt = optim.SGD(again.parameters(), lr=0.1)
     x = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
     before = again.state_dict()
-    again.backward(np.ones_like(again(x)))
+    again.backward(again(x) ** 3)
     opt.step()
-    assert not np.array_equal(again.state_dict()["0.bias"], before["0.bias"])
+    assert not np.array_equal(again.state_dict()["0.weight"], before["0.weight"])
 
 
 def test_without_ml_dtypes(tmp_path):

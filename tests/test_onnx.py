@@ -69,6 +69,21 @@ def test_every_layer_is_the_same_in_onnx(name, dtype, tmp_path):
             np.testing.assert_allclose(got, want, strict=True, **close)
 
 
+ACTIVATIONS = [name for name in ALL if isinstance(layer(name)[0], nn.Activation)]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_has_its_limit_at_infinity(name, tmp_path):
+    model, _ = layer(name, "float32")
+    model.to_onnx(tmp_path / "m.onnx", (None, 3))
+    x = np.array([[np.inf, -np.inf, np.nan], [-3e38, 3e38, 1]], np.float32)
+    if name == "sin":
+        x[0, :2] = 0
+    for run in (by_reference, by_runtime):
+        np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model(x), rtol=2e-5, atol=2e-5)
+
+
 def test_a_network_in_float64_runs(tmp_path):
     model = residual_model()
     model[5].shortcut[1] = nn.GELU("tanh")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onepass import nn
+from onepass.nn._exchange import _layers, _work
 from small_layers import ALL, layer
 from small_models import assert_same, perturb, residual_model
 
@@ -168,6 +169,13 @@ def test_every_layer_has_numbers_and_nothing_changes(name):
     assert all(a is b for a, b in zip(saved, (m.saved for m in model.modules()), strict=True))
     assert repr(model) == before
     assert all(len(row) <= 80 for row in str(by_shape).splitlines())
+    assert_lines_add_up(by_shape)
+
+
+def assert_lines_add_up(found):
+    for total in ("products", "bytes"):
+        parts = [getattr(row, total) for row in found.layers]
+        assert getattr(found, total) == tuple(map(sum, zip(*parts, strict=True)))
 
 
 class Own(nn.Module):
@@ -185,6 +193,27 @@ class Around(nn.Module):
 
     def forward(self, x):
         return self.a_part_with_a_long_name(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+@pytest.mark.parametrize("make", [Own, Net, lambda: Around(Net()), lambda: Around(Own())])
+def test_the_lines_of_a_module_of_ones_own_add_up(make):
+    assert_lines_add_up(make().summary((3, 4)))
+    assert_lines_add_up(nn.Sequential(nn.Linear(4, 4), make()).summary((3, 4)))
+
+
+def test_a_layer_of_onepass_without_a_rule_is_no_module_of_ones_own(monkeypatch):
+    known = _layers.layers()
+    monkeypatch.setattr(_work, "layers", lambda: {**known, "Net": Net})
+    with pytest.raises(NotImplementedError, match=r"_work\.py has no rule for Net"):
+        Net().summary((3, 4))
 
 
 def test_modules_of_ones_own():

@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import numpy as np
+import onepass
 import pytest
 from onepass import nn
 from small_layers import ALL, EVERY, LACKING, classes, layer
@@ -207,6 +208,42 @@ def test_a_residual_model_is_saved_and_copied_there():
         assert torch.equal(other(x), theirs(x))
     np.testing.assert_allclose(ours.eval()(x.numpy()), theirs(x).detach().numpy(), **CLOSE)
     assert list(theirs.state_dict()) == list(ours.state_dict())
+    assert pickle.dumps(onepass.torch.Residual).find(b"_exchange") == -1
+    assert type(theirs[1]) is onepass.torch.Residual
+
+
+def test_an_option_that_pytorch_lacks_names_the_layer(monkeypatch):
+    class Earlier(torch.nn.Module):
+        def __init__(self, normalized_shape, eps):
+            pass
+
+    monkeypatch.setattr(torch.nn, "LayerNorm", Earlier)
+    with pytest.raises(ValueError, match="layer '0', a LayerNorm, is not in this version of torch"):
+        nn.Sequential(nn.LayerNorm(3)).to_torch()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: setattr(layer, "more", nn.Parameter(np.ones(3))),
+        lambda layer: setattr(layer, "buffer_names", (*layer.buffer_names, "eps")),
+    ],
+)
+def test_values_that_one_of_the_two_lacks_are_not_dropped(change):
+    layer = nn.BatchNorm1d(3)
+    layer.eps = np.float64(1e-5)
+    change(layer)
+    with pytest.raises(NotImplementedError, match=r"do not both have \['(more|eps)'\]"):
+        layer.to_torch()
+
+
+@pytest.mark.parametrize("tracks", [True, False])
+def test_statistics_against_track_running_stats_are_refused(tracks):
+    layer = torch.nn.BatchNorm1d(3, track_running_stats=tracks).eval()
+    fresh = None if tracks else torch.ones(3)
+    layer.running_mean, layer.running_var = fresh, fresh
+    with pytest.raises(ValueError, match=r"layer '0', a BatchNorm1d, has running_mean.* against"):
+        nn.from_torch(torch.nn.Sequential(layer))
 
 
 def test_a_folded_model_goes_there():

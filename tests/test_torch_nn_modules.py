@@ -21,6 +21,7 @@ ABSENT = {
     "Sequential": "torch.nn's", "Flatten": "torch.nn's: no kernel",
     "Residual": "a forward of PyTorch adds by itself, and norms take residual=",
     "Conv2d": "PyTorch's own kernels: ours are for arrays, which have none",
+    "Summary": "of a model of onepass's", "LayerSummary": "likewise",
     "Rescaling": "a division in a transform; PyTorch has none",
     "MaxPool2d": "likewise", "AvgPool2d": "likewise", "AdaptiveAvgPool2d": "likewise",
 }  # fmt: skip
@@ -45,7 +46,8 @@ def test_every_class_of_onepass_nn_is_here_or_left_out_for_a_reason():
         "python/onepass/torch/nn: add the class, or to ABSENT of this file the reason why not"
     )
     for name, why in ABSENT.items():
-        assert hasattr(torch.nn, name) == (name not in ("Activation", "Rescaling", "Residual")), why
+        ours = name in ("Activation", "LayerSummary", "Rescaling", "Residual", "Summary")
+        assert hasattr(torch.nn, name) == (not ours), why
 
 
 @each_module

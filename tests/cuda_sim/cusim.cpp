@@ -121,8 +121,8 @@ struct SharedVariable {
   char* address;
 };
 
-// For ThreadSanitizer, which takes 0.3 ms to make a fiber: it and its stack serve one thread of each
-// launch, since launches are ordered.
+// For ThreadSanitizer, which takes 0.3 ms to make a fiber: it and its stack serve one thread of
+// each launch, since launches are ordered.
 struct Seat {
   Memory stack;
   void* fiber = nullptr;

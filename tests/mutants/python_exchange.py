@@ -13,9 +13,23 @@ EXCHANGE = [
     Mutant(
         "file: memory is taken for a layer before its size is compared",
         f"{FOLDER}/_architecture.py",
-        "    if wanted > given:\n",
+        "        if found != shape:\n",
+        "        if False:\n",
+        (f"{FILES}::test_no_layer_takes_more_memory_than_the_file_has",),
+    ),
+    Mutant(
+        "file: load takes the values of a model of other layers",
+        f"{FOLDER}/_architecture.py",
+        "        elif was[0] != now[0]:\n",
+        "        elif False:\n",
+        (f"{FILES}::test_a_model_of_other_layers_with_arrays_of_the_same_shapes",),
+    ),
+    Mutant(
+        "summary: a container of one's own costs a pass",
+        f"{FOLDER}/_work.py",
+        "    if not own and next(layer.named_children(), None) is not None:\n",
         "    if False:\n",
-        (f"{FILES}::test_a_hostile_description_builds_nothing",),
+        (f"{SUMMARY}::test_the_lines_of_a_module_of_ones_own_add_up",),
     ),
     Mutant(
         "file: shared parameters come back as copies",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Exports:
     """Methods of a `Module`."""
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], weights_only: bool = False) -> None:
         """Write the model into one file: parameters, running statistics, and how it is built.
 
         `nn.load` builds it again from the file alone where all layers are onepass's; the weights
@@ -35,6 +35,8 @@ class Exports:
 
         Args:
             path: of the file. Folders that are missing are made.
+            weights_only: leave out how the model is built. With a module of your own inside, that
+                is left out in any case, and a ``UserWarning`` names the module.
 
         Raises:
             OSError: it cannot be written; what was there stays.
@@ -42,19 +44,21 @@ class Exports:
         """
         from onepass.nn._exchange import _file
 
-        _file.save(self, path)  # type: ignore[arg-type]
+        _file.save(self, path, weights_only)  # type: ignore[arg-type]
 
     def load(
         self, path: str | os.PathLike[str], strict: bool = True, prefix: str = ""
     ) -> LoadResult:
         """Copy values in from a file of `save`, or of safetensors or NumPy from elsewhere.
 
-        As `load_state_dict` with what the file has; modes and what is frozen stay as they are. To
-        build a model from a file, call `nn.load`.
+        As `load_state_dict` with what the file has; modes and what is frozen stay as they are. A
+        file of `save` says of which layers its model is, with their options: those of another model
+        are refused, also where all shapes are equal. To build a model from a file, call `nn.load`.
 
         Args:
             path: of the file.
-            strict, prefix: as of `load_state_dict`.
+            strict, prefix: as of `load_state_dict`. With ``strict=False``, or for a part of the
+                file, layers are not compared.
 
         Returns:
             The names that are (missing, unexpected, mismatched), with ``strict=False``.
@@ -88,7 +92,8 @@ class Exports:
             x: an array, or its shape with the batch in front.
 
         Raises:
-            TypeError: neither. ValueError: a shape that the model does not take.
+            TypeError: neither.
+            ValueError: a shape that the model does not take.
             RuntimeError: another thread trains the model.
         """
         from onepass.nn._exchange import _summary
@@ -99,9 +104,10 @@ class Exports:
         """The model as a `torch.nn.Module` that computes the same, with copies of the values.
 
         Names in its ``state_dict()``, dtypes, modes, frozen parameters, and those that layers share
-        are the model's. What a kernel does together becomes a layer each. `Residual` is a small
-        class of onepass's; everything else is torch's own, and `WeightNorm` its parametrization.
+        are the model's. What a kernel does together becomes a layer each. `Residual` becomes
+        `onepass.torch.Residual`; all else is torch's own, and `WeightNorm` its parametrization.
         The order of memory of a `Conv2d` (``channels_last``) is left out. Dropout has other masks.
+        Frozen statistics are a norm in evaluation mode there, which ``train()`` ends.
 
         Neither model changes the other; `nn.from_torch` goes back. To share memory instead, train
         the tensors themselves with `onepass.optim` or `onepass.torch`.
@@ -122,7 +128,12 @@ class Exports:
         The graph takes ``x`` and gives ``y``, both in the dtype of the parameters, float32 or
         float64, for any number of samples. It has standard operators alone; dropout is gone. All
         layers have a form in it but modules of your own. ONNX Runtime takes convolutions,
-        average pools and GELU in float32 alone.
+        average pools and GELU in float32 alone. Images of whole numbers, which `Rescaling` takes
+        here, are given to the graph as floats.
+
+        Results differ by roundings of the runtime's operators: it computes ``exp(x) - 1`` of ELU,
+        CELU and SELU as written, and a variance without the care that is taken here where a mean is
+        large beside it.
 
         Args:
             path: of the file, which is replaced once it is whole.

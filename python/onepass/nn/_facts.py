@@ -53,8 +53,19 @@ class Facts(Generic[V]):
         self._methods: list[tuple[Any, Callable[[Any], Any], Any]] = []
         # Where no module was edited since, only classes can have changed, and modules share those.
         self._classes: dict[tuple[type, Any], tuple[Callable[[Any], Any], Any]] = {}
+        self._once: dict[tuple[int, str], Any] = {}
         self._seen = edits.count
         self._constant = True
+
+    def once(self, owner: Any, name: str, decide: Callable[[Facts[V]], Any]) -> Any:
+        """``decide(self)``, asked once: a decision about a block asks for those inside repeatedly.
+
+        All that it read the first time is watched already.
+        """
+        key = id(owner), name
+        if key not in self._once:
+            self._once[key] = decide(self)
+        return self._once[key]
 
     def read(self, owner: Any, name: str) -> Any:
         """``owner.name``, watched from now on: for another object, not for changes inside it.

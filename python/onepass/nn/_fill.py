@@ -11,7 +11,7 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._kind import check_owned, namespace
 from onepass._parameter import data_of
-from onepass.nn._random import init_generator
+from onepass.nn._random import fills_later, init_generator
 
 T = TypeVar("T")  # an array or a Parameter; initialisers return their argument
 
@@ -24,10 +24,14 @@ def fill(tensor: T, values: Array | float) -> T:
 
 
 def normal(tensor: T, mean: float, std: float, seed: int | None) -> T:
+    if seed is None and fills_later():
+        return fill(tensor, 1.0)
     return fill(tensor, mean + std * generator(seed).standard_normal(floats_of(tensor).shape))
 
 
 def uniform(tensor: T, low: float, high: float, seed: int | None) -> T:
+    if seed is None and fills_later():
+        return fill(tensor, 1.0)
     return fill(tensor, generator(seed).uniform(low, high, floats_of(tensor).shape))
 
 

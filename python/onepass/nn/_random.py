@@ -80,7 +80,7 @@ class Stream:
 
 
 class _OfThread(local):
-    init: np.random.Generator | None = None
+    fills_later: bool = False
 
 
 _of_thread = _OfThread()
@@ -88,24 +88,29 @@ _of_thread = _OfThread()
 
 def init_generator() -> np.random.Generator:
     """The generator that initialisers without a ``seed`` of their own draw from."""
-    return _state.init if _of_thread.init is None else _of_thread.init
+    return _state.init
+
+
+def fills_later() -> bool:
+    """Whether nobody will use the initial values that are wanted now: see `without_drawing`."""
+    return _of_thread.fills_later
 
 
 @contextmanager
 def without_drawing() -> Iterator[None]:
-    """Inside, initial values, which others will replace, are drawn from elsewhere.
+    """Inside, initial values, which others will replace, are ones instead of random numbers.
 
     Dropout layers that are made inside keep their streams, unless an error ends it.
     """
     streams = _state.streams
-    _of_thread.init = np.random.Generator(np.random.PCG64(0))
+    _of_thread.fills_later = True
     try:
         yield
     except BaseException:
         _state.streams = streams
         raise
     finally:
-        _of_thread.init = None
+        _of_thread.fills_later = False
 
 
 def untouched_streams(model: Module) -> dict[int, Any]:

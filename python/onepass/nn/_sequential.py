@@ -72,6 +72,10 @@ class Sequential(Layers, Fusable):
         return facts.value
 
     def _group(self, facts: Facts[Any]) -> list[Group]:
+        groups: list[Group] = facts.once(self, "groups", self._grouped)
+        return groups
+
+    def _grouped(self, facts: Facts[Any]) -> list[Group]:
         return group(facts.read(self, "layers"), facts.read(self, "fuse"), facts)
 
     def _open_end(self, facts: Facts[Any]) -> Fusable | None:
@@ -83,6 +87,10 @@ class Sequential(Layers, Fusable):
         return groups[-1].head if open_ended and isinstance(groups[-1].head, Fusable) else None
 
     def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
+        head: Fusable | None = facts.once(self, "head", self._head)
+        return head
+
+    def _head(self, facts: Facts[Any]) -> Fusable | None:
         return None if (last := self._open_end(facts)) is None else last.epilogue_head(facts)
 
     @bypassable

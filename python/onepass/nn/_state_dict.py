@@ -112,15 +112,22 @@ class LoadResult(NamedTuple):
     mismatched: list[Mismatch]
 
 
-def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
-    """Check everything, then copy everything that fits."""
-    refuse_change(model, "load_state_dict")
-    strict = numbers.flag("load_state_dict", "strict", strict)
+def checked(owner: str, model: Model, strict: Any, prefix: Any) -> bool:
+    """``strict``, once it is known that the model may change, and that both arguments are right."""
+    refuse_change(model, owner)
     if not isinstance(prefix, str):
-        raise TypeError(f"load_state_dict: 'prefix' is {prefix!r}, expected a text such as 'body.'")
+        raise TypeError(f"{owner}: 'prefix' is {prefix!r}, expected a text such as 'body.'")
+    return numbers.flag(owner, "strict", strict)
+
+
+def load(
+    model: Model, state_dict: Any, strict: Any, prefix: Any, owner: str = "load_state_dict"
+) -> LoadResult:
+    """Check everything, then copy everything that fits."""
+    strict = checked(owner, model, strict, prefix)
     if not isinstance(state_dict, Mapping):
         raise TypeError(
-            f"load_state_dict: 'state_dict' is a {type(state_dict).__name__}, expected a dict of "
+            f"{owner}: 'state_dict' is a {type(state_dict).__name__}, expected a dict of "
             "names and arrays as state_dict() gives; nothing was changed"
         )
     targets = {prefix + name: array for name, array in live_arrays(model)}
@@ -139,7 +146,7 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
         problems.append(f"{name} {problem}")
     if problems and strict:
         raise ValueError(
-            f"load_state_dict: the state does not fit this {type(model).__name__}; nothing was "
+            f"{owner}: the state does not fit this {type(model).__name__}; nothing was "
             "changed (strict=False copies what fits):\n  " + "\n  ".join(problems)
         )
     to_the_end(partial(_put, [(targets[name], source) for name, source in sources.items()]))

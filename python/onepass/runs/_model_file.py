@@ -6,22 +6,19 @@ An archive of NumPy, without pickles, that ``numpy.load`` reads too: an array fo
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _npz
 from onepass._files import replacing
 from onepass.runs._names import CHECKPOINTS, MODEL
 
-ABOUT = "about.json"
 FORMAT = 1
-DATE = (1980, 1, 1, 0, 0, 0)  # the least that an archive can hold: equal bytes on every day
 
 
 def write(
@@ -33,15 +30,8 @@ def write(
         OSError: the file, and what is kept.
     """
     text = json.dumps({"format": FORMAT, **about}, indent=1, allow_nan=False)
-    with (
-        replacing(folder / name, "model") as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
-    ):
-        archive.writestr(zipfile.ZipInfo(ABOUT, DATE), text)
-        for key, array in arrays.items():
-            data = io.BytesIO()
-            np.lib.format.write_array(data, np.asarray(array, order="C"), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{key}.npy", DATE), data.getvalue())
+    with replacing(folder / name, "model") as file:
+        _npz.write(file, {k: np.asarray(array, order="C") for k, array in arrays.items()}, text)
 
 
 def damaged(path: Path, error: Exception) -> ValueError:
@@ -62,21 +52,13 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     Raises:
         ValueError: the file is damaged, or of a later version. OSError: it cannot be read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            about = json.loads(archive.read(ABOUT))
-            arrays = {
-                name.removesuffix(".npy"): np.lib.format.read_array(
-                    io.BytesIO(archive.read(name)), allow_pickle=False
-                )
-                for name in archive.namelist()
-                if name != ABOUT
-            }
-        newer = about["format"] > FORMAT
-    except OSError:
-        raise
-    except Exception as error:  # an archive can be damaged in every way
-        raise damaged(path, error) from error
+    with open(path, "rb") as file:
+        try:
+            text, arrays = _npz.read(file)
+            about = json.loads(text or "")
+            newer = about["format"] > FORMAT
+        except Exception as error:  # an archive can be damaged in every way
+            raise damaged(path, error) from error
     if newer:
         raise ValueError(
             f"{path} has format {about['format']}, expected at most {FORMAT}: it was written by "

@@ -24,8 +24,9 @@ except ImportError as error:
         "libraries are trained with onepass.optim"
     ) from error
 
+from onepass.nn._exchange._torch_residual import Residual
 from onepass.torch import nn, optim
 from onepass.torch._fuse import fuse
 from onepass.torch._grad_scaler import GradScaler
 
-__all__ = ["GradScaler", "fuse", "nn", "optim"]
+__all__ = ["GradScaler", "Residual", "fuse", "nn", "optim"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from onepass._parameter import Computed, Parameter
 from onepass.nn._exchange._layers import (
+    NotALayerError,
     check_known,
     layers,
+    option_names,
     options_of,
     place,
     set_modes,
@@ -24,20 +28,8 @@ from onepass.nn._weight_norm import WeightNorm
 
 MOST_LAYERS = 100_000
 _AFFINE = ("weight", "bias")  # which a norm may be without
-# The options whose product is the number of elements that a constructor takes memory for.
-_SIZES: dict[str, tuple[str, ...]] = {
-    "Linear": ("out_features", "in_features"),
-    "FoldedLinear": ("out_features", "in_features"),
-    "Conv2d": ("out_channels", "in_channels", "kernel_size"),
-    "DecorrelatedBatchNorm": ("num_features", "num_features"),
-    "GroupNorm": ("num_channels",),
-    "LayerNorm": ("normalized_shape",),
-    "RMSNorm": ("normalized_shape",),
-    **dict.fromkeys(
-        ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchRenorm"), ("num_features",)
-    ),
-    **dict.fromkeys(("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"), ("num_features",)),
-}
+_UNUSED = ("fuse", "channels_last")  # options on which no value depends
+ShapeOf = Callable[[str], "tuple[int, ...] | None"]  # of an array in the file; None: it is not
 
 
 def described(model: Module) -> dict[str, Any]:
@@ -72,7 +64,13 @@ def _slots(model: Module) -> list[tuple[str, Parameter]]:
 def _tree(module: Module, name: str, inside: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {"layer": type(module).__name__}
     if options := options_of(module):
-        tree["options"] = {key: _packed(value) for key, value in options.items()}
+        tree["options"] = packed = dict[str, Any]()
+        for key, value in options.items():
+            try:
+                packed[key] = _packed(value)
+            except NotALayerError as error:
+                kind = type(module).__name__
+                raise NotALayerError(f"{key!r} of {place(name)}, a {kind}, {error}") from None
     if inside:
         tree["inside"] = inside
     if isinstance(module, Norm) and (
@@ -88,14 +86,22 @@ def _tree(module: Module, name: str, inside: dict[str, Any]) -> dict[str, Any]:
 
 
 def _packed(value: Any) -> Any:
-    """A number that JSON lacks as an object; tuples as lists."""
+    """A number that JSON lacks as an object; tuples as lists.
+
+    Raises:
+        NotALayerError: no file holds it.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     if isinstance(value, (list, tuple)):
         return [_packed(item) for item in value]
     if isinstance(value, dict):
         return {"options": {key: _packed(item) for key, item in value.items()}}
-    return value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise NotALayerError(f"is {value!r}, which no file holds")
 
 
 def _unpacked(value: Any) -> Any:
@@ -108,41 +114,89 @@ def _unpacked(value: Any) -> Any:
     return {key: _unpacked(item) for key, item in value["options"].items()}
 
 
-def build(about: Any, elements: Callable[[str], int]) -> Module:
-    """A model as `described`, with new values. ``elements``: prefix → elements in the file.
+def difference(model: Module, about: Any) -> str | None:
+    """The first layer that is another one than in a file; modes do not count.
 
-    Nothing takes more memory than the file has.
+    Where ``model`` has modules of one's own, the layers that both have are compared.
+    """
+    theirs = dict(_flat(about["layers"], ""))
+    ours = {name: _known(module, name) for name, module in model.named_modules()}
+    for name in theirs if None in ours.values() else dict.fromkeys([*theirs, *ours]):
+        was, now = theirs.get(name), ours.get(name)
+        if was == now or (name in ours and now is None):
+            continue
+        if was is None or now is None:
+            if None not in ours.values():
+                where = "the model" if was is None else "the file"
+                kind = (was or now or ("",))[0]
+                return f"{place(name)}, a {kind}, is in {where} alone"
+        elif was[0] != now[0]:
+            return f"{place(name)} is a {was[0]} in the file, and a {now[0]} in the model"
+        else:
+            for key in {**was[1], **now[1]}:
+                if was[1].get(key) != now[1].get(key):
+                    return (
+                        f"{key!r} of {place(name)}, a {was[0]}, is {was[1].get(key)!r} in the "
+                        f"file, and {now[1].get(key)!r} in the model"
+                    )
+    return None
+
+
+_Layer = tuple[str, dict[str, Any]]  # the name of its class, and options
+
+
+def _flat(tree: Any, name: str) -> Iterator[tuple[str, _Layer]]:
+    options = {k: _unpacked(v) for k, v in tree.get("options", {}).items() if k not in _UNUSED}
+    yield name, (tree["layer"], options)
+    for key, child in tree.get("inside", {}).items():
+        yield from _flat(child, f"{name}.{key}" if name else key)
+
+
+def _known(module: Module, name: str) -> _Layer | None:
+    """None for what is not a layer of onepass."""
+    try:
+        check_known(module, name)
+        return next(_flat(_tree(module, name, {}), name))[1]
+    except NotALayerError:
+        return None
+
+
+def build(about: Any, shape_of: ShapeOf) -> Module:
+    """A model as `described`, with new values.
+
+    Memory is taken for a layer where the file has all its arrays, of these shapes.
 
     Raises:
         ValueError, TypeError, KeyError, AttributeError, RecursionError: it describes no model.
     """
     if _count(about["layers"]) > MOST_LAYERS:
         raise ValueError(f"it has more than {MOST_LAYERS} layers")
-    return _made(about["layers"], "", elements)
+    return _made(about["layers"], "", shape_of)
 
 
 def _count(tree: Any) -> int:
     return 1 + sum(_count(child) for child in tree.get("inside", {}).values())
 
 
-def _made(tree: Any, name: str, elements: Callable[[str], int]) -> Module:
+def _made(tree: Any, name: str, shape_of: ShapeOf) -> Module:
     kind, options = tree["layer"], tree.get("options", {})
     if not isinstance(kind, str) or kind not in layers():
         raise ValueError(f"{place(name)} is a {kind!r}, which this version of onepass has not")
     dot = f"{name}." if name else ""
-    wrapped = kind == "WeightNorm"  # whose weight is that of the layer inside
-    within = (lambda _: elements(dot)) if wrapped else elements
-    inside = {key: _made(child, dot + key, within) for key, child in tree.get("inside", {}).items()}
     given = {key: _unpacked(value) for key, value in options.items()}
-    if kind in _SIZES:
-        _check_size(kind, given, name, elements(dot))
+    within = _normed(shape_of, dot, given) if kind == "WeightNorm" else shape_of
+    inside = {key: _made(child, dot + key, within) for key, child in tree.get("inside", {}).items()}
+    absent = [key for key in tree.get("absent", ()) if key in _AFFINE]
     try:
+        flag = _checked(layers()[kind], given, absent, dot, shape_of)
         module = _constructed(layers()[kind], given, inside)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{place(name)}: {error}") from error
+        raise ValueError(f"{place(name)}, a {kind}: {error}") from error
     check_known(module, name)
-    for key in tree.get("absent", ()) if isinstance(module, Norm) else ():
-        if key in _AFFINE and key in vars(module):
+    if flag:
+        setattr(module, flag, True)
+    for key in absent:
+        if key in vars(module):
             setattr(module, key, None)
     set_modes(
         module,
@@ -191,23 +245,38 @@ def _refuse_more(inside: dict[str, Module]) -> None:
         raise ValueError(f"it has {sorted(inside)} inside")
 
 
-def _check_size(kind: str, options: dict[str, Any], name: str, given: int) -> None:
-    """Refuse a layer whose values are not in the file, before memory is taken for them."""
-    wanted = 1
-    for option in _SIZES[kind]:
-        for n in options[option] if isinstance(options[option], tuple) else (options[option],):
-            if type(n) is not int or n < 1:
-                raise ValueError(f"{place(name)}, a {kind}: {option!r} is {options[option]!r}")
-            wanted *= n
-    parts = options.get("groups" if kind == "Conv2d" else "num_groups", 1)
-    if kind in ("Conv2d", "DecorrelatedBatchNorm"):
-        if type(parts) is not int or parts < 1:
-            raise ValueError(f"{place(name)}, a {kind}: its groups are {parts!r}")
-        wanted //= parts
-    plain = not options.get("affine", options.get("elementwise_affine", True))
-    if plain and not options.get("track_running_stats", kind == "BatchRenorm"):
-        return  # it has no values
-    if wanted > given:
-        raise ValueError(
-            f"{place(name)}, a {kind}, has {wanted} values, and {given} are in the file"
-        )
+def _normed(shape_of: ShapeOf, dot: str, options: dict[str, Any]) -> ShapeOf:
+    """The layer inside a weight norm has no weight in the file: that has the shape of v."""
+    weight = f"{dot}module.{options['name']}"
+    return lambda name: shape_of(f"{dot}weight_v" if name == weight else name)
+
+
+def _checked(
+    kind: type[Module], options: dict[str, Any], absent: list[str], dot: str, shape_of: ShapeOf
+) -> str:
+    """Refuse a layer whose arrays are not in the file, before memory is taken for them.
+
+    Returns the option, if any, that is set to False meanwhile, so that it takes none for those that
+    are ``absent``.
+    """
+    from onepass.nn._exchange._shapes import shapes  # which knows all layers
+
+    expected = option_names(kind)
+    if lacking := [key for key in expected if key not in options]:
+        raise ValueError(f"its {lacking[0]!r} is not in the file")
+    wanted = shapes(kind, options)
+    flag = next((key for key in ("affine", "elementwise_affine") if options.get(key)), "")
+    none = bool(flag) and issubclass(kind, Norm) and all(
+        key in absent for key in _AFFINE if key in wanted
+    )  # fmt: skip
+    for key, shape in wanted.items():
+        if key in absent and issubclass(kind, Norm):
+            continue
+        found = shape_of(dot + key)
+        if found is None:
+            raise ValueError(f"the file lacks {dot + key!r}")
+        if found != shape:
+            raise ValueError(f"{dot + key!r} has shape {found}, expected {shape}")
+    if none:
+        options[flag] = False
+    return flag if none else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass._files import path_of, replacing
 from onepass._keywords import suggest_keywords
@@ -24,7 +26,7 @@ from onepass._kind import FLOATS
 from onepass._parameter import Computed, Parameter
 from onepass.nn import _state_dict
 from onepass.nn._exchange import _safetensors
-from onepass.nn._exchange._architecture import build, described
+from onepass.nn._exchange._architecture import build, described, difference
 from onepass.nn._exchange._layers import NotALayerError
 from onepass.nn._module import Module
 from onepass.nn._random import without_drawing
@@ -37,20 +39,27 @@ _NPZ = b"PK\x03\x04"
 Arrays = dict[str, NDArray[Any]]
 
 
-def save(model: Module, path: str | os.PathLike[str]) -> None:
+def save(model: Module, path: str | os.PathLike[str], weights_only: bool = False) -> None:
     """`Module.save`."""
     place = path_of("save", "path", path)
+    numbers.flag("save", "weights_only", weights_only)
     with using(model, "save"):
         state = {name: _portable(name, array) for name, array in model.state_dict().items()}
         about: dict[str, Any] = {"format": FORMAT, "version": _version()}
         try:
-            about["model"] = described(model)
+            if not weights_only:
+                about["model"] = described(model)
         except NotALayerError as error:
             about["because"] = str(error)
+            warnings.warn(
+                f"save: {place} gets the weights alone, which nn.load cannot build a model from: "
+                f"{error}; weights_only=True says that this is meant",
+                stacklevel=3,
+            )
     text = json.dumps(about, allow_nan=False)
     with replacing(place, "model") as file:
         if place.suffix.lower() == ".npz":
-            from onepass.nn._exchange import _npz  # and zipfile, which takes a while
+            from onepass import _npz  # and zipfile, which takes a while
 
             narrow = [name for name, array in state.items() if array.dtype.name == "bfloat16"]
             text = json.dumps({**about, "bfloat16": narrow}, allow_nan=False)
@@ -80,13 +89,19 @@ def _portable(name: str, array: Any) -> NDArray[Any]:
 def load_into(model: Module, path: Any, strict: Any, prefix: Any) -> LoadResult:
     """`Module.load`."""
     place = path_of("load", "path", path)
-    _, arrays, narrow = _read(place)
+    strict = _state_dict.checked("load", model, strict, prefix)
+    about, arrays, narrow = _read(place)
     for name in narrow:
         arrays[name] = _widened(arrays[name])
-    try:
-        return _state_dict.load(model, arrays, strict, prefix)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
+    if strict and not prefix and about is not None and "model" in about:
+        with _damage(place):
+            other = difference(model, about["model"])
+        if other is not None:
+            raise ValueError(
+                f"load: {place} is of another model: {other}; nothing was changed (strict=False "
+                "copies the values that fit)"
+            )
+    return _state_dict.load(model, arrays, strict, prefix, f"load: {place}")
 
 
 @suggest_keywords
@@ -132,26 +147,19 @@ def load(path: str | os.PathLike[str]) -> Module:
         )
     if "model" not in about:
         raise ValueError(
-            f"load: {place} has weights alone: {about.get('because')}; build the model, and call "
+            f"load: {place} has weights alone{_because(about)}; build the model, and call "
             "model.load(path)"
         )
     with _damage(place), without_drawing():
-        model = build(about["model"], _counter(arrays))
+        model = build(about["model"], lambda name: getattr(arrays.get(name), "shape", None))
         _fill(model, arrays)
         _tie(model, about["model"]["tied"], arrays)
         _freeze(model, about["model"]["frozen"])
     return model
 
 
-def _counter(arrays: Arrays) -> Any:
-    """A function that tells how many elements the arrays have whose names begin with a prefix."""
-    counts: dict[str, int] = {}
-    for name, array in arrays.items():
-        at = 0
-        counts[""] = counts.get("", 0) + array.size
-        while at := name.find(".", at) + 1:
-            counts[name[:at]] = counts.get(name[:at], 0) + array.size
-    return lambda prefix: counts.get(prefix, 0)
+def _because(about: dict[str, Any]) -> str:
+    return f": {about['because']}" if "because" in about else ", as was asked for"
 
 
 def _fill(model: Module, arrays: Arrays) -> None:
@@ -238,7 +246,7 @@ def _read_plain(file: BinaryIO, size: int) -> tuple[str | None, Arrays, list[str
 
 
 def _read_npz(file: BinaryIO, size: int) -> tuple[str | None, Arrays, list[str]]:
-    from onepass.nn._exchange import _npz
+    from onepass import _npz
 
     text, arrays = _npz.read(file)
     return text, arrays, []

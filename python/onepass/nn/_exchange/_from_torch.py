@@ -258,7 +258,13 @@ class _Made:
                 own = None if theirs is None else self._parameter(theirs, value.shape, dot + key)
                 setattr(made, key, own)
         for key in made.buffer_names:
-            buffer = getattr(module, key)
+            buffer, expected = getattr(module, key), getattr(made, key)
+            if (buffer is None) != (expected is None):
+                raise ValueError(
+                    f"from_torch: {place(name)}, a {type(made).__name__}, has {key}"
+                    f"{'=None' if buffer is None else ''}, against its track_running_stats: set "
+                    "that to what is meant"
+                )
             if buffer is not None:
                 setattr(made, key, self._array(buffer, dot + key))
 

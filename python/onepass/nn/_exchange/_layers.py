@@ -10,40 +10,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from onepass.nn import (
-    _activation,
-    _batch_norm,
-    _batch_renorm,
-    _conv,
-    _decorrelated,
-    _dropout,
-    _flatten,
-    _fold,
-    _gated,
-    _linear,
-    _module_list,
-    _pool,
-    _rescaling,
-    _residual,
-    _row_norm,
-    _sequential,
-    _softmax,
-    _weight_norm,
-)  # fmt: skip
 from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
+from onepass.nn._rescaling import Rescaling
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
 from onepass.nn._weight_norm import WeightNorm
 from onepass.ops._declare import Kernel
 
-CONTAINERS = (Sequential, Residual, ModuleList, WeightNorm)
-_FILES = (
-    _activation, _batch_norm, _batch_renorm, _conv, _decorrelated, _dropout, _flatten, _fold,
-    _gated, _linear, _module_list, _pool, _rescaling, _residual, _row_norm, _sequential, _softmax,
-    _weight_norm,
-)  # fmt: skip
-_BASES = {"Activation", "BatchNorm", "InstanceNorm", "RowNorm", "Layers"}
 _OWN_CALL = ("__call__", "forward", "fused_forward", "backward")
 
 
@@ -54,13 +28,14 @@ class NotALayerError(ValueError):
 @cache
 def layers() -> dict[str, type[Module]]:
     """The classes that onepass has, by name; a file can name no other."""
-    found: dict[str, type[Module]] = {}
-    for file in _FILES:
-        for name, value in vars(file).items():
-            own = inspect.isclass(value) and value.__module__ == file.__name__
-            if own and issubclass(value, Module) and not name.startswith("_"):
-                found[name] = value
-    return {name: found[name] for name in sorted(found.keys() - _BASES)}
+    from onepass import nn
+    from onepass.nn._fold import FoldedLinear
+
+    public = [getattr(nn, name) for name in nn.__all__]
+    bases = (nn.Module, nn.Activation)
+    known = [c for c in public if inspect.isclass(c) and issubclass(c, nn.Module)]
+    found = {c.__name__: c for c in known if c not in bases}
+    return found | {FoldedLinear.__name__: FoldedLinear}
 
 
 def place(name: str) -> str:
@@ -111,16 +86,23 @@ def options_of(module: Any) -> dict[str, Any]:
         NotALayerError: an activation was given in a form that no file holds.
     """
     found: dict[str, Any] = {}
-    for name, parameter in inspect.signature(type(module)).parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL or name in ("module", "modules", "shortcut"):
-            continue
-        if name == "dtype" and not isinstance(getattr(module, "dtype", None), str):
-            continue  # that of the parameters
+    for name in option_names(type(module)):
         value = getattr(module, name)
         found[name] = value is not None if name == "bias" else value
         if isinstance(value, Kernel):
             raise NotALayerError(f"the {name} of a {type(module).__name__} is a kernel, not a name")
     return found
+
+
+def option_names(kind: type[Module]) -> tuple[str, ...]:
+    """What `options_of` gives of a layer of this class."""
+    return tuple(
+        name
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is not parameter.VAR_POSITIONAL
+        and name not in ("module", "modules", "shortcut")
+        and (name != "dtype" or kind is Rescaling)  # of others, that of the parameters
+    )
 
 
 def names_of_options(kind: type[Module]) -> list[str]:

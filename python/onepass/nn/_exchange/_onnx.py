@@ -1,7 +1,7 @@
 """A model as a file of ONNX, for inference: a graph of operators of opset 17.
 
-Opset 17 is read by ONNX Runtime from 1.12 on. What it has not (norms over groups, GELU, Mish, whole
-numbers as images) is written with the operators that it has. Attributes of ONNX are float32: with
+Opset 17 is read by ONNX Runtime from 1.12 on. What it has not (norms over groups, GELU, Mish) is
+written with the operators that it has. Attributes of ONNX are float32: with
 float64 an option becomes a constant of the graph instead.
 """
 
@@ -29,6 +29,7 @@ from onepass.nn._weight_norm import WeightNorm
 OPSET, IR = 17, 8
 BATCH = 2  # of the array that goes through the model; even, as a GLU may halve that axis
 DTYPES = ("float32", "float64")
+MOST = 2**31 - 2**20  # bytes of a message of protobuf, with room for the operators
 
 
 def to_onnx(model: Module, path: str | os.PathLike[str], input_shape: Any) -> None:
@@ -51,7 +52,7 @@ def to_onnx(model: Module, path: str | os.PathLike[str], input_shape: Any) -> No
     except NotALayerError as error:
         raise ValueError(f"to_onnx: {error}") from None
     size = sum(array.nbytes for array in graph.constants.values())
-    if size >= 2**31:
+    if size >= MOST:
         raise ValueError(f"to_onnx: the model has {size} bytes, expected less than 2 GB")
     made = _model(onnx, graph, type(model).__name__, name, shape, y)
     onnx.checker.check_model(made, full_check=True)

@@ -321,8 +321,14 @@ for _operator, _layer in (
     _plain(_operator, _layer)
 
 
+def _finite(g: Graph, x: str) -> str:
+    """-Inf as the least number, whose product with 0 is a limit and no NaN."""
+    return g.add("Max", x, g.value(np.finfo(g.dtype).min))
+
+
 @_of(nn.Softsign)
 def _softsign(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
+    x = g.add("Min", _finite(g, x), g.value(np.finfo(g.dtype).max))
     return g.add("Div", x, g.add("Add", g.add("Abs", x), g.value(1)))
 
 
@@ -370,7 +376,7 @@ def _selu(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
 
 @_of(nn.SiLU)
 def _silu(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
-    return g.add("Mul", x, g.add("Sigmoid", x))
+    return g.add("Mul", _finite(g, x), g.add("Sigmoid", x))
 
 
 @_of(nn.GELU)
@@ -381,12 +387,13 @@ def _gelu(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
         bent = g.add("Tanh", inner)
     else:
         bent = g.add("Erf", g.add("Mul", x, g.value(math.sqrt(0.5))))
-    return g.add("Mul", g.add("Mul", x, g.value(0.5)), g.add("Add", bent, g.value(1)))
+    half = g.add("Mul", _finite(g, x), g.value(0.5))
+    return g.add("Mul", half, g.add("Add", bent, g.value(1)))
 
 
 @_of(nn.Mish)
 def _mish(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
-    return g.add("Mul", x, g.add("Tanh", _softplus_of(g, x)))
+    return g.add("Mul", _finite(g, x), g.add("Tanh", _softplus_of(g, x)))
 
 
 def _softplus_of(g: Graph, x: str) -> str:
@@ -423,4 +430,4 @@ def _hardsigmoid(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
 
 @_of(nn.Hardswish)
 def _hardswish(g: Graph, layer: Any, x: str, value: Any, y: Any) -> str:
-    return g.add("Mul", x, _hardsigmoid(g, layer, x, value, y))
+    return g.add("Mul", _finite(g, x), _hardsigmoid(g, layer, x, value, y))

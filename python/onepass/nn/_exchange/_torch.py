@@ -6,7 +6,6 @@ those of the class of the same name there. What PyTorch has not is refused by na
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,29 +47,11 @@ def torch_module() -> Any:
     return torch
 
 
-@cache
 def residual_class() -> Any:
-    """PyTorch's kind of `Residual`; of this file, so that its objects can be pickled."""
-    torch = torch_module()
+    """PyTorch's kind of `Residual`."""
+    from onepass.nn._exchange import _torch_residual
 
-    class TorchResidual(torch.nn.Module):  # type: ignore[misc, name-defined]
-        """``y = shortcut(x) + body(x)``."""
-
-        def __init__(self, body: Any, shortcut: Any = None) -> None:
-            super().__init__()
-            self.body, self.shortcut = body, shortcut
-
-        def forward(self, x: Any) -> Any:
-            return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
-
-    TorchResidual.__module__, TorchResidual.__qualname__ = __name__, "TorchResidual"
-    return TorchResidual
-
-
-def __getattr__(name: str) -> Any:
-    if name == "TorchResidual":
-        return residual_class()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _torch_residual.Residual
 
 
 def to_torch(model: Module) -> Any:
@@ -129,7 +110,20 @@ class _Made:
         buffers = {k: getattr(module, k) for k in module.buffer_names}
         if arrays or any(b is not None for b in buffers.values()):
             options["device"] = "meta"  # without initial values, which draw random numbers
-        made = theirs(**options)
+        try:
+            made = theirs(**options)
+        except TypeError as error:  # an option that came later
+            raise ValueError(
+                f"to_torch: {place(name)}, a {kind}, is not in this version of torch.nn: {error}"
+            ) from error
+        if unknown := [
+            *(arrays.keys() - made._parameters.keys()),
+            *(set(made._buffers) ^ buffers.keys()),
+        ]:
+            raise NotImplementedError(
+                f"to_torch: {place(name)}, a {kind}, and torch.nn.{kind} do not both have "
+                f"{sorted(unknown)}"
+            )
         for key in list(made._parameters):
             own = arrays.get(key)
             setattr(made, key, None if own is None else self._parameter(own))

@@ -9,11 +9,12 @@ from onepass.nn._activation import Activation, Identity
 from onepass.nn._affine import Affine
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._dropout import _Dropping
+from onepass.nn._exchange._layers import layers
 from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._init_walk import own_parameters
 from onepass.nn._module_list import ModuleList
-from onepass.nn._pool import MaxPool2d, _Pool
+from onepass.nn._pool import AdaptiveAvgPool2d, MaxPool2d, _Pool
 from onepass.nn._rescaling import Rescaling
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
@@ -99,9 +100,17 @@ def _work(layer: Any, call: Call, place: Place) -> Work:
         return Work((0, 0), (x + y, (y + kept + dx) * place.needs_dx))
     if isinstance(layer, MaxPool2d):
         return Work((0, 0), (x + 2 * y, (2 * y + dx) * place.needs_dx))  # an index a window
-    if isinstance(layer, (_Pool, Rescaling)) or not own:
+    if isinstance(layer, (_Pool, AdaptiveAvgPool2d, Rescaling)):
         return Work((0, 0), (x + y, (y + dx) * place.needs_dx))
-    return Work((0, 0), (x + y + own, y + x + own + dx * place.needs_dx))  # a module of one's own
+    kind = type(layer)
+    if layers().get(kind.__name__) is kind:
+        raise NotImplementedError(f"summary: nn/_exchange/_work.py has no rule for {kind.__name__}")
+    # A module of one's own; without parameters, one that has layers inside calls those.
+    if not own and next(layer.named_children(), None) is not None:
+        return Work()
+    if not own:
+        return Work((0, 0), (x + y, (y + dx) * place.needs_dx))
+    return Work((0, 0), (x + y + own, y + x + own + dx * place.needs_dx))
 
 
 def _affine(layer: Any, call: Call, place: Place) -> Work:
