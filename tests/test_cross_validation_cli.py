@@ -229,11 +229,11 @@ def test_folders_that_are_no_folds_are_left_alone(run, record):
     before = foreign(Path("r/folds/1"), record)
     run("t.csv", "--drop", "town", *FAST, "--out", "r")
     assert {p: p.read_bytes() for p in before} == before
-    assert "r/folds/1 is no fold of a run" in run(*TRAIN, "--overwrite", status=2)
+    assert "r/folds/1 is not a fold of a run" in run(*TRAIN, "--overwrite", status=2)
     run("t.csv", "--drop", "town", *FAST, "--out", "r", "--overwrite")
     assert {p: p.read_bytes() for p in before} == before
     foreign(Path("s/folds/2"), record)
-    assert "s/folds/2 is no fold of a run" in run(*TRAIN[:-1], "s", status=2)
+    assert "s/folds/2 is not a fold of a run" in run(*TRAIN[:-1], "s", status=2)
     assert [p for p in Path("s").rglob("*") if p.is_file() and p.parent.name != "2"] == []
 
 
@@ -244,7 +244,7 @@ def test_no_link_is_followed(run, link):
     at.rename("away")
     at.symlink_to(Path("away").resolve())
     before = {p: p.read_bytes() for p in Path("away").rglob("*") if p.is_file()}
-    assert "r/folds/1 is no fold of a run" in run(*TRAIN, "--overwrite", "--seed", "2", status=2)
+    assert "r/folds/1 is not a fold of a run" in run(*TRAIN, "--overwrite", "--seed", "2", status=2)
     run("t.csv", "--drop", "town", *FAST, "--out", "r", "--overwrite")
     assert {p: p.read_bytes() for p in Path("away").rglob("*") if p.is_file()} == before
     assert at.is_symlink()

@@ -156,7 +156,7 @@ class Folder:
             fold = whole / FOLDS / str(number)
             if _replacing.is_foreign(fold):
                 raise ValueError(
-                    f"train: {fold} is no fold of a run, expected nothing where --cv writes one; "
+                    f"train: {fold} is not a fold of a run, expected none where --cv writes one; "
                     "move it away, or train into another folder (--out)"
                 )
 
