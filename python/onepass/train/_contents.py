@@ -116,11 +116,6 @@ def _state(part: Any) -> Any:
     if isinstance(part, np.random.RandomState):
         return part.get_state()
     ours = type(part).__module__.startswith("onepass.") and not dataclasses.is_dataclass(part)
-<<<<<<< HEAD
-    shows: Any = type(part).__repr__
-    if ours and shows is not object.__repr__:
-=======
     if ours and "__repr__" in {name for kind in type(part).__mro__[:-1] for name in vars(kind)}:
->>>>>>> ycv
         return shown(part)  # what it was made with: a callback has memory beside that
     return getattr(part, "__dict__", None)
