@@ -103,8 +103,8 @@ FRONT = [
     Mutant(
         "runs: recalls of classes without a sample count as 0",
         f"{RUNS}/_scores.py",
-        "    recall = _by_name(report, report.recall, there)\n",
-        "    recall = _by_name(report, report.recall, there | True)\n",
+        "    recall = _by_name(report, report.recall, report.support > 0)\n",
+        "    recall = _by_name(report, report.recall, report.support >= 0)\n",
         (f"{PREDICT}::test_scores_of_classes_against_their_definitions",),
     ),
     Mutant(
@@ -187,8 +187,8 @@ FRONT = [
     Mutant(
         "runs: two that begin at once may share a directory",
         "python/onepass/_files.py",
-        "(fcntl.LOCK_SH if shared else fcntl.LOCK_EX)",
-        "fcntl.LOCK_SH",
+        "kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX",
+        "kind = fcntl.LOCK_SH",
         (f"{OWN_RUNS}::test_two_runs_at_once_do_not_share_a_directory",),
     ),
     # ------------------------------------------------------------------------------------- ops
