@@ -269,12 +269,24 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
         (data | {"machine": machine | {"numpy": "1"}}, "numpy was '1' and is"),
         (data | {"machine": machine | {"clock": "processor time"}}, "clock was"),
         (data | {"options": {"quick": True}}, "--quick was True"),
+        (data | {"options": {}}, "--against was None and is"),
     ):
         path.write_text(json.dumps(content))
         status, _, err = run(capsys, *both, "--resume")
         assert (status, err.count("\n")) == (2, 1)
         assert words in err, err
         assert json.loads(path.read_text()) == content
+
+
+def test_a_file_stays_until_it_has_a_row_to_give_way_to(capsys, monkeypatch, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.json"
+    path.write_text("kept")
+    monkeypatch.setattr(_session._run, "measured", interrupted)
+    assert run(capsys, *RELU, "--json", path)[0] == 130
+    assert path.read_text() == "kept"
 
 
 def test_an_interrupted_start_is_a_line(capsys, monkeypatch):

@@ -273,6 +273,24 @@ def test_a_wrong_result_is_not_fast():
     assert found.slower == found.changes
 
 
+def test_a_row_that_fails_now_fails_the_comparison(tmp_path, capsys):
+    old, new = rows_of(onepass=1.0), rows_of(onepass=1.0)
+    place = {k: new["results"][0][k] for k in ("row", "threads", "device", "dtype")}
+    for why, wrong in (("OverflowError: too much", True), ("not enough memory", False)):
+        new["results"] = [place | {"skipped": why, "wrong": wrong}]
+        found = bench.compare(old, new)
+        assert (found.failed, found.only_old) == (
+            ([f"row 0 (2 threads): {why}"], []) if wrong else ([], [f"row 0 (2 threads): {why}"])
+        )
+        files = [tmp_path / "old.json", tmp_path / "new.json"]
+        for file, content in zip(files, (old, new), strict=True):
+            file.write_text(json.dumps(content))
+        assert _command.main(["compare", *map(str, files)]) == (1 if wrong else 2)
+        out = capsys.readouterr().out
+        assert ("FAILED in the new file: row 0" in out) == wrong
+        assert ("1 FAILED, 0 SLOWER" in out) == wrong
+
+
 def test_rows_of_one_file_have_their_dtype():
     old, new = rows_of(onepass=1.0), rows_of(onepass=1.0)
     new["results"][0]["dtype"] = "bfloat16"

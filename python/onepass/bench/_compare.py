@@ -66,12 +66,16 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What `compare` found: the changed rows first."""
+    """What `compare` found: the changed rows first.
+
+    failed  rows of both files that raised an error in the new run, and what it said
+    """
 
     changes: list[Change]
     only_old: list[str]
     only_new: list[str]
     notes: list[str]
+    failed: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def slower(self) -> list[Change]:
@@ -143,7 +147,8 @@ def _compared(old: Results, new: Results, across: bool) -> Comparison:
     ]
     changes.sort(key=lambda change: ORDER.index(change.verdict))
     notes = list(_notes(old, new, machine, set(dropped.values())))
-    return Comparison(changes, _rest(old, new), _rest(new, old), notes)
+    failed = _described([key for key in old.entries if key in new.failed], new)
+    return Comparison(changes, _rest(old, new), _rest(new, old), notes, failed)
 
 
 def _change(key: Key, old: Entry, new: Entry, change: _changes.Level) -> Change:
@@ -172,10 +177,13 @@ def _other_versions(old: Results, new: Results) -> dict[str, str]:
 
 def _rest(one: Results, other: Results) -> list[str]:
     """Rows that the other file lacks, with the reason where one is known."""
+    keys = [key for key in one.entries if key not in other.entries and key not in other.failed]
+    return _described(keys, other)
+
+
+def _described(keys: Iterable[Key], other: Results) -> list[str]:
     found = []
-    for key in one.entries:
-        if key in other.entries:
-            continue
+    for key in keys:
         why = other.skipped.get(key)
         found.append(
             f"{_name(*key[1:3], key[4])} ({_threads(key[3])})" + (f": {why}" if why else "")
@@ -235,6 +243,8 @@ def _lines(found: Comparison) -> Iterator[str]:
                 f"{c.name:{width}}  {c.threads:7} {time_text(c.old):>10} {time_text(c.new):>10} "
                 f"{100 * c.change:+7.1f}% {100 * c.noise:6.1f}%  {c.verdict}{blind}"
             )
+    for row in found.failed:
+        yield f"FAILED in the new file: {row}"
     for title, rows in (("old", found.only_old), ("new", found.only_new)):
         for row in rows:
             yield f"only in the {title} file: {row}"
@@ -243,6 +253,8 @@ def _lines(found: Comparison) -> Iterator[str]:
     for change in found.changes:
         count[change.verdict] += 1
     total = ", ".join(f"{count[v]} {v}" for v in ORDER if count[v] or v in (SLOWER, FASTER, SAME))
+    if found.failed:
+        total = f"{len(found.failed)} FAILED, {total}"
     if found.blind:
         total += f"; in {len(found.blind)} of these the noise would hide a change of {TENTH:.0%}"
     yield total
@@ -256,7 +268,8 @@ def main(arguments: Iterable[str]) -> int:
     parser = Parser(
         prog="onepass bench compare", allow_abbrev=False,
         description="Say which rows became FASTER or SLOWER from one file of --json to another, "
-        "with the noise of both taken into account. Exit status 1: a row is SLOWER, or wrong.",
+        "with the noise of both taken into account. Exit status 1: a row is SLOWER, or is "
+        "wrong or failed in the new one.",
     )  # fmt: skip
     parser.add_argument("old", metavar="OLD", help="a file of `onepass bench --json`")
     parser.add_argument("new", metavar="NEW")
@@ -270,13 +283,13 @@ def main(arguments: Iterable[str]) -> int:
         if not options.across_machines:
             check_same_machine(old, new)
         found = _compared(old, new, options.across_machines)
-        if not found.changes:
+        if not found.changes and not found.failed:
             raise UsageError(f"{old.name} and {new.name} have no row in common")
     except UsageError as error:
         _console.write(f"onepass bench compare: {error}\n", sys.stderr)
         return 2
     _console.write(f"{found}\n", sys.stdout)
-    return int(bool(found.slower))
+    return int(bool(found.slower or found.failed))
 
 
 def _matching(results: Results, only: str) -> Results:

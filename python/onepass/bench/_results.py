@@ -53,6 +53,7 @@ class Results:
     machine: dict[str, Any]
     entries: dict[Key, Entry]
     skipped: dict[Key, str]
+    failed: set[Key] = dataclasses.field(default_factory=set)  # of what was skipped
 
     @property
     def waiting(self) -> float:
@@ -71,7 +72,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Results:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as a file of --json: {error}") from None
     return _parsed(content, str(path))
 
@@ -100,7 +101,9 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
         int(result.get("threads", 1)),
     )
     if "skipped" in result:
-        found.skipped[(*place, "onepass")] = result["skipped"]
+        found.skipped[(*place, "onepass")] = str(result["skipped"])
+        if result.get("wrong"):
+            found.failed.add((*place, "onepass"))
         return
     seconds = _visits(result)
     ours = [label for label in seconds if label.split()[0] == "onepass"]

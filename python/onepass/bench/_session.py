@@ -10,6 +10,7 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,7 +74,7 @@ class Session:
             return 0
         self.about = _machine.machine() | self.meter.about()
         self._resume()
-        self._write()  # where that fails, nothing has been measured in vain
+        self._check_files()
         _say(_table.head(self.about))
         status = self._measure()
         absent = _run.absent(self.options.against)
@@ -151,7 +152,17 @@ class Session:
         for result in self.results:
             if not self._is_whole(result):
                 _say(_table.line(result))
-        self._write()
+        if self.results:
+            self._write()
+
+    def _check_files(self) -> None:
+        """What cannot be written is told before anything is measured in vain. A file that is there
+        stays until it has a row to give way to."""
+        given = self.options
+        paths = [path for path in (given.json, given.csv, given.html) if path is not None]
+        kept = [path for path in paths if path.is_file() and os.access(path.parent, os.W_OK)]
+        if len(kept) < len(paths):
+            self._write(without=kept)
 
     def _device(self) -> tuple[Any, Any]:
         if self.options.device == "cpu":
@@ -237,6 +248,8 @@ class Session:
         ]
         quick = bool(content.get("options", {}).get("quick"))
         pairs.append(("--quick", quick, bool(self.options.quick)))
+        against = content.get("options", {}).get("against")
+        pairs.append(("--against", against, _as_text(self.options.against)))
         for name, there, here in pairs:
             if there != here:
                 raise UsageError(
@@ -244,7 +257,7 @@ class Session:
                     f"{here!r}; pass another --json FILE, and compare the two"
                 )
 
-    def _write(self) -> None:
+    def _write(self, without: Sequence[Path] = ()) -> None:
         given = self.options
         said = {
             name: _as_text(value)
@@ -254,6 +267,8 @@ class Session:
         content = _table.content(self.about, said, self.results)
         try:
             for path, text in self._texts(content).items():
+                if path in without:
+                    continue
                 with _files.replacing(path, "file", sync=False) as file:
                     file.write(text.encode())
         except OSError as error:
