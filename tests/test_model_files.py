@@ -171,6 +171,36 @@ def test_a_model_of_other_layers_with_arrays_of_the_same_shapes(changes, words, 
     np.testing.assert_array_equal(other[0].weight.data, SAVED[0].weight.data)
 
 
+def untied(tie=()):
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(4)))
+    for later, first in tie:
+        model[later].weight = model[first].weight
+    return perturb(model)
+
+
+@each_form
+@pytest.mark.parametrize(
+    ("saved", "other", "words"),
+    [
+        ((), [(2, 0)], "'2.weight' is a parameter of its own in the file, and the same as '0.we"),
+        ([(2, 0)], (), "'2.weight' is the same as '0.weight' in the file, and a param"),
+        ([(2, 0)], [(2, 1)], "as '0.weight' in the file, and the same as '1.weight' in"),
+        ([(1, 0), (3, 2)], [(i, 0) for i in (1, 2, 3)], "'2.weight' is a parameter of its own in"),
+    ],
+)
+def test_parameters_that_layers_share_in_one_of_the_two(saved, other, words, form, tmp_path):
+    model, own = untied(saved), untied(other)
+    model.save(tmp_path / form)
+    before = own.state_dict()
+    with pytest.raises(ValueError, match=f"load: .* is of another model: .*{words}"):
+        own.load(tmp_path / form)
+    assert_same(own.state_dict(), before)
+    own.load(tmp_path / form, strict=False)
+    again = untied(saved)
+    again.load(tmp_path / form)
+    assert_same(again.state_dict(), model.state_dict())
+
+
 def test_modes_do_not_make_another_model(tmp_path):
     SAVED.save(tmp_path / "m.npz")
     other = copy.deepcopy(SAVED).eval()

@@ -94,6 +94,14 @@ def test_a_network_in_float64_runs(tmp_path):
         np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model(x), **CLOSE["float64"])
 
 
+def test_statistics_alone_say_the_dtype(tmp_path):
+    model = nn.Sequential(nn.ReLU(), nn.BatchNorm1d(6, affine=False, dtype="float64"))
+    perturb(model).eval().to_onnx(tmp_path / "m.onnx", (None, 6))
+    x = np.random.default_rng(0).standard_normal((7, 6))
+    for run in (by_reference, by_runtime):
+        np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model(x), **CLOSE["float64"])
+
+
 def test_a_network_of_images(tmp_path):
     model = nn.Sequential(
         nn.Rescaling(1 / 255), nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),

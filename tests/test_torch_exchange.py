@@ -358,19 +358,64 @@ def patched():
     return layer
 
 
+def masked(after=False):
+    layer = T.Linear(2, 2)
+    if after:
+        layer.bias.register_post_accumulate_grad_hook(lambda _: None)
+    else:
+        layer.weight.register_hook(lambda g: 0 * g)
+    return layer
+
+
+def masked_within_a_norm():
+    layer = T.utils.parametrizations.weight_norm(T.Linear(2, 2))
+    layer.parametrizations.weight.original1.register_hook(lambda g: 0 * g)
+    return layer
+
+
+class Standardized(T.Linear):
+    @property
+    def weight(self):
+        if "weight" not in self._parameters:
+            raise AttributeError("weight")
+        return self._parameters["weight"] - self._parameters["weight"].mean()
+
+
+class Shifted(T.BatchNorm1d):
+    @property
+    def running_mean(self):
+        if "running_mean" not in self._buffers:
+            raise AttributeError("running_mean")
+        return self._buffers["running_mean"] + 1
+
+
+class MyReLU(T.Module):
+    def forward(self, x):
+        return x.relu()
+
+
 REFUSED = {
     "a class": (lambda: T.Conv1d(2, 2, 1), "Conv1d of torch, which onepass.nn lacks"),
     "a subclass": (lambda: Changed(2, 2), "Changed of test_torch_exchange, which"),
     "a model": (Net, "a Net of .*; convert the parts that can be"),
     "an embedding": (lambda: T.Embedding(3, 2), "Embedding"),
     "synchronised": (lambda: T.SyncBatchNorm(3), "SyncBatchNorm"),
-    "lazy": (lambda: T.LazyLinear(3), "LazyLinear"),
+    "lazy": (lambda: T.LazyLinear(3), "a LazyLinear, has parameters without values"),
+    "compiled": (lambda: torch.compile(T.ReLU(), backend="eager"), "is compiled: .*_orig_mod"),
+    "scripted": (lambda: torch.jit.script(MyReLU()), "is scripted: convert the module that"),
+    "a loss": (T.CrossEntropyLoss, "a CrossEntropyLoss of torch, a loss.*onepass.nn.CrossEnt"),
+    "another loss": (T.CTCLoss, "CTCLoss of torch, which onepass.nn lacks"),
     "padding": (lambda: T.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "padding_mode='c"),
     "indices": (lambda: T.MaxPool2d(2, return_indices=True), "return_indices=True"),
     "divisor": (lambda: T.AvgPool2d(2, divisor_override=3), "divisor_override=3"),
     "softmax": (lambda: T.Softmax(), "'dim' is None"),
     "momentum": (lambda: T.BatchNorm1d(2, momentum=2), "'momentum' is 2"),
     "hooks": (hooked, "a Linear, has hooks, which would be lost"),
+    "hooks of a weight": (masked, "weight has hooks, which would be lost"),
+    "hooks of a bias": (lambda: masked(after=True), "bias has hooks, which would be lost"),
+    "hooks of a part": (masked_within_a_norm, "weight_v has hooks, which would be lost"),
+    "a computed weight": (lambda: Standardized(2, 2), "weight is computed, expected a parameter"),
+    "a computed mean": (lambda: Shifted(2), "running_mean is computed, expected a buffer"),
     "a forward": (patched, "a ReLU, has a forward of its own"),
     "meta": (lambda: T.Linear(2, 2, device="meta"), "weight has no plain values"),
     "complex": (lambda: T.Linear(2, 2, dtype=torch.complex64), "complex64"),
@@ -381,6 +426,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compilers themselves
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_we_lack_is_refused_by_name(what):
     make, words = REFUSED[what]

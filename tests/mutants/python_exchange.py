@@ -25,6 +25,13 @@ EXCHANGE = [
         (f"{FILES}::test_a_model_of_other_layers_with_arrays_of_the_same_shapes",),
     ),
     Mutant(
+        "file: load takes the values of a model whose layers share others",
+        f"{FOLDER}/_architecture.py",
+        "    return _other_sharing(",
+        "    return None and _other_sharing(",
+        (f"{FILES}::test_parameters_that_layers_share_in_one_of_the_two",),
+    ),
+    Mutant(
         "summary: a container of one's own costs a pass",
         f"{FOLDER}/_work.py",
         "    if not own and next(layer.named_children(), None) is not None:\n",
@@ -92,6 +99,13 @@ EXCHANGE = [
         f"{FOLDER}/_from_torch.py",
         '        if hooks and not (hooked and hooks == ["_forward_pre_hooks"]):\n',
         "        if False:\n",
+        (f"{TORCH}::test_what_we_lack_is_refused_by_name",),
+    ),
+    Mutant(
+        "from_torch: a computed weight is taken for a parameter",
+        f"{FOLDER}/_from_torch.py",
+        "        if (value := getattr(module, key)) is not held.get(key):\n",
+        "        value = getattr(module, key)\n        if False:\n",
         (f"{TORCH}::test_what_we_lack_is_refused_by_name",),
     ),
 ]

@@ -39,16 +39,16 @@ def described(model: Module) -> dict[str, Any]:
         NotALayerError: a module inside is not a layer of onepass.
     """
     tree = walk(model, "", _tree)
-    owners: dict[int, str] = {}
-    tied: dict[str, str] = {}
-    frozen: list[str] = []
-    for name, parameter in _slots(model):
-        first = owners.setdefault(id(parameter), name)
-        if first != name:
-            tied[name] = first
-        elif not parameter.requires_grad:
-            frozen.append(name)
+    tied = _tied(model)
+    frozen = [name for name, p in _slots(model) if name not in tied and not p.requires_grad]
     return {"layers": tree, "tied": tied, "frozen": frozen}
+
+
+def _tied(model: Module) -> dict[str, str]:
+    """Names of parameters that have another name before → that one."""
+    owners: dict[int, str] = {}
+    firsts = {name: owners.setdefault(id(p), name) for name, p in _slots(model)}
+    return {name: first for name, first in firsts.items() if name != first}
 
 
 def _slots(model: Module) -> list[tuple[str, Parameter]]:
@@ -115,7 +115,8 @@ def _unpacked(value: Any) -> Any:
 
 
 def difference(model: Module, about: Any) -> str | None:
-    """The first layer that is another one than in a file; modes do not count.
+    """The first layer that is another one than in a file, or parameter that layers share in one of
+    the two; modes do not count.
 
     Where ``model`` has modules of one's own, the layers that both have are compared.
     """
@@ -139,6 +140,17 @@ def difference(model: Module, about: Any) -> str | None:
                         f"{key!r} of {place(name)}, a {was[0]}, is {was[1].get(key)!r} in the "
                         f"file, and {now[1].get(key)!r} in the model"
                     )
+    return _other_sharing(about["tied"], _tied(model))
+
+
+def _other_sharing(theirs: dict[str, str], ours: dict[str, str]) -> str | None:
+    for name in {**ours, **theirs}:
+        if theirs.get(name) != ours.get(name):
+            was, now = (
+                f"the same as {tied[name]!r}" if name in tied else "a parameter of its own"
+                for tied in (theirs, ours)
+            )
+            return f"{name!r} is {was} in the file, and {now} in the model"
     return None
 
 

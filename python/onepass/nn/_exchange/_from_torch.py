@@ -34,6 +34,8 @@ NOT_LAYERS = ("FoldedLinear", "ModuleList", "Residual", "Sequential", "WeightNor
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
 )  # fmt: skip
+_LOSSES = ("torch.nn.modules.loss", "onepass.torch.nn._loss")
+_PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _MAY_DIFFER = {"__init__", "__doc__", "__module__", "__qualname__", "__annotations__", "extra_repr",
                "__repr__", "__constants__", "__firstlineno__", "__static_attributes__"}  # fmt: skip
 
@@ -59,8 +61,9 @@ def from_torch(module: Any) -> Module:
 
     Raises:
         TypeError: no module of PyTorch.
-        ValueError: a module that onepass lacks, with an option that it lacks, with hooks, or with a
-            forward of its own; the message has its name. Convert the parts that can be.
+        ValueError: a module that onepass lacks, with an option that it lacks, with hooks (also on
+            parameters), or with a forward or computed parameters of its own; the message has its
+            name. Convert the parts that can be.
         ModuleNotFoundError: PyTorch is not installed; or parameters are bfloat16, which NumPy takes
             from ml_dtypes.
 
@@ -196,6 +199,11 @@ class _Made:
                 break
         owner = kind.__module__.partition(".")[0]
         shown = f"a {kind.__name__} of {owner}"
+        if kind.__module__ in _LOSSES and kind.__name__ in import_module("onepass.nn").__all__:
+            raise ValueError(
+                f"from_torch: {place(name)} is {shown}, a loss, expected layers alone: make an "
+                f"onepass.nn.{kind.__name__} beside the model"
+            )
         cure = "; convert the parts that can be" if next(module.children(), None) else ""
         raise ValueError(f"from_torch: {place(name)} is {shown}, which onepass.nn lacks{cure}")
 
@@ -218,6 +226,7 @@ class _Made:
 
     def _check_plain(self, module: Any, name: str, hooked: bool) -> None:
         """Refuse what calls something besides its class's forward."""
+        self._check_eager(module, name)
         own = [key for key in ("forward", "__call__", "_call_impl") if key in vars(module)]
         hooks = [key for key in _HOOKS if getattr(module, key, None)]
         if own:
@@ -237,6 +246,18 @@ class _Made:
                     f"a {base.__name__} does; convert its parts"
                 )
 
+    def _check_eager(self, module: Any, name: str) -> None:
+        """Refuse what has no values yet, and what hides the module that it was made from."""
+        said, kind = "", type(module)
+        if isinstance(module, self.torch.jit.ScriptModule):
+            said = "is scripted: convert the module that it was made from"
+        elif kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo."):
+            said = "is compiled: convert its '_orig_mod'"
+        elif any(map(self.torch.nn.parameter.is_lazy, module._parameters.values())):
+            said = "has parameters without values: call the model with an x first"
+        if said:
+            raise ValueError(f"from_torch: {place(name)}, a {kind.__name__}, {said}")
+
     def _check_once(self, module: Any, name: str) -> None:
         """Refuse one with running statistics in two places: ours would be two."""
         if not module._buffers or all(b is None for b in module._buffers.values()):
@@ -254,11 +275,11 @@ class _Made:
         dot = f"{name}." if name else ""
         for key, value in tuple(vars(made).items()):
             if isinstance(value, Parameter) and key != skip:
-                theirs = getattr(module, key)
+                theirs = self._own(module, key, "parameter", dot)
                 own = None if theirs is None else self._parameter(theirs, value.shape, dot + key)
                 setattr(made, key, own)
         for key in made.buffer_names:
-            buffer, expected = getattr(module, key), getattr(made, key)
+            buffer, expected = self._own(module, key, "buffer", dot), getattr(made, key)
             if (buffer is None) != (expected is None):
                 raise ValueError(
                     f"from_torch: {place(name)}, a {type(made).__name__}, has {key}"
@@ -268,8 +289,22 @@ class _Made:
             if buffer is not None:
                 setattr(made, key, self._array(buffer, dot + key))
 
+    def _own(self, module: Any, key: str, what: str, dot: str) -> Any:
+        """What is trained is what is used."""
+        held = module._parameters if what == "parameter" else module._buffers
+        if (value := getattr(module, key)) is not held.get(key):
+            raise ValueError(
+                f"from_torch: {dot}{key} is computed, expected a {what} of the "
+                f"{type(module).__name__}; convert the parts that can be"
+            )
+        return value
+
     def _parameter(self, theirs: Any, shape: tuple[int, ...], name: str) -> Parameter:
         if id(theirs) not in self.parameters:
+            if any(getattr(theirs, key, None) for key in _PARAMETER_HOOKS):
+                raise ValueError(
+                    f"from_torch: {name} has hooks, which would be lost: remove them first"
+                )
             array = self._array(theirs, name)
             if array.shape != shape:
                 raise ValueError(f"from_torch: {name} has shape {array.shape}, expected {shape}")

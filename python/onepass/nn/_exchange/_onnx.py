@@ -19,6 +19,7 @@ from onepass._array import to_numpy
 from onepass._files import path_of, replacing
 from onepass.nn._exchange._layers import NotALayerError, check_known, place
 from onepass.nn._exchange._onnx_layers import OPERATORS, Graph
+from onepass.nn._exchange._summary import floats
 from onepass.nn._module import Module
 from onepass.nn._random import untouched_streams
 from onepass.nn._residual import Residual
@@ -75,9 +76,10 @@ def _shape(given: Any) -> tuple[int, ...]:
 
 
 def _dtype(model: Module) -> Any:
-    """The dtype of the parameters."""
-    found = {name: p.dtype.name for name, p in model.named_parameters()}
-    kinds = sorted(set(found.values())) or ["float32"]
+    """The dtype of the parameters, or of the statistics of a model that has none."""
+    kinds = sorted({p.dtype.name for p in model.parameters()})
+    if not kinds:
+        kinds = sorted({array.dtype.name for array in floats(model)}) or ["float32"]
     if len(kinds) > 1 or kinds[0] not in DTYPES:
         raise ValueError(
             f"to_onnx: the parameters are of {', '.join(kinds)}, expected all of float32, or all "

@@ -162,11 +162,11 @@ def _input(model: Module, given: Any) -> Array:
             "such as (32, 784)"
         )
     shape = tuple(numbers.integer("summary", "x", n, 1) for n in given)
-    first = next(_floats(model), np.empty(0, np.float32))
+    first = next(floats(model), np.empty(0, np.float32))
     return beside(first, np.zeros(shape, first.dtype))
 
 
-def _floats(model: Module) -> Iterator[Array]:
+def floats(model: Module) -> Iterator[Array]:
     """Parameters, then running statistics."""
     yield from (p.data for p in model.parameters())
     for module in model.modules():
