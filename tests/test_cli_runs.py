@@ -148,6 +148,8 @@ def test_out_with_a_run_or_with_files_of_ones_own_is_refused(table, file):  # no
     (here / file).write_text("mine")
     done = onepass("train", table.name, *FAST, "--out", "here", cwd=table.parent)
     refused(done, "'--out' is 'here', which holds a run.*--resume.*--overwrite")
+    done = onepass("train", table.name, *FAST, "--out", "here/none/..", cwd=table.parent)
+    refused(done, "'--out' is 'here/none/..', which holds a run")
     assert (here / file).read_text() == "mine"
     done = onepass("train", table.name, *FAST, "--out", "here", "--overwrite", cwd=table.parent)
     assert done.returncode == 0

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import dataclasses
+import io
 import json
 import re
 import shlex
@@ -238,6 +239,34 @@ def refused(done, message):
 )  # fmt: skip
 def test_wrong_use_is_one_line(table, capsys, arguments, message) -> None:
     refused(ran(capsys, "search", *arguments, "--quiet"), message)
+
+
+def test_standard_input_is_read_once(table, capsys, monkeypatch, without_pictures) -> None:
+    """Its best run is trained on what the trials have read."""
+    assert ran(capsys, "search", "t.csv", *FAST, "--quiet", "--out", "file")[0] == 0
+    for more in ([], ["--resume"]):
+        monkeypatch.setattr("sys.stdin", io.StringIO((table / "t.csv").read_text()))
+        done = ran(capsys, "search", "-", *FAST, "--quiet", "--out", "stdin", *more)
+        assert (done[0], done[2]) == (0, ""), done
+    best = [(table / name / "best" / "history.csv").read_text() for name in ("file", "stdin")]
+    assert best[0] == best[1]
+
+
+def test_a_folder_by_way_of_one_that_is_not_there(table, capsys) -> None:
+    """It is judged as what it will be."""
+    before = sorted(table.iterdir())
+    done = ran(capsys, "search", "t.csv", *FAST, "--out", "x/..")
+    refused((done[0], "", done[2]), "holds something else")
+    assert sorted(table.iterdir()) == before
+
+
+def test_messages_have_the_words_that_were_typed(table, capsys) -> None:
+    rows = "".join(f"{i},{i % 7 + 0.5}\n" for i in range(60))
+    (table / "numbers.csv").write_text(f"a,y\n{rows}")
+    done = ran(capsys, "search", "numbers.csv", *FAST, "--metric", "accuracy")
+    refused(done, "'--metric' is 'accuracy', expected one of loss")
+    done = ran(capsys, "search", "t.csv", *FAST, "--out", "/proc/x", "--quiet")
+    refused(done, "search: '--out' is '/proc/x', expected a place to write to")
 
 
 def test_its_options_are_those_that_a_search_has() -> None:

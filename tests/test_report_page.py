@@ -542,6 +542,7 @@ WRONG = {
     "report words --output x.html": "unknown argument '--output'; did you mean '--out'",
     "report words more": "unknown argument 'more'",
     "report damaged": r"damaged/history.csv holds something else than a history \(line 3",
+    "report blank": r"blank/history.csv holds something else than a history \(it is empty\)",
     "report other": r"other/history.csv holds something else than a history \(the first line",
     "report record": "record/run.json is damaged",
     "evaluate words words.csv --plot x.txt": "'--plot' is 'x.txt', expected a name that ends in",
@@ -553,7 +554,8 @@ WRONG = {
 def test_wrong_use_is_one_line(home, line, monkeypatch, capsys):
     monkeypatch.chdir(home)
     Path("empty").mkdir(exist_ok=True)
-    for name, text in (("damaged", "epoch,loss\n1,2\n1,3\n"), ("other", "a,b\n1,2\n")):
+    texts = {"damaged": "epoch,loss\n1,2\n1,3\n", "other": "a,b\n1,2\n", "blank": ""}
+    for name, text in texts.items():
         Path(name).mkdir(exist_ok=True)
         Path(name, "history.csv").write_text(text)
     Path("record").mkdir(exist_ok=True)
@@ -583,6 +585,9 @@ def test_damaged_files_beside_the_history_are_told(home, tmp_path):
     assert any("held_out.csv is damaged" in t for t in wrong)
     assert any("model.npz" in t for t in wrong)
     assert check_numbers(folder, page)
+    (folder / "held_out.csv").write_text("")
+    wrong = [t for _, t in page_of(folder).all("p", **{"class": "wrong"})]
+    assert any("held_out.csv is damaged (it is empty)" in t for t in wrong)
 
 
 def test_evaluate_draws_and_shows_the_matrix(home, monkeypatch, capsys, tmp_path):
@@ -799,7 +804,7 @@ def test_entries_that_are_null_are_missing(home, tmp_path):
     assert badge(page_of(folder)) == "cut off"
 
 
-def test_the_best_epoch_is_that_of_this_session(home, tmp_path, monkeypatch):
+def test_the_best_epoch_is_that_of_this_session(home, tmp_path, monkeypatch, capsys):
     """The model of a resumed run that was cut off has the weights of the best epoch so far."""
     folder = copied(home, tmp_path)
     monkeypatch.chdir(home)
@@ -814,7 +819,10 @@ def test_the_best_epoch_is_that_of_this_session(home, tmp_path, monkeypatch):
     known = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**known, "best_epoch": 2}))
     (folder / "report.html").write_text("of before")
-    assert main(["train", "--resume", "--epochs", "9", "--quiet", "--out", str(folder)]) == 130
+    capsys.readouterr()
+    assert main(["train", "--resume", "--epochs", "9", "--out", str(folder)]) == 130
+    told = " ".join(capsys.readouterr().out.split())
+    assert "report.html showed the part before and is gone" in told
     known = json.loads((folder / "run.json").read_text())
     assert "best_epoch" not in known
     assert "epochs" not in known

@@ -162,6 +162,15 @@ def test_a_longer_search_knows_what_the_shorter_one_did(tmp_path, pruner) -> Non
     assert 3 < whole.count("pruned") < 16
 
 
+def test_a_pruner_is_used_as_it_was_given() -> None:
+    """That of Optuna settles min_resource="auto" by the first trial that it sees."""
+    pruner = optuna.pruners.SuccessiveHalvingPruner()
+    before = dict(vars(pruner))
+    found = [search(build, SPACE, X, Y, trials=12, pruner=pruner, **FIT) for _ in range(2)]
+    assert found[0].trials == found[1].trials
+    assert vars(pruner) == before
+
+
 def test_a_failed_trial_is_one_of_the_study(tmp_path) -> None:
     def some(params):
         if params["act"] is nn.ReLU:
@@ -188,6 +197,14 @@ def test_objects_and_wrong_ones(tmp_path) -> None:
             build, SPACE, X, Y, trials=2, resume=tmp_path / "c",
             sampler=lambda seed: optuna.samplers.CmaEsSampler(seed=seed), **FIT,
         )  # fmt: skip
+    qmc, fixed = optuna.samplers.QMCSampler, optuna.samplers.PartialFixedSampler
+    for sampler, name in (
+        (lambda seed: qmc(seed=seed), "d"),
+        (lambda seed: fixed({"p": 0.1}, qmc(seed=seed)), "e"),
+    ):
+        assert search(build, SPACE, X, Y, trials=2, sampler=sampler, **FIT).count("complete") == 2
+        with pytest.raises(ValueError, match=r"QMCSampler, which counts draws .* with resume"):
+            search(build, SPACE, X, Y, trials=2, sampler=sampler, resume=tmp_path / name, **FIT)
     search(build, SPACE, X, Y, trials=2, sampler="tpe", resume=tmp_path / "b", **FIT)
     assert '"optuna": "' in (tmp_path / "b" / "search.json").read_text()
     for options, message in [

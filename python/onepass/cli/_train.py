@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import shlex
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onepass.cli._arguments import Arguments
 from onepass.cli._device import device_of
@@ -25,7 +25,9 @@ def train(options: Arguments) -> int:
     chosen = vars(options)
     quiet = "quiet" in chosen
     fields = {field.name for field in dataclasses.fields(Options)}
-    switches = {name: name in chosen for name in ("resume", "overwrite", "diagnose", "profile")}
+    switches: dict[str, Any] = {
+        name: name in chosen for name in ("resume", "overwrite", "diagnose", "profile")
+    }
     try:
         device_of(chosen)
         run = Recipe(

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -68,7 +69,7 @@ class Folder:
             return cls._numbered(name, overwrite)
         if out.exists() and not out.is_dir():
             raise ValueError(f"train: '--out' is {str(out)!r}, expected a directory, not a file")
-        if not overwrite and holds_a_run(out):
+        if not overwrite and holds_a_run(out.resolve()):  # of x/.. too, where x is not there
             raise ValueError(
                 f"train: '--out' is {str(out)!r}, which holds a run, expected another directory "
                 "(or --resume to go on with it, --overwrite to replace it)"
@@ -189,11 +190,20 @@ class Folder:
             kept = put_aside(path).name
         return f"{path} was damaged: it is {kept} now, and {HISTORY} is written anew"
 
-    def remove_figures(self) -> None:
-        """They, the predictions and the report show the part that was done before."""
+    def remove_figures(self) -> str:
+        """They, the predictions and the report show the part that was done before.
+
+        Returns:
+            A sentence for the user, whose report it was, or "".
+        """
+        had_report = (self.path / REPORT).is_file()
         for name in (*PICTURES, HELD_OUT, REPORT):
             with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
                 (self.path / name).unlink(missing_ok=True)
+        if not had_report:
+            return ""
+        path = shlex.quote(str(self.path))
+        return f"{REPORT} showed the part before and is gone; onepass report {path} writes it anew"
 
     def lock(self) -> None:
         """Keep other processes from it.

@@ -73,7 +73,10 @@ def read(folder: Path, classes: Sequence[str] | None) -> HeldOut | None:
         return None
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogatepass") as file:
-            head, *lines = csv.reader(file)
+            found = [*csv.reader(file)]
+        if not found:
+            raise ValueError("it is empty")
+        head, *lines = found
         if head != HEAD or not lines:
             raise ValueError(f"the first line is {','.join(head)[:40]}")
         rows, true, predicted = zip(*lines, strict=True)

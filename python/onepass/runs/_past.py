@@ -44,7 +44,10 @@ class Numbers:
         """
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                head, *rows = [row for row in csv.reader(file) if row]
+                rows = [row for row in csv.reader(file) if row]
+            if not rows:
+                raise ValueError("it is empty")
+            head, *rows = rows
             if head[0] != "epoch" or len(set(head)) != len(head):
                 raise ValueError(f"the first line is {','.join(head)[:40]}")
             for number, row in enumerate(rows, 1):

@@ -39,6 +39,7 @@ class Recipe:
         overwrite: replace the run that is there, once this one is done.
         diagnose, profile: watch layers, time the parts of a step.
         progress: show a bar and a table.
+        source: the data, where it has been read; standard input can be read only once.
 
     Attributes:
         options, out: of the run. source, parts: its data. model, trainer, stopping: its training.
@@ -56,6 +57,7 @@ class Recipe:
         diagnose: bool = False,
         profile: bool = False,
         progress: bool = True,
+        source: Source | None = None,
     ) -> None:
         if resume and overwrite:
             raise ValueError("train: '--overwrite' is given, expected none with --resume")
@@ -69,7 +71,7 @@ class Recipe:
         self.start = Start.of(given.get("init_from"), folder)
         network = self.start.options if self.start is not None else {}
         self.options = options = Options.of(given, {**network, **before})
-        self.source = Source.read(options)
+        self.source = source or Source.read(options)
         check_options_of_classes(self.source, given)
         self.parts = _parts.split(self.source, options.seed, options.preprocess)
         if options.cv is not None:
@@ -90,10 +92,7 @@ class Recipe:
         self.out = self.folder.path
         if options.cv is not None:
             self.folder.refuse_foreign_folds(options.cv)
-        self.notes = [
-            *self._notes(resume, before, contents),
-            *filter(None, [self._begin(contents)]),
-        ]
+        self.notes = [*self._notes(resume, before, contents), *self._begin(contents)]
         self.about = self._about(contents)
         self.result: Evaluated | None = None
         self.undrawn: dict[str, Exception] = {}
@@ -252,10 +251,10 @@ class Recipe:
             )
         return notes
 
-    def _begin(self, contents: str) -> str:
-        """Make the folder that of a run in progress; returns a sentence for the user, or ""."""
+    def _begin(self, contents: str) -> list[str]:
+        """Make the folder that of a run in progress; returns sentences for the user."""
         note = self.folder.put_damaged_history_aside()
-        self.folder.remove_figures()
+        gone = self.folder.remove_figures()
         record = self.folder.record
         same = _cross_validation.same_length(record.get("options", {}), self.options)
         self.folder.write(
@@ -276,7 +275,7 @@ class Recipe:
         )
         if self.start is not None:
             self.start.keep(self.folder.path)
-        return note
+        return [*filter(None, [note, gone])]
 
     def _about(self, contents: str) -> dict[str, Any]:
         """For a prediction, everything beside arrays."""

@@ -59,7 +59,7 @@ class OptionSearch:
         fresh: bool = True,
         progress: bool = True,
     ) -> None:
-        if fresh and out is not None and (out / RECORD).is_file():
+        if fresh and out is not None and (out.resolve() / RECORD).is_file():
             raise ValueError(
                 f"search: '--out' is {str(out)!r}, which holds a search, expected another "
                 "directory (or --resume to go on with it)"
@@ -126,9 +126,9 @@ class OptionSearch:
         given = {**self._given, **result.best.params}
         place = self.out / BEST
         try:
-            return Recipe(given, place, resume=True, progress=False)
+            return Recipe(given, place, resume=True, progress=False, source=self.source)
         except ValueError:  # that of a trial that was the best before
-            return Recipe(given, place, overwrite=True, progress=False)
+            return Recipe(given, place, overwrite=True, progress=False, source=self.source)
 
     def command(self, result: SearchResult) -> str:
         """What trains the best trial again, for a shell."""
@@ -194,15 +194,18 @@ class OptionSearch:
         def moved(rows: Any) -> tuple[Any, Any]:
             return move(parts.inputs(rows)), move(parts.targets(rows))
 
-        metric, pruner = str(self._how["metric"]), self._how["pruner"]
-        metric = f"val_{metric}" if metric in MEASURED else metric
+        named, pruner = str(self._how["metric"]), self._how["pruner"]
+        metric = f"val_{named}" if named in MEASURED else named
         trials = self.trials
         count = combinations(self._space)
         if count is not None and trials > count and self._how["sampler"] == "random":
             self.notes.append(f"there are no more than {count} combinations to try")
             trials = self.trials = count
         trainer = Fitting(self.source, parts, options).trainer([])
-        of_name(trainer.run, "search", "--metric", metric, validates=True)
+        try:
+            of_name(trainer.run, "search", "--metric", metric, validates=True)
+        except ValueError as error:  # which has the name as it was typed
+            raise ValueError(str(error).replace(repr(metric), repr(named), 1)) from None
         return prepared(
             self._build,
             self._space,
@@ -226,8 +229,10 @@ class OptionSearch:
 
 
 def of_search(error: object) -> str:
-    """The message of an error in options, which are those of train: it may name that."""
-    text = str(error)
+    """The message of an error in options, which are those of train and of `train.search`."""
+    text = str(error).replace("search: 'resume' is", "search: '--out' is", 1)
+    text = text.replace("pass another folder to resume=, or none", "pass another folder (--out)")
+    text = text.replace("pass another folder to resume=", "pass another folder (--out)")
     return f"search: {text.removeprefix('train: ')}" if text.startswith("train: ") else text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -83,7 +84,7 @@ def pruner_of(pruner: Any, max_epochs: int) -> Any:
             return _pruners.NAMED[pruner]()
         return _search_optuna.named_pruner(pruner, max_epochs)
     if _search_optuna.is_of_optuna(pruner) and hasattr(pruner, "prune"):
-        return pruner
+        return copy.deepcopy(pruner)  # some settle their arguments at the first trial
     names = ", ".join(map(repr, (*_pruners.NAMED, *PRUNERS)))
     raise TypeError(
         f"search: 'pruner' is {pruner!r}, expected {names}, MedianPruner(), "

@@ -68,7 +68,7 @@ class SearchFolder:
     ) -> None:
         self.path, self._space, self._metric = path, space, record["metric"]
         self._lock: int | None = None
-        if not (path / RECORD).is_file():
+        if not (path.resolve() / RECORD).is_file():  # of x/.. too, where x is not there
             self._refuse_others()
         ready_folder("search", "resume", path)
         self._lock = lock_folder(path)
@@ -79,7 +79,8 @@ class SearchFolder:
             raise
 
     def _refuse_others(self) -> None:
-        if self.path.is_dir() and any(not p.name.startswith(".") for p in self.path.iterdir()):
+        there = self.path.resolve()
+        if there.is_dir() and any(not p.name.startswith(".") for p in there.iterdir()):
             raise ValueError(
                 f"search: 'resume' is {str(self.path)!r}, which holds something else, expected the "
                 "folder of a search, an empty or a new one"

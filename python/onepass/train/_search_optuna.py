@@ -126,12 +126,22 @@ class Study:
             raise TypeError(
                 f"search: 'sampler' returned {made!r}, expected a sampler of Optuna for each seed"
             )
-        if self._keeps and isinstance(made, self._library.samplers.CmaEsSampler):
-            raise ValueError(
-                "search: 'sampler' makes a CmaEsSampler, whose state is a pickle, expected another "
-                "one with resume"
-            )
+        if self._keeps:
+            self._refuse_unrepeatable(made)
         return made
+
+    def _refuse_unrepeatable(self, sampler: Any) -> None:
+        kinds = self._library.samplers
+        inner = getattr(sampler, "_base_sampler", sampler)  # of a PartialFixedSampler
+        told = {
+            kinds.CmaEsSampler: "a CmaEsSampler, whose state is a pickle",
+            kinds.QMCSampler: "a QMCSampler, which counts draws that an interruption has cut off",
+        }
+        for kind, what in told.items():
+            if isinstance(inner, kind):
+                raise ValueError(
+                    f"search: 'sampler' makes {what}, expected another one with resume"
+                )
 
     def prunes(self, values: Sequence[float]) -> bool:
         """Whether to end the trial that runs, which has measured these values."""
