@@ -263,7 +263,7 @@ def test_folds_alone_are_a_run(run):
 def test_a_kill_in_any_fold_changes_no_bit(table):
     train = ["train", str(table), "--drop", "town", *FAST, "--cv", "2", "--out", "run", "--quiet"]
     code = "import sys\nsys.modules['matplotlib'] = None\n" + DRIVER  # pictures take long
-    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 101])
+    given = json.dumps([str(table.parent), str(table), train, [*train, "--resume"], 71])
     done = subprocess.run([sys.executable, "-c", code, given], env=ENVIRONMENT,
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
