@@ -156,8 +156,8 @@ class Session:
             self._write()
 
     def _check_files(self) -> None:
-        """What cannot be written is told before anything is measured in vain. A file that is there
-        stays until it has a row to give way to."""
+        """An error before anything is measured in vain, where one cannot be written. A file that is
+        there stays until it has a row to give way to."""
         given = self.options
         paths = [path for path in (given.json, given.csv, given.html) if path is not None]
         kept = [path for path in paths if path.is_file() and os.access(path.parent, os.W_OK)]
