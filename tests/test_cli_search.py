@@ -315,6 +315,15 @@ def test_another_search_is_refused(table, capsys, without_pictures) -> None:
     refused(ran(capsys, "search", "t.csv", *FAST, "--out", "b"), "holds something else")
 
 
+def test_a_resume_with_fewer_trials_keeps_the_best(table, capsys, without_pictures) -> None:
+    assert ran(capsys, "search", "t.csv", *FAST, "--out", "s")[0] == 0
+    before = {path: path.read_bytes() for path in (table / "s/best").iterdir() if path.is_file()}
+    status, _, err = ran(capsys, "search", "--resume", "--out", "s", "--trials", "1")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "'--trials' is 1, expected 4 or more, which have ended in s" in err
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_resume_without_a_search_begins_one(table, capsys, without_pictures) -> None:
     status, out, _ = ran(capsys, "search", "t.csv", *FAST, "--resume")
     assert status == 0

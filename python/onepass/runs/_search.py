@@ -96,7 +96,7 @@ class OptionSearch:
             parts = {"given": dict, "how": dict, "directory": str, "trials": int}
             if not all(isinstance(record.get(name), kind) for name, kind in parts.items()):
                 raise ValueError(f"search: {path} holds no search of `onepass search`")
-            reason = reason or _contradiction(path, record, given, how)
+            reason = reason or _contradiction(path, record, given, how) or _too_few(path, how)
             if reason is None:
                 before = {**record["given"], **{k: v for k, v in given.items() if k == "device"}}
                 before["data"] = found_again(before["data"], record["directory"])
@@ -234,6 +234,14 @@ def of_search(error: object) -> str:
     text = text.replace("pass another folder to resume=, or none", "pass another folder (--out)")
     text = text.replace("pass another folder to resume=", "pass another folder (--out)")
     return f"search: {text.removeprefix('train: ')}" if text.startswith("train: ") else text
+
+
+def _too_few(path: Path, how: Mapping[str, Any]) -> str | None:
+    """Of fewer trials than have ended another would be the best, and replace the run that is."""
+    ended, given = len([*path.glob("trial_*/trial.json")]), how.get("trials")
+    if given is None or given >= ended:
+        return None
+    return f"search: '--trials' is {given}, expected {ended} or more, which have ended in {path}"
 
 
 def _contradiction(
