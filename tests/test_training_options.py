@@ -19,7 +19,10 @@ sys.path.insert(0, str(ROOT / "docs"))
 from generate import docstrings, names, reference  # noqa: E402
 
 # They are made by what a training gives, or take another's options.
-NOT_CALLED = {"CheckpointError", "History", "LRFinderResult", "Run", "Restart"}
+NOT_CALLED = {
+    "CheckpointError", "Fold", "History", "LRFinderResult", "RegressionReport", "Restart", "Run",
+    "SearchResult", "Trial",
+}  # fmt: skip
 METHODS = ("fit", "evaluate", "predict", "save", "load", "load_weights")
 # A description that says nothing where nothing stands above it.
 UNFINISHED = re.compile(r"(see )?(above|below)\b|[<>]|of \w\.$", re.I)
