@@ -351,11 +351,10 @@ def test_the_command_of_the_site_builds_what_it_is_told_to(arguments, status, tm
 def test_lists_of_rows_and_libraries_are_those_of_the_benchmark() -> None:
     names = {row.name for row in _rows.rows(Context())}
     assert {*performance.SHOWN} - names == set()
-    assert {*performance.EARLIER} - {*performance.SHOWN} == set()
     assert {*_peers.LIBRARIES} - {*performance.VERSIONS} == {"torch-compile"}  # is PyTorch's
 
 
-# One row in the form of `onepass bench`, and the same in that of older files.
+# One row in the form of `onepass bench`, and the same in that of a GPU's older files.
 SECOND = {
     "row": "gelu 65536", "group": "activation", "device": "cpu", "dtype": "float16", "threads": 2,
     "elements": 65536, "bytes": 2.5e5, "streams": [1, 1, 0],
@@ -366,9 +365,8 @@ SECOND = {
     "limit": "limit", "error": 0.25, "ulps": 2.0, "wrong": False, "products": None, "missing": {},
 }  # fmt: skip
 FIRST = {
-    "row": "gelu 65536", "threads": 2, "elements": 65536, "bytes": 2.5e5, "best_rival": "numpy",
-    "seconds": {"onepass": 2e-5, "torch": 4e-5, "numpy": 1e-5, "copy": 5e-6}, "ratio": 0.5,
-    "copy_share": 0.25,
+    "name": "gelu 64k float16", "bytes": 2.5e5, "share_of_copy": 0.25,
+    "us": {"onepass": 20, "torch": 40, "numpy": 10, "copy": 5},
 }  # fmt: skip
 CPU = {"cpu": "A chip", "date": "2030-01-01", "torch": "3.0"}
 
@@ -402,6 +400,7 @@ def test_both_forms_of_results_are_read(measured) -> None:
     assert (new.dtype, new.threads, new.error) == ("float16", "2", 0.25)
     assert list(new.beside) == ["numpy", "onepass plain", "torch"]
     assert (old.rival, old.ratio, old.share, old.group) == ("numpy", 0.5, 0.25, "activation")
+    assert (old.name, old.dtype, old.threads) == ("gelu 64k", "float16", "GPU")
     assert list(old.beside) == ["numpy", "torch"]
 
 

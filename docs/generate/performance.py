@@ -48,11 +48,10 @@ How to read the tables:
   fetch its target before it writes.
 - **threads** is the number of threads, or GPU.
 - **error** is the largest against float64, in units in the last place (ulp) or as a part of the
-  bound that was derived for that element. Older runs did not keep it.
+  bound that was derived for that element. The GPU's older runs did not keep it.
 - *onepass* with more words and *float32 states* are other calls of ours, shown beside the rivals
   and not counted among them.
-- Compare ratios, and never absolute times of different runs. Each machine has its newest run here;
-  older files lie in `bench/results`.
+- Compare ratios, and never absolute times of different runs. Each machine has its newest run here.
 
 [How the measurements are made](../bench/README.md) tells how to repeat them on your machine,
 [findings](findings.md) what they taught us."""
@@ -295,15 +294,11 @@ SHOWN = {
 }
 
 
-EARLIER = {"step of 64-256-256-10 batch 32": "demo training step"}  # in files of the first format
-
-
 def _bars(file: File) -> list[tuple[str, float, str]]:
     """(label, ratio, best rival) of the rows of the README's figure, with most threads."""
     bars = []
     for name, label in SHOWN.items():
-        names = (name, EARLIER.get(name))
-        found = [row for row in file.rows if row.name in names and row.rival]
+        found = [row for row in file.rows if row.name == name and row.rival]
         if found:
             row = max(found, key=lambda row: int(row.threads))
             bars.append((label, row.ratio, row.rival))

@@ -1,7 +1,8 @@
 """What was measured: bench/results/*.json in one form, the newest file of each machine.
 
 A file is named MACHINE-DATE.json or MACHINE-DATE-WORDS.json. Those with ``"format": 2`` are of
-``onepass bench``; those without are older.
+``onepass bench``; the GPU's without are older. What findings cite of processors, in forms of its own,
+lies in bench/results/earlier and is not read.
 """
 
 from __future__ import annotations
@@ -147,18 +148,15 @@ def _second(entry: dict[str, Any]) -> Row:
 
 
 def _first(entry: dict[str, Any]) -> Row:
-    if "us" in entry:  # of a GPU
-        times = {name: time * 1e-6 for name, time in entry["us"].items() if time}
-        name, threads, share = entry["name"], "GPU", entry["share_of_copy"]
-    else:
-        times = {name: time for name, time in entry["seconds"].items() if time}
-        name, threads, share = entry["row"], str(entry["threads"]), entry["copy_share"]
+    """Of a GPU, before ``onepass bench --device cuda``."""
+    times = {name: time * 1e-6 for name, time in entry["us"].items() if time}
+    name, share = entry["name"], entry["share_of_copy"]
     ours = times.pop("onepass")
     times.pop("copy", None)
     dtype = re.search(r" (float32|float16|bfloat16|float64)(?! states)$", name)
     return Row(
         name=name.removesuffix(dtype[0]) if dtype else name, group=_group(name),
-        dtype=dtype[1] if dtype else "float32", threads=threads, seconds=ours,
+        dtype=dtype[1] if dtype else "float32", threads="GPU", seconds=ours,
         beside=_sorted({k: v / ours for k, v in times.items()}),
         bytes=entry.get("bytes") or 0.0, share=share or None,
     )  # fmt: skip
