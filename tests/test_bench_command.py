@@ -547,9 +547,16 @@ def test_measure_for_own_functions():
     assert found.gb_per_s == pytest.approx(8e-6 / found.seconds["double"])
     assert re.search(r"^double .* GB/s, \d+% of the limit$", str(found), re.MULTILINE)
     for fails, words in (
-        (lambda: bench.measure(3), "3 cannot be called"),
+        (lambda: bench.measure(3), "'fn' has 3, expected functions"),
+        (lambda: bench.measure(double, against=[3]), "'against' has 3, expected functions"),
+        (lambda: bench.measure(double, against=[double()]), "'against' has array"),
+        (lambda: bench.measure(double, against=double), "'against' is <function"),
+        (lambda: bench.measure(double, against="torch"), "'against' is 'torch', expected"),
         (lambda: bench.measure(double, bytes=0), "'bytes' is 0, expected"),
+        (lambda: bench.measure(double, bytes="1 MB"), "'bytes' is '1 MB', expected"),
+        (lambda: bench.measure(double, bytes=float("inf")), "'bytes' is inf, expected"),
         (lambda: bench.measure(double, rounds=0), "'rounds' is 0, expected"),
+        (lambda: bench.measure(double, rounds=2.5), "'rounds' is 2.5, expected"),
     ):
         with pytest.raises((TypeError, ValueError), match=words):
             fails()

@@ -26,6 +26,17 @@ template <class L, class T, class W>
     gradient[i] = term.gradient;
   }
 }
+template <class L, class T, class W>
+void chosen_leaf(const L& loss, T scale, int64_t n, const T* x, const T* t, W weight, T* gradient,
+                 T* values) {
+  if constexpr (!kHasFlag<L>) {
+    leaf(loss, scale, n, x, t, weight, gradient, values);
+  } else if (loss.flag()) {
+    leaf(typename L::Yes{}, scale, n, x, t, weight, gradient, values);
+  } else {
+    leaf(typename L::No{}, scale, n, x, t, weight, gradient, values);
+  }
+}
 template <class T>
 [[gnu::noinline]] bool any_refused(int64_t n, const T* v) {
   int32_t any = 0;  // no early exit: it would not vectorise
@@ -72,9 +83,10 @@ struct Job {
     const bool direct = is_direct<T>(out) && !stream;
     T* gradient = direct ? static_cast<T*>(out.data) + begin : scratch[2];
     if (kHasPosWeight<L<T>> && tensor.operands[kLossPosWeight].data) {
-      leaf(loss, scale, n, x, t, load(kLossPosWeight, begin, n, scratch[3]), gradient, values);
+      chosen_leaf(loss, scale, n, x, t, load(kLossPosWeight, begin, n, scratch[3]), gradient,
+                  values);
     } else {
-      leaf(loss, scale, n, x, t, Uniform<T>{T(1)}, gradient, values);
+      chosen_leaf(loss, scale, n, x, t, Uniform<T>{T(1)}, gradient, values);
     }
     if (stream) {
       stream_run(static_cast<T*>(out.data) + begin, gradient, n);

@@ -6,6 +6,8 @@
 //                  input; w = 1 without one
 //   probabilities  input and target lie from 0 to 1
 //   batch_mean     the reduction "batchmean" exists, which divides the sum by the number of samples
+//   flag()         an option chooses between two formulas: the structs Yes and No, with operator()
+//                  alone. The CPU's loops are of one of them: a vectorised loop would compute both
 //
 // The drivers (cpu/pointwise_loss.h, cuda/pointwise_loss.cuh) reduce the losses and scale the
 // derivatives.
@@ -36,6 +38,11 @@ template <class L, class = void>
 constexpr bool kHasBatchMean = false;
 template <class L>
 constexpr bool kHasBatchMean<L, std::void_t<decltype(L::batch_mean)>> = L::batch_mean;
+
+template <class L, class = void>
+constexpr bool kHasFlag = false;
+template <class L>
+constexpr bool kHasFlag<L, std::void_t<typename L::Yes>> = true;
 
 // The loss of an element, and its derivative times `scale`.
 template <class L, class T>

@@ -116,3 +116,13 @@ def as_float(owner: str, name: str, value: Any, expected: str) -> float:
     except (TypeError, ValueError):
         pass
     raise TypeError(f"{owner}: {name!r} is {value!r}, expected {expected}")
+
+
+_CONSTANTS = (bool, int, float, str, type(None), np.generic)
+
+
+def is_constant(value: Any) -> bool:
+    """Whether the value of an option cannot change in place."""
+    return isinstance(value, _CONSTANTS) or (
+        isinstance(value, tuple) and all(map(is_constant, value))
+    )

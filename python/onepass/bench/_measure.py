@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from onepass import _numbers as numbers
 from onepass.bench._row import Streams
 from onepass.bench._timing import ROUNDS, Samples, interleaved, quantile
 
@@ -97,8 +98,9 @@ def measure(
         all ``samples``; printing it shows a table.
 
     Raises:
-        TypeError: ``fn`` or one of ``against`` cannot be called, ``streams`` is not three integers.
-        ValueError: ``bytes`` is not above 0, ``rounds`` is below 1, ``streams`` has no array.
+        TypeError: ``fn`` or one of ``against`` cannot be called, ``bytes`` is not a number,
+        ``rounds`` not an integer, ``streams`` not three of them. ValueError: ``bytes`` is not above
+        0 or not finite, ``rounds`` is below 1, ``streams`` has no array.
 
     Example:
         >>> import numpy as np
@@ -117,10 +119,8 @@ def measure(
         True
     """
     functions = _named(fn, against)
-    if bytes is not None and not bytes > 0:
-        raise ValueError(f"measure: 'bytes' is {bytes!r}, expected a number > 0")
-    if rounds < 1:
-        raise ValueError(f"measure: 'rounds' is {rounds!r}, expected a number >= 1")
+    bytes = None if bytes is None else numbers.in_range("measure", "bytes", bytes, above=0)
+    numbers.integer("measure", "rounds", rounds, 1)
     arrays = _streams(streams)
     if bytes is not None:
         from onepass import config
@@ -146,13 +146,22 @@ def _named(
 ) -> dict[str, Callable[[], Any]]:
     """All by name; a second one of the same name has a number."""
     if isinstance(against, Mapping):
-        pairs = list(against.items())
-    else:
+        pairs = [(str(label), f) for label, f in against.items()]
+    elif isinstance(against, Iterable) and not isinstance(against, str):
         pairs = [(_name_of(f, "other"), f) for f in against]
+    else:
+        raise TypeError(
+            f"measure: 'against' is {against!r}, expected functions without arguments, in a list "
+            "or by name in a dict"
+        )
     found: dict[str, Callable[[], Any]] = {}
     for label, function in [(_name_of(fn, "yours"), fn), *pairs]:
         if not callable(function):
-            raise TypeError(f"measure: {function!r} cannot be called, expected a function")
+            name = "against" if found else "fn"
+            raise TypeError(
+                f"measure: {name!r} has {function!r}, expected functions that are called without "
+                "arguments, such as lambda: f(x)"
+            )
         name, number = label, 2
         while name in found or name == "limit":
             name, number = f"{label} {number}", number + 1

@@ -12,6 +12,7 @@ import numpy as np
 from onepass import _C
 from onepass._array import Array, copy_into, is_floating
 from onepass._docs import shares
+from onepass._numbers import is_constant
 from onepass.ops._ranges import SCALAR_RANGES
 from onepass.ops._rule import OptionRule, Rule, State
 from onepass.ops._step import controls_of, take_step
@@ -85,8 +86,7 @@ def _check_signature(function: Callable[..., Any], rule: Rule) -> None:
             f"operands, optional states and scalars of {kernel} in their order"
         )
     options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    meant = {*rule.compat["torch"], *rule.decided, *rule.switches}
-    needed = {"step", *rule.reads} - meant
+    needed = {"step", *rule.asked}
     for missing in sorted(needed - options):
         raise TypeError(f"{where} lacks the option {missing!r}, which 'hyper' of {kernel} has")
     for unread in sorted(options - needed):
@@ -101,17 +101,21 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     assert isinstance(rule, Rule)
     op, params, grads = f"{rule.kernel}_", given["params"], given["grads"]
     options = given["options"]
-    formula = rule.compat["torch"]
+    compat = "torch"
     if "compat" in options:
         options = {**options}
-        formula = rule.formula(op, options.pop("compat"))
-    hyper = rule.hyper(op, {**formula, **rule.meant(given), **given})
+        compat = options.pop("compat")
+    hyper = _hyper_of(rule, op, given, compat)
     states = rule.lists(op, given)
     for name, arrays in (("params", params), ("grads", grads)):
         if type(arrays) is not list and not isinstance(arrays, Sequence):
             raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
     controls = controls_of(op, options)
-    taken = [count - 1 for count in counts_of(op, given["step"], len(params))]
+    step = given["step"]
+    if type(step) is int and step > 0:
+        taken = [step - 1] * len(params)
+    else:
+        taken = [count - 1 for count in counts_of(op, step, len(params))]
     groups = [0] * len(params)
     if not rule.scalars:
         plan = _C.Plan(rule.kernel, params, states, groups, taken, None, op)
@@ -127,6 +131,24 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     for name, values in plan.scalars.items():
         _put(given[f"{name}s"], values)
     return info
+
+
+# Kernel → the options of its last call, and the hyper-parameters that they gave: a loop passes the
+# same objects again, and to check them takes longer than to update 16,000 elements.
+_KNOWN: dict[str, tuple[list[Any], tuple[float, ...]]] = {}
+
+
+def _hyper_of(rule: Rule, op: str, given: Mapping[str, Any], compat: Any) -> tuple[float, ...]:
+    """The hyper-parameters of a call."""
+    asked = [compat, *[given[name] for name in rule.asked]]
+    asked += [given[state.plural] is None for state in rule.switches.values()]
+    known = _KNOWN.get(op)
+    if known is not None and all(map(operator.is_, asked, known[0])):
+        return known[1]
+    hyper = rule.hyper(op, {**rule.formula(op, compat), **rule.meant(given), **given})
+    if all(map(is_constant, asked)):
+        _KNOWN[op] = asked, hyper
+    return hyper
 
 
 def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:

@@ -86,7 +86,7 @@ class OptionRule:
 
     Attributes:
         options: all that the constructor takes and a step depends on.
-        reads: those of them that the kernel reads.
+        reads: those of them that the kernel reads; `asked` those that a function of ``ops`` takes.
         switches: flags that ask for a state; the function of ``ops`` does not take them, and means
             those whose lists of states it is given.
         compat: the options of each library's formula, which no constructor takes.
@@ -214,6 +214,12 @@ class Rule(OptionRule):
             starts_follow=bool(self._starts),
             compat=self.compat,
         )
+        meant = {*self.compat["torch"], *self.decided, *self.switches}
+        self.asked = tuple(option for option, *_ in self._reads if option not in meant)
+        self._lists_given = tuple(
+            (state.plural, None if state.when in self.switches else state.when)
+            for state in self.states
+        )
         judged = {name for need in self.needs for name in (need.option, *need.others)}
         option, *_, low, high = self._reads[0]
         if option == "lr" and "lr" not in {*judged, *ignored.values(), *self._starts}:
@@ -324,15 +330,14 @@ class Rule(OptionRule):
     def lists(self, op: str, given: Mapping[str, Any]) -> list[Any]:
         """The lists of states that a function of ``ops`` was given; None for one not asked for."""
         lists = []
-        for state in self.states:
-            arrays = given[state.plural]
-            if state.when is not None and state.when not in self.switches:
-                if given[state.when] == 0:
+        for name, when in self._lists_given:
+            arrays = given[name]
+            if when is not None:
+                if given[when] == 0:
                     arrays = None
                 elif arrays is None:
                     raise ValueError(
-                        f"{op}: {state.plural!r} is None, expected arrays like 'params', since "
-                        f"{state.when} > 0"
+                        f"{op}: {name!r} is None, expected arrays like 'params', since {when} > 0"
                     )
             lists.append(arrays)
         return lists

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from onepass import _C
 from onepass._array import Array
+from onepass._numbers import is_constant
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, data_of, renewals
 from onepass.ops._rule import Launch, OptionRule, State, flag_of_groups
@@ -22,7 +21,6 @@ from onepass.optim.lr_scheduler import _zeros as zeros
 
 # For each group: its list of parameters, and the list's contents.
 Lists = tuple[tuple[list[Any], tuple[Any, ...]], ...]
-_CONSTANTS = (bool, int, float, str, type(None), np.generic)
 
 
 class ParametersChangedError(ValueError):
@@ -33,13 +31,6 @@ def shown_params(group: Any) -> Any:
     """For a message: how many parameters a group has, or what it has in their place."""
     params = group.get("params", ()) if isinstance(group, Mapping) else group
     return len(params) if isinstance(params, (list, tuple)) else params
-
-
-def _is_constant(value: Any) -> bool:
-    """Whether the value of an option cannot change in place."""
-    return isinstance(value, _CONSTANTS) or (
-        isinstance(value, tuple) and all(map(_is_constant, value))
-    )
 
 
 def is_frozen(parameter: Any) -> bool:
@@ -266,7 +257,7 @@ class Planned:
         leads = span is not None and all(type(group["lr"]) is float for group in groups)
         rate = "lr" if leads else None
         keys = tuple(key for key in self._option_names if key != rate)
-        if not all(_is_constant(group[key]) for group in groups for key in keys):
+        if not all(is_constant(group[key]) for group in groups for key in keys):
             return None
         return _C.GroupRows(groups, rate, keys, hypers, *(span or (0.0, 0.0)))
 
