@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import onepass
 import pytest
-from onepass import bench
+from onepass import bench, nn
 from onepass.bench import (
     _check,
     _kernels,
+    _networks,
     _rows,
     _run,
     _session,
@@ -622,6 +623,30 @@ def test_errors_without_a_number_are_wrong():
 def test_workloads_are_checked(row):
     """One of each kind."""
     assert not row.make(Context(against=frozenset())).check().wrong
+
+
+@pytest.mark.parametrize(("errors", "draws"), [([0.5], 1), ([40, 3, 0.9], 3), ([9, 8, 7, 6, 5], 5)])
+def test_a_network_is_wrong_where_no_draw_agrees(errors, draws, monkeypatch):
+    asked = []
+
+    def drawn(make, shape, last, seed):
+        asked.append(seed)
+        return Check(errors[seed], None, "")
+
+    monkeypatch.setattr(_networks, "_drawn", drawn)
+    found = _networks.checked(_networks.lenet, (8, 1, 8, 8))
+    assert (asked, found.error) == ([*range(draws)], min(errors))
+
+
+def test_a_gradient_that_is_off_by_a_thousandth_is_found(monkeypatch):
+    known = nn.MaxPool2d.backward
+
+    def off(self, dy, **options):
+        return known(self, dy, **options) * dy.dtype.type(1.001 if dy.dtype == np.float32 else 1)
+
+    assert not _networks.checked(_networks.lenet, (8, 1, 8, 8)).wrong
+    monkeypatch.setattr(nn.MaxPool2d, "backward", off)
+    assert _networks.checked(_networks.lenet, (8, 1, 8, 8)).wrong
 
 
 # --------------------------------------------------------------------------------------- the wheel
