@@ -8,6 +8,7 @@
 #include "core/dtype.h"
 #include "core/hd.h"
 #include "core/math.h"
+#include "cpu/parallel.h"
 
 ONEPASS_BEGIN
 
@@ -93,9 +94,12 @@ template <class T>
 ONEPASS_HD int64_t past_line(const T* p) {
   return int64_t((reinterpret_cast<uintptr_t>(p) & 63) / sizeof(T));
 }
-// The drivers stream write-only outputs of at least this many bytes: several times any last-level
-// cache that two cores have to themselves.
-constexpr int64_t kStreamBytes = int64_t(48) << 20;
+// Whether a write-only output of so many bytes is streamed: from several times any last-level cache
+// that two cores have to themselves, where several threads use up the memory's rate. One thread
+// alone does not, and its streaming stores keep the arithmetic waiting.
+inline bool is_streamed(int64_t bytes) {
+  return bytes >= int64_t(48) << 20 && get_num_threads() > 1;
+}
 
 }  // namespace
 ONEPASS_END

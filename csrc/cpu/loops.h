@@ -235,7 +235,7 @@ struct ElementwiseJob {
     bool stream = false;
     if constexpr (Signature<K<T>>::returns) {
       const Operand& out = tensor.operands[0];
-      stream = tensor.size * int64_t(sizeof(T)) >= kStreamBytes && is_direct<T>(out);
+      stream = is_streamed(tensor.size * int64_t(sizeof(T))) && is_direct<T>(out);
       for (size_t o = 1; o < Signature<K<T>>::arity; ++o)
         stream = stream && tensor.operands[o].data != out.data;  // in place: already in cache
     }

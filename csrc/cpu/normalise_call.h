@@ -65,8 +65,8 @@ struct Call {
         cut(norm.inner >= kLongPlane ? cut_planes(norm, (kForward ? 1 : 2) * size_of(norm.dtype))
                                      : cut_columns(norm)),
         epilogue(norm.epilogue),
-        stream(kForward && same_dtype<T>(norm.dtype) && bytes() >= kStreamBytes &&
-               norm.y != norm.x && norm.y != norm.epilogue.residual),
+        stream(kForward && same_dtype<T>(norm.dtype) && is_streamed(bytes()) && norm.y != norm.x &&
+               norm.y != norm.epilogue.residual),
         far(bytes() >= kFarBytes),
         kept_gradient(kForward ? nullptr : keep_gradient(norm, epilogue)) {}
 

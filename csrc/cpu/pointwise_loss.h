@@ -63,7 +63,7 @@ struct Job {
         sums(static_cast<double*>(c.workspace)) {}
   static bool streams(const Tensor& tensor) {
     const Operand& gradient = tensor.operands[kLossGradient];
-    return tensor.size * int64_t(sizeof(T)) >= kStreamBytes && is_direct<T>(gradient) &&
+    return is_streamed(tensor.size * int64_t(sizeof(T))) && is_direct<T>(gradient) &&
            gradient.data != tensor.operands[kLossInput].data &&
            gradient.data != tensor.operands[kLossTarget].data;
   }

@@ -111,7 +111,7 @@ struct RowNormCall {
         blocks(activation_blocks<T>()),
         dropout{dropout_scale<T>(c.epilogue.dropout.threshold)},
         direct(same_dtype<T>(c.dtype)),
-        stream(!c.dy && direct && cut.rows * cut.length * int64_t(sizeof(T)) >= kStreamBytes),
+        stream(!c.dy && direct && is_streamed(cut.rows * cut.length * int64_t(sizeof(T)))),
         far(cut.rows * cut.length * size_of(c.dtype) >= kFarBytes) {
     char* memory =
         reinterpret_cast<char*>(round_up(int64_t(reinterpret_cast<intptr_t>(c.workspace)), kLine));
