@@ -103,7 +103,8 @@ class Border {
   double number(int i) const;
   int choice(int i) const;  // which one
   int axis(int i) const;    // counted from the front
-  DropoutStream dropout(int p, int seed, int offset) const;
+  // `first` counts units of so many elements of the mask.
+  DropoutStream dropout(int p, int seed, int offset, int first, int64_t elements = 1) const;
 
   // The extents of arrays of a shape; `why` ends the message.
   void set(Shape shape, const int64_t* extents, int ndim, const char* why) {

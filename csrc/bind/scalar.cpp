@@ -59,13 +59,22 @@ std::string_view string(const char* op, const char* name, PyObject* object) {
   return {text, size_t(size)};
 }
 
+int64_t first_index(const char* op, const char* name, PyObject* object, int64_t elements) {
+  constexpr int64_t kMost = int64_t(1) << 62;
+  const uint64_t value = unsigned_64(op, name, object);
+  int64_t index;
+  if (__builtin_mul_overflow(value, elements, &index) || index >= kMost)
+    value_error(op, is(name, object) + ", expected the index of an element below 2**62");
+  return index;
+}
+
 DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
-                            PyObject* offset) {
+                            PyObject* offset, PyObject* first, int64_t elements) {
   const double probability = real(op, name, p);
   if (!(probability >= 0 && probability <= 1))
     value_error(op, is(name, p) + ", expected a probability, 0 <= " + name + " <= 1");
   return {unsigned_64(op, "seed", seed), unsigned_64(op, "offset", offset),
-          host::dropout_threshold(probability)};
+          host::dropout_threshold(probability), first_index(op, "first", first, elements)};
 }
 
 }  // namespace onepass::bind

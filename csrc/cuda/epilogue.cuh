@@ -208,6 +208,7 @@ ONEPASS_DEVICE void load_parameters(const Call& call, int64_t c, bool scaled, Pa
 
 template <int W, class Call>
 ONEPASS_DEVICE uint32_t keep_bits(const Call& call, int64_t at) {
+  at += call.dropout.first;
   uint32_t bits = keep_word(call.dropout, at / 32) >> (at % 32);
   if (at % 32 + W > 32) bits |= keep_word(call.dropout, at / 32 + 1) << (32 - at % 32);
   return bits;

@@ -1,4 +1,4 @@
-"""A model that gets its share of a batch: rows of one array of which other models get the others."""
+"""A model that gets a share of a batch, whose other rows go to other models."""
 
 from __future__ import annotations
 
