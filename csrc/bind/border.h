@@ -62,6 +62,9 @@ void check_probabilities(const Array& target, const Array& like, const Extents& 
       check_floating(array);
       check_compatible_dtype(array, like);
       break;
+    case Type::wide:
+      check_wide_dtype(array);
+      break;
     case Type::target:
       if (array.floating()) {
         check_probabilities(array, like, extents_of(extents, shape));
@@ -282,7 +285,7 @@ void place([[maybe_unused]] const BorderOf<kContract>& b, [[maybe_unused]] Field
     if constexpr (std::is_same_v<Field, ChannelVector>) {
       *to = b.vector(i);
     } else {
-      *to = b.data(i);
+      *to = static_cast<Field>(b.data(i));
     }
   }
 }

@@ -279,6 +279,67 @@ def batch_norm_backward(
     add: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
+
+# A batch in several shares: ops/_shared_batch_norm.py. `share` and `shares` are float64.
+def batch_norm_moments(x: Array, share: Array, axis: int, eps: float, /) -> None: ...
+def batch_norm_of_shares(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    residual: Array | None,
+    out: Array | None,
+    shares: Array,
+    axis: int,
+    momentum: float,
+    eps: float,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    first: int,
+    /,
+) -> tuple[Array, tuple[Any, ...]]: ...
+def batch_norm_backward_sums(
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    residual: Array | None,
+    statistics: Array,
+    axis: int,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    first: int,
+    share: Array,
+    /,
+) -> tuple[Array | None, Array | None, Array | None]: ...
+def batch_norm_backward_of_shares(
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    residual: Array | None,
+    statistics: Array,
+    axis: int,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    first: int,
+    shares: Array,
+    dresidual: Array | None,
+    out: Array | None,
+    add: Array | None,
+    /,
+) -> Array: ...
+
 def batch_renorm(
     x: Array,
     weight: Array | None,
