@@ -5,6 +5,7 @@
 // Forward: the moments of a channel, merged as in Chan, Golub & LeVeque, Algorithms for Computing
 // the Sample Variance, 1983. Backward: its sums.
 #pragma once
+#include "kernels/batch_norm.h"
 #include "kernels/moments_range.h"
 
 ONEPASS_BEGIN
@@ -20,7 +21,7 @@ struct ShareMoments {
 // Of `count` elements, from the sums of d·scale and (d·scale)², d = x - first.
 ONEPASS_HD ShareMoments share_of_sums(double count, double sum, double squares, double first,
                                       double scale) {
-  const double offset = sum / count, about = squares - sum * offset;
+  const double offset = sum * (1 / count), about = squares - sum * offset;
   const ExactSum mean = exact_sum(first * scale, offset);
   return {count, mean.sum, mean.error, about < 0 ? 0 : about, scale};
 }
@@ -61,7 +62,7 @@ ONEPASS_HD ShareMoments merged_shares(const double* rows, int64_t shares, int64_
 
 template <class R>
 ONEPASS_HD MomentsInRange<R> statistics_of_shares(const ShareMoments& m, double eps) {
-  const double variance = m.squares / m.count;
+  const double variance = m.squares * (1 / m.count);
   return statistics_of_scaled<R>(m.mean, m.lost, variance, m.scale, eps);
 }
 
