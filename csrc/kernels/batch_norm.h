@@ -11,20 +11,10 @@
 // and the error goes into a constant. This keeps a small variance around a large mean, and a
 // constant channel gives exactly its bias.
 #pragma once
-#include "core/basic.h"
 #include "core/list.h"
+#include "core/product_error.h"
 
 ONEPASS_BEGIN
-
-// a + b as the rounded sum and its error (Knuth, TwoSum).
-struct ExactSum {
-  double sum, error;
-};
-ONEPASS_HD ExactSum exact_sum(double a, double b) {
-  const double sum = a + b;
-  const double back = sum - a;
-  return {sum, (a - (sum - back)) + (b - back)};
-}
 
 template <class T>
 struct BatchNormRule {
@@ -56,9 +46,10 @@ struct BatchNormRule {
 
   // The mean a + b as its rounded value and the rounding error: exact for double.
   static ONEPASS_HD Saved save(double a, double b, double variance, double eps) {
-    const ExactSum exact = exact_sum(a, b);
-    const T mean = T(exact.sum);
-    return {mean, T((exact.sum - double(mean)) + exact.error), T(1 / math::sqrt(variance + eps))};
+    const double sum = a + b;
+    const T mean = T(sum);
+    return {mean, T((sum - double(mean)) + math::sum_error(a, b, sum)),
+            T(1 / math::sqrt(variance + eps))};
   }
 
   // A momentum of 0 keeps `old` whatever the batch has, an Inf or NaN too.

@@ -22,8 +22,8 @@ struct ShareMoments {
 ONEPASS_HD ShareMoments share_of_sums(double count, double sum, double squares, double first,
                                       double scale) {
   const double offset = sum * (1 / count), about = squares - sum * offset;
-  const ExactSum mean = exact_sum(first * scale, offset);
-  return {count, mean.sum, mean.error, about < 0 ? 0 : about, scale};
+  const double mean = first * scale + offset;
+  return {count, mean, math::sum_error(first * scale, offset, mean), about < 0 ? 0 : about, scale};
 }
 
 ONEPASS_HD ShareMoments at_scale(ShareMoments m, double scale) {
@@ -45,8 +45,8 @@ ONEPASS_HD ShareMoments merged(ShareMoments a, ShareMoments b) {
   }
   const double count = a.count + b.count, part = b.count / count;
   const double distance = (b.mean - a.mean) + (b.lost - a.lost);
-  const ExactSum mean = exact_sum(a.mean, a.lost + distance * part);
-  return {count, mean.sum, mean.error,
+  const double moved = a.lost + distance * part, mean = a.mean + moved;
+  return {count, mean, math::sum_error(a.mean, moved, mean),
           a.squares + b.squares + distance * distance * (a.count * part), scale};
 }
 
