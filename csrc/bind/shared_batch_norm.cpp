@@ -1,5 +1,5 @@
-// batch_norm of a batch that lies in several shares, in two calls forward and two backward: what the
-// others need of this share, and then the rest, with that of all.
+// batch_norm of a batch that lies in several shares, in two calls forward and two backward: what
+// the others need of this share, and then the rest, with that of all.
 #include "bind/channel_norm.h"
 #include "kernels/shares.h"
 
@@ -43,8 +43,7 @@ constexpr Argument kBackwardArguments[] = {
     axis("axis"),
 };
 constexpr Argument kOwnRows[] = {{"share", share_rows, update | packed}};
-constexpr auto kSumsTable =
-    join(kBackwardArguments, kEpilogueArguments, kOwnRows, kOtherGradients);
+constexpr auto kSumsTable = join(kBackwardArguments, kEpilogueArguments, kOwnRows, kOtherGradients);
 constexpr Contract kSums = contract("batch_norm_backward_sums", kSumsTable.at);
 
 constexpr Argument kAllRows[] = {

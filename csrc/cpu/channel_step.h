@@ -78,8 +78,8 @@ struct ChannelStep {
     if (any_moments_scale(n, s, q, shift, count(), call.norm.eps))
       ScaledChannels<R, Call>{call}.moment_sums(r, s, q, shift, p, scale);
     for (int64_t k = 0; k < n; ++k)
-      leave(first + k, share_of_sums(count(), s[k], q[k], double(shift[k]),
-                                     scale[k] == 0 ? 1 : scale[k]));
+      leave(first + k,
+            share_of_sums(count(), s[k], q[k], double(shift[k]), scale[k] == 0 ? 1 : scale[k]));
   }
   template <class Share>
   void leave(int64_t channel, const Share& share) const {
