@@ -53,7 +53,7 @@ py::object contract_list(Arguments given) {
   constexpr const char* kTypeNames[] = {
       "",       "floating", "reference", "parameter", "computing", "compatible", "target",
       "mask",   "flag",     "integer",   "word",      "number",    "real",       "norm_order",
-      "choice", "text",     "axis",      "options",   "labels",    "extents"};
+      "choice", "text",     "axis",      "options",   "labels",    "extents",    "wide"};
   static_assert(std::size(kShapeNames) == kShapes && std::size(kTypeNames) == kTypes);
   py::list all;
   for (const auto& [c, callable] : listed()) {

@@ -55,8 +55,9 @@ enum class Type : uint8_t {
   options,  // a tuple of the activation's
   labels,   // integers in the shape given
   extents,  // a tuple of sizes: the call checks it
+  wide,     // of an array: float64
 };
-constexpr int kTypes = int(Type::extents) + 1;
+constexpr int kTypes = int(Type::wide) + 1;
 
 struct Kind {
   Shape shape;
@@ -66,6 +67,8 @@ constexpr Kind reference{Shape::reference, Type::floating};
 constexpr Kind like_reference{Shape::reference, Type::reference};
 constexpr Kind per_channel{Shape::channel, Type::parameter};
 constexpr Kind saved{Shape::saved, Type::computing};
+constexpr Kind share_rows{Shape::saved, Type::wide};
+constexpr Kind all_shares{Shape::free, Type::wide};
 constexpr Kind per_row{Shape::rows, Type::reference};
 constexpr Kind class_target{Shape::rows, Type::target};
 constexpr Kind class_labels{Shape::rows, Type::labels};
