@@ -6,7 +6,7 @@ from mutant import Mutant
 
 FOLDER = "python/onepass/data"
 RUNS = "python/onepass/runs"
-FOLDS = "tests/test_cross_validation.py"
+FOLDS = "tests/test_folds.py"
 FOLDS_OF_RUNS = "tests/test_cross_validation_cli.py"
 RESUME = "tests/test_resume_counters.py"
 TABLES = "tests/test_splits_and_tables.py"
