@@ -4,7 +4,6 @@ import numpy as np
 from onepass import nn, optim
 from onepass.train import Callback, Trainer
 
-
 RNG = np.random.default_rng(3)
 N = 61
 X = RNG.standard_normal((N, 3)) * [1, 100, 0.01]

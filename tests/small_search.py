@@ -4,7 +4,6 @@ import numpy as np
 from onepass import nn, optim
 from onepass.train import LogUniform, Trainer, Uniform
 
-
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((48, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)

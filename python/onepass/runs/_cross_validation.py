@@ -83,7 +83,7 @@ class FoldRuns:
             ValueError: the loss of a fold is not finite.
         """
         parts = folds(self.source, self.options.cv or 0, self.options.seed)
-        return each_fold(parts, self._scored, done, "train")
+        return each_fold(parts, self._scored, done)
 
     def _scored(self, number: int, rest: Indices, test: Indices) -> dict[str, Any]:
         """The scores of a fold, which its folder has where it is done."""
@@ -96,9 +96,7 @@ class FoldRuns:
         with closing(folder):
             return self._trained(number, rest, test, folder)
 
-    def _trained(
-        self, number: int, rest: Indices, test: Indices, folder: Folder
-    ) -> dict[str, Any]:
+    def _trained(self, number: int, rest: Indices, test: Indices, folder: Folder) -> dict[str, Any]:
         source, options = self.source, self.options
         parts = _parts.split_rest(source, rest, test, options.seed, options.preprocess)
         fitting = Fitting(source, parts, options, self.start)

@@ -12,6 +12,7 @@ from onepass import _numbers as numbers
 from onepass._files import path_of
 from onepass._keywords import suggest_keywords
 from onepass.data._folds import indices_of
+from onepass.data._rows import add_note
 from onepass.data._split import Indices
 from onepass.train import _fold_record
 from onepass.train._fits import CKPT_PATH, check_keywords, marks_of_fit
@@ -128,7 +129,11 @@ def cross_validate(
         check_trainer(trainer, done)
         if resume is not None and record is None:
             record = _record(path_of(OWNER, "resume", resume), given, trainer, parts)
-        return given.fold(number, train, test, trainer, record)
+        try:
+            return given.fold(number, train, test, trainer, record)
+        except Exception as error:
+            add_note(error, OWNER, f"fold {number}")
+            raise
 
     try:
         for fold in each_fold(parts, one):

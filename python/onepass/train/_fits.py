@@ -40,9 +40,7 @@ def check_keywords(
             )
 
 
-def marks_of_fit(
-    owner: str, fit: Mapping[str, Any], but: Collection[str] = ()
-) -> dict[str, Any]:
+def marks_of_fit(owner: str, fit: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, Any]:
     """Marks of the arguments of fit, also of those that were left at their defaults.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from onepass import _numbers as numbers
 from onepass.data import split_indices
 from onepass.data._folds import split_groups
-from onepass.data._rows import add_note, part_of
+from onepass.data._rows import part_of
 from onepass.data._split import Indices, held_out
 from onepass.nn import _random
 from onepass.train._checkpoint import Checkpoint
@@ -31,24 +31,15 @@ def each_fold(
     parts: Sequence[tuple[Indices, Indices]],
     one: Callable[[int, Indices, Indices], T],
     done: Sequence[T] = (),
-    owner: str = OWNER,
 ) -> Iterator[T]:
-    """What ``one(number, train, test)`` makes of each fold; an error in it says which fold.
+    """What ``one(number, train, test)`` makes of each fold, one after the other.
 
     Args:
         parts: positions of the samples to train on, and of those held out.
         done: of an earlier call, those that came first; they are given back as they are.
     """
     for number, (train, test) in enumerate(parts, 1):
-        if number <= len(done):
-            yield done[number - 1]
-            continue
-        try:
-            found = one(number, train, test)
-        except Exception as error:
-            add_note(error, owner, f"fold {number}")
-            raise
-        yield found
+        yield done[number - 1] if number <= len(done) else one(number, train, test)
 
 
 def built(build: Callable[[int], Trainer], seed: int) -> Any:

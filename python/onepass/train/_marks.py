@@ -107,7 +107,7 @@ def _of_some_rows(array: Any) -> Any:
 
 
 def _is_array(value: Any) -> bool:
-    if isinstance(value, type):  # a class has what its objects have
+    if isinstance(value, (type, types.ModuleType)):  # a class has what its objects have
         return False
     return hasattr(value, "iloc") or (hasattr(value, "dtype") and hasattr(value, "shape"))
 
@@ -146,7 +146,8 @@ def text_of(part: Any, depth: int = 0) -> str:
     if isinstance(part, functools.partial):
         given = [*map(of, part.args), *(f"{k}={of(v)}" for k, v in part.keywords.items())]
         return f"{of(part.func)}({', '.join(given)})"
-    name = getattr(part, "__qualname__", None)
+    name = part.__name__ if isinstance(part, types.ModuleType) else None
+    name = getattr(part, "__qualname__", name)
     if name is not None:
         return str(name)
     if depth and not _is_ours(part):
