@@ -157,7 +157,7 @@ DATA = [
     Mutant(
         "runs: whatever lies in the place of a fold is deleted",
         f"{RUNS}/_replacing.py",
-        'return isinstance(record, dict) and "fold" in record',
+        'return "fold" in read_json(folder / RECORD)',
         "return True",
         (f"{FOLDS_OF_RUNS}::test_folders_that_are_no_folds_are_left_alone",),
     ),

@@ -116,7 +116,7 @@ TRAIN = [
     ),
     Mutant(
         "callbacks: other numbers in arrays of the same shape are the same data",
-        f"{FOLDER}/_training.py",
+        f"{FOLDER}/_marks.py",
         "zlib.crc32(sample.tobytes())",
         "zlib.crc32(b'')",
         (f"{MEMORY_OF_FITS}::test_other_data_in_the_same_trainer_begin_a_new_training",),
