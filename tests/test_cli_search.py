@@ -152,7 +152,7 @@ def test_a_space_of_ones_own(table, capsys, without_pictures) -> None:
     assert "--dropout 0.0" in out
     record = json.loads((table / "runs" / "t-search" / "search.json").read_text())
     assert record["mode"] == "max"
-    assert record["space"]["lr"] == "LogUniform(low=0.001, high=0.1)"
+    assert record["space"]["lr"][0] == "LogUniform(low=0.001, high=0.1)"
 
 
 def test_the_held_out_part_is_not_seen(table, capsys, without_pictures) -> None:
@@ -307,7 +307,11 @@ def test_another_search_is_refused(table, capsys, without_pictures) -> None:
     lines = text.splitlines()
     lines[onepass.load_run("a/best").held_out[0] + 1] = "0.5,0.25,n"  # which no trial has seen
     (table / "t.csv").write_text("\n".join(lines))
-    refused(ran(capsys, *again), "search: the data are other data, expected those of the search")
+    refused(
+        ran(capsys, *again),
+        "search: 'DATA' is t.csv with other contents, expected the same as in a; pass another fold"
+        r"er \(--out\)$",
+    )
     (table / "t.csv").write_text(text)
     assert ran(capsys, *again)[0] == 0
     (table / "b").mkdir()
@@ -322,6 +326,40 @@ def test_a_resume_with_fewer_trials_keeps_the_best(table, capsys, without_pictur
     assert (status, err.count("\n")) == (2, 1)
     assert "'--trials' is 1, expected 4 or more, which have ended in s" in err
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_run_of_a_trial_that_was_the_best_gives_its_place_and_no_other(
+    table, capsys, without_pictures
+) -> None:
+    """What is damaged, or was never the best, is an error; it stays as it is."""
+    assert ran(capsys, "search", "t.csv", *FAST, "--out", "s", "--quiet")[0] == 0
+    best, again = table / "s" / "best", ["search", "--resume", "--out", "s", "--quiet"]
+    record = (best / "run.json").read_text()
+
+    def is_refused(message):
+        before = {path: path.read_bytes() for path in best.rglob("*") if path.is_file()}
+        status, _, err = ran(capsys, *again)
+        assert (status, len(err.splitlines())) == (1, 1), err
+        assert re.search(message, err), err
+        assert {path: path.read_bytes() for path in before} == before
+
+    cure = "; delete s/best, whose run is then trained again$"
+    (best / "run.json").write_text("{")
+    is_refused(rf"search: s/best/run\.json is damaged \(.*\){cure}")
+    (best / "run.json").unlink()
+    is_refused(rf"search: s/best: run\.json is missing.*{cure}")
+    known = json.loads(record)
+    other = {**known, "options": {**known["options"], "hidden": [9]}}
+    (best / "run.json").write_text(json.dumps(other))
+    is_refused("search: s/best holds a run of none of the trials, expected .*; move it away")
+    second = sorted(rows(table / "s"), key=lambda row: float(row["val_loss"]))[1]
+    kinds = {"lr": float, "dropout": float, "weight_decay": float, "batch_size": int,
+             "optimizer": str}  # fmt: skip
+    before = {**known["options"], **{name: kind(second[name]) for name, kind in kinds.items()}}
+    assert before != known["options"]
+    (best / "run.json").write_text(json.dumps({**known, "options": before}))
+    assert ran(capsys, *again)[0] == 0
+    assert json.loads((best / "run.json").read_text())["options"] == known["options"]
 
 
 def test_a_resume_without_a_search_begins_one(table, capsys, without_pictures) -> None:

@@ -216,11 +216,13 @@ def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run, monkeypa
     mean, spread = np.mean(values), np.std(values, ddof=1)
     assert f"3 folds: accuracy {mean:.4f} ± {spread:.4f}" in shown.splitlines()[-3]
     source = Source.read(Options(data="t.csv"))
-    rows = _cross_validation.folds(source, 3, seed=0)
+    pairs = _cross_validation.folds(source, 3, seed=0)
+    rows = [test for _, test in pairs]
     assert sorted(np.concatenate(rows)) == list(range(120))
-    for test in rows:
+    for rest, test in pairs:
+        assert np.array_equal(rest, np.setdiff1d(np.arange(120), test))
         assert abs(np.mean(source.y[test]) - np.mean(source.y)) < 0.02
-        parts = _parts.split_rest(source, np.setdiff1d(np.arange(120), test), test, 0)
+        parts = _parts.split_rest(source, rest, test, 0)
         assert not set(parts.train) & set(test)
         assert not set(parts.validation) & set(test)
     scored, judged = [], SavedRun.judged

@@ -291,11 +291,11 @@ def test_a_directory_of_something_else_is_refused(tmp_path) -> None:
         restarts(build, X, Y, n=1, resume=tmp_path / "file", **FIT)
     record = tmp_path / "b"
     restarts(build, X, Y, n=1, resume=record, **FIT)
-    known = {"seed": 0, "metric": "loss", "mode": "min"}
+    known = {"seed": 0, "metric": "loss", "mode": "min", "format": 1}
     assert json.loads((record / "restarts.json").read_text()) == known
-    with pytest.raises(ValueError, match="'metric' is 'l2', expected 'loss', as for those in"):
+    with pytest.raises(ValueError, match="'metric' is 'l2', expected 'loss', as in"):
         restarts(build, X, Y, n=1, metric="l2", mode="min", resume=record, **FIT)
-    with pytest.raises(ValueError, match="'mode' is 'max', expected 'min', as for those in"):
+    with pytest.raises(ValueError, match="'mode' is 'max', expected 'min', as in"):
         restarts(build, X, Y, n=1, mode="max", resume=record, **FIT)
 
 

@@ -180,7 +180,7 @@ AUGMENT = [
     Mutant(
         "resume: another transform is not noticed",
         f"{TRAIN}/_resume.py",
-        '        "transform": of_transform(loader.transform),\n',
+        '        "transform": _transform(loader.transform),\n',
         "",
         (f"{TRAINING}::test_a_resume_with_another_transform_is_told",),
     ),

@@ -6,7 +6,7 @@ from mutant import Mutant
 
 FOLDER = "python/onepass/data"
 RUNS = "python/onepass/runs"
-FOLDS = "tests/test_cross_validation.py"
+FOLDS = "tests/test_folds.py"
 FOLDS_OF_RUNS = "tests/test_cross_validation_cli.py"
 RESUME = "tests/test_resume_counters.py"
 TABLES = "tests/test_splits_and_tables.py"
@@ -157,7 +157,7 @@ DATA = [
     Mutant(
         "runs: whatever lies in the place of a fold is deleted",
         f"{RUNS}/_replacing.py",
-        'return isinstance(record, dict) and "fold" in record',
+        'return "fold" in read_json(folder / RECORD)',
         "return True",
         (f"{FOLDS_OF_RUNS}::test_folders_that_are_no_folds_are_left_alone",),
     ),

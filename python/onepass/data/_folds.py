@@ -88,6 +88,11 @@ def indices_of(
         cure=" (stratify=False spreads samples whatever their class)",
         rare=stratify is None,
     )
+    return pairs_of(held_out)
+
+
+def pairs_of(held_out: Indices) -> list[tuple[Indices, Indices]]:
+    """A training part and a held-out part for each fold, of the fold of each sample."""
     count = int(held_out.max()) + 1
     return [(np.flatnonzero(held_out != k), np.flatnonzero(held_out == k)) for k in range(count)]
 

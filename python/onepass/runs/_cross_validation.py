@@ -12,19 +12,18 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from onepass.data._folds import assigned
+from onepass.data._folds import assigned, pairs_of
 from onepass.runs import _evaluation, _parts, _scores, _sessions
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
 from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY
 from onepass.runs._options import Options
+from onepass.runs._parts import Indices
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest
 from onepass.runs._start import Start
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._fold_run import each_fold
 from onepass.train._score_table import spread, table
 from onepass.train._verdict import verdict
 
@@ -33,8 +32,8 @@ NAMES = ("accuracy", "balanced_accuracy", "loss", "rmse", "mae", "r2")
 SHORT = ("accuracy", "balanced_accuracy", "rmse", "mae", "r2")
 
 
-def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
-    """The rows of each fold; the samples of a class are spread evenly.
+def folds(source: Source, count: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """The rows outside and inside of each fold; the samples of a class are spread evenly.
 
     Raises:
         ValueError: too few samples, or too few of a class, for so many folds.
@@ -49,7 +48,7 @@ def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
             f"train: '--cv' is {count}, expected more folds: of {size} samples, at least {LEAST} "
             "must be outside of each"
         )
-    return [np.flatnonzero(held_out == fold) for fold in range(count)]
+    return pairs_of(held_out)
 
 
 class FoldRuns:
@@ -83,25 +82,22 @@ class FoldRuns:
         Raises:
             ValueError: the loss of a fold is not finite.
         """
-        rows = folds(self.source, self.options.cv or 0, self.options.seed)
-        for number, test in enumerate(rows, 1):
-            if number <= len(done):
-                yield done[number - 1]
-                continue
-            folder = Folder.inside(self.folder / FOLDS / str(number))
-            earlier = folder.record.get("result")
-            if earlier is not None and same_length(folder.record["options"], self.options):
-                yield earlier
-            else:
-                folder.path.mkdir(parents=True, exist_ok=True)
-                folder.lock()
-                with closing(folder):
-                    scores = self._trained(number, test, folder)
-                yield scores
+        parts = folds(self.source, self.options.cv or 0, self.options.seed)
+        return each_fold(parts, self._scored, done)
 
-    def _trained(self, number: int, test: NDArray[np.int64], folder: Folder) -> dict[str, Any]:
+    def _scored(self, number: int, rest: Indices, test: Indices) -> dict[str, Any]:
+        """The scores of a fold, which its folder has where it is done."""
+        folder = Folder.inside(self.folder / FOLDS / str(number))
+        earlier: dict[str, Any] | None = folder.record.get("result")
+        if earlier is not None and same_length(folder.record["options"], self.options):
+            return earlier
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.lock()
+        with closing(folder):
+            return self._trained(number, rest, test, folder)
+
+    def _trained(self, number: int, rest: Indices, test: Indices, folder: Folder) -> dict[str, Any]:
         source, options = self.source, self.options
-        rest = np.setdiff1d(np.arange(len(source.y)), test)
         parts = _parts.split_rest(source, rest, test, options.seed, options.preprocess)
         fitting = Fitting(source, parts, options, self.start)
         parts = fitting.parts

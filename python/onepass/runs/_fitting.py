@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from onepass.runs._parts import Indices, Parts
 from onepass.runs._source import Source
 from onepass.runs._start import Start, freeze
 from onepass.train._callbacks import Callback, EarlyStopping
+from onepass.train._fits import fit_on
 from onepass.train._metrics import Metric, distances
-from onepass.train._trainer import NothingLeft, Trainer
+from onepass.train._trainer import Trainer
 from onepass.train._weights import balanced
 
 MAX_NORM = 1.0
@@ -77,16 +77,13 @@ class Fitting:
 
     def fit(self, trainer: Trainer, checkpoints: Path | None = None) -> None:
         """Train to the end; the network has the weights of its best epoch then."""
-        with warnings.catch_warnings():
-            # A run that is done may be resumed: it tells what it has learnt once more.
-            warnings.simplefilter("ignore", NothingLeft)
-            trainer.fit(
-                *self._moved(self.parts.train),
-                max_epochs=self.options.epochs,
-                batch_size=self.options.batch_size,
-                validation_data=self._moved(self.parts.validation),
-                ckpt_path=checkpoints,
-            )
+        options = {
+            "max_epochs": self.options.epochs,
+            "batch_size": self.options.batch_size,
+            "validation_data": self._moved(self.parts.validation),
+            "ckpt_path": checkpoints,
+        }
+        fit_on(trainer, *self._moved(self.parts.train), options)
 
     def _moved(self, rows: Indices) -> tuple[Any, Any]:
         move = mover(self.options.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import shlex
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onepass._files import lock_folder as _lock
-from onepass._files import put_aside, ready_folder, replacing
+from onepass._files import put_aside, ready_folder
 from onepass._paths import expanded
 from onepass.runs import _replacing
 from onepass.runs._names import (
@@ -30,8 +29,13 @@ from onepass.runs._names import (
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
 from onepass.train._history import History, is_other_table
+from onepass.train._record import read_json, write_json
 
 Contradiction = Callable[[dict[str, Any]], str | None]
+
+
+class OtherRunError(ValueError):
+    """Every run that is there was started with something else."""
 
 
 class Folder:
@@ -118,8 +122,8 @@ class Folder:
             contradiction: of a run's record, what of it differs from what was asked for, or None.
 
         Raises:
-            ValueError: run.json is damaged, or every run is contradicted. OSError: another process
-                uses the directory.
+            OtherRunError: every run is contradicted. ValueError: run.json is damaged. OSError:
+                another process uses the directory.
         """
         if out is not None and out.name == NEW:
             settled(out.parent)
@@ -143,7 +147,7 @@ class Folder:
             locks = [_lock(path.parent)] if _replacing.is_replacement(path) else []
             return cls(path, [*locks, _lock(path)], _read(path))
         if reasons:
-            raise ValueError(reasons[0])
+            raise OtherRunError(reasons[0])
         return None
 
     def refuse_foreign_folds(self, count: int) -> None:
@@ -173,8 +177,7 @@ class Folder:
     def write(self, **more: Any) -> None:
         """Write run.json with these entries beside those it has; None removes one."""
         self.record = {k: v for k, v in {**self.record, **more}.items() if v is not None}
-        with replacing(self.path / RECORD, "record of the run") as file:
-            file.write((json.dumps(self.record, indent=1) + "\n").encode())
+        write_json(self.path / RECORD, "record of the run", self.record)
 
     def put_damaged_history_aside(self) -> str:
         """Keep a history.csv that is none under another name: the checkpoint has all its numbers.
@@ -302,8 +305,8 @@ def _refuse_bare_model(path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or not isinstance(record.get("options"), dict):
+        record = read_json(path / RECORD)
+        if not isinstance(record.get("options"), dict):
             raise ValueError("expected an object with 'options'")
     except ValueError as error:
         raise ValueError(

@@ -7,7 +7,6 @@ the user stay where they are, and the folder itself is the same one.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from onepass._files import put_aside
 from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL, RECORD, REPORT
 from onepass.train import _store
+from onepass.train._record import read_json
 
 NEW = ".new"
 _WHOLE = ".whole"  # what was .new, and is done
@@ -92,10 +92,9 @@ def _is_fold(folder: Path) -> bool:
     if not folder.name.isdecimal() or folder.is_symlink():
         return False
     try:
-        record = json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return "fold" in read_json(folder / RECORD)
+    except (OSError, ValueError):
         return False
-    return isinstance(record, dict) and "fold" in record
 
 
 def _move(source: Path, folder: Path) -> None:

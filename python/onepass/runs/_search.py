@@ -10,15 +10,19 @@ from typing import Any
 from onepass._array import mover
 from onepass.runs import _options, _parts
 from onepass.runs._fitting import Fitting
-from onepass.runs._folder import candidates, newest_first
+from onepass.runs._folder import OtherRunError, candidates, newest_first
+from onepass.runs._names import RECORD as OF_RUN
 from onepass.runs._options import Options
 from onepass.runs._recipe import Recipe, check_options_of_classes
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
 from onepass.train._checks import of_name
+from onepass.train._marks import mark
+from onepass.train._record import ELSE, read_json
 from onepass.train._search import prepared
 from onepass.train._search_folder import PICTURE, RECORD, read_record
 from onepass.train._search_result import SearchResult
 from onepass.train._search_space import Choice, Distribution, LogUniform, Uniform, combinations
+from onepass.train._search_trial import COMPLETE, Trial
 from onepass.train._trainer import Trainer
 
 BEST = "best"  # the run of the best trial, in the folder
@@ -122,13 +126,34 @@ class OptionSearch:
         return result
 
     def best(self, result: SearchResult) -> Recipe:
-        """The run of the best trial, in a folder of its own, to be trained."""
-        given = {**self._given, **result.best.params}
-        place = self.out / BEST
+        """The run of the best trial, in a folder of its own, to be trained; that of a trial which
+        was the best before gives its place.
+
+        Raises:
+            ValueError: a run there is damaged, or of none of the trials; it stays as it is.
+        """
+        given, place = {**self._given, **result.best.params}, self.out / BEST
         try:
             return Recipe(given, place, resume=True, progress=False, source=self.source)
-        except ValueError:  # that of a trial that was the best before
+        except OtherRunError as error:
+            if not any(self._is_of(trial, place) for trial in result.trials):
+                raise ValueError(
+                    f"search: {place} holds a run of none of the trials, expected that of one of "
+                    "them or none; move it away"
+                ) from error
             return Recipe(given, place, overwrite=True, progress=False, source=self.source)
+        except ValueError as error:  # whose cure is one of `onepass train`
+            told = of_search(error).removeprefix("search: ").partition("; ")[0]
+            raise ValueError(
+                f"search: {told}; delete {place}, whose run is then trained again"
+            ) from error
+
+    def _is_of(self, trial: Trial, place: Path) -> bool:
+        """Whether the run in a folder was started with the options of a trial."""
+        if trial.state != COMPLETE:
+            return False
+        before = read_json(place / OF_RUN)["options"]
+        return Options.of({**self._given, **trial.params}).contradicts(before) is None
 
     def command(self, result: SearchResult) -> str:
         """What trains the best trial again, for a shell."""
@@ -206,6 +231,7 @@ class OptionSearch:
             of_name(trainer.run, "search", "--metric", metric, validates=True)
         except ValueError as error:  # which has the name as it was typed
             raise ValueError(str(error).replace(repr(metric), repr(named), 1)) from None
+        contents = digest(self.source.classes, parts.X, parts.y)
         return prepared(
             self._build,
             self._space,
@@ -222,7 +248,7 @@ class OptionSearch:
             about={
                 "given": _plain(self._given),
                 "how": {k: v for k, v in self._how.items() if k != "trials"},
-                "contents": digest(self.source.classes, parts.X, parts.y),
+                "DATA": mark("search", "DATA", contents, Path(options.data).name),
                 "directory": os.getcwd(),
             },
         )
@@ -231,8 +257,7 @@ class OptionSearch:
 def of_search(error: object) -> str:
     """The message of an error in options, which are those of train and of `train.search`."""
     text = str(error).replace("search: 'resume' is", "search: '--out' is", 1)
-    text = text.replace("pass another folder to resume=, or none", "pass another folder (--out)")
-    text = text.replace("pass another folder to resume=", "pass another folder (--out)")
+    text = text.replace(ELSE, "pass another folder (--out)")
     return f"search: {text.removeprefix('train: ')}" if text.startswith("train: ") else text
 
 

@@ -8,9 +8,10 @@ from onepass.train._confusion import (
     classification_report,
     confusion_matrix,
 )
-from onepass.train._cross_validation import CrossValidation, Fold, cross_validate
+from onepass.train._cross_validation import cross_validate
 from onepass.train._diagnosis import Diagnosis
 from onepass.train._ensemble import Ensemble
+from onepass.train._fold_result import CrossValidation, Fold
 from onepass.train._history import History
 from onepass.train._lr_curve import LRFinderResult
 from onepass.train._lr_finder import LRFinder, find_lr

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex, cast, overload
@@ -13,15 +12,17 @@ from typing import Any, SupportsIndex, cast, overload
 from onepass import _numbers as numbers
 from onepass import nn
 from onepass._figures import new_figure, save_figure
-from onepass._files import path_of, ready_folder, replacing
+from onepass._files import path_of
 from onepass._keywords import suggest_keywords
 from onepass.train import _built
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._ensemble import Ensemble
+from onepass.train._fits import CKPT_PATH, check_keywords, fit_on
 from onepass.train._history import History
 from onepass.train._monitor import MODES, direction, name_of
-from onepass.train._trainer import NothingLeft, Trainer
+from onepass.train._record import Record
+from onepass.train._trainer import Trainer
 
 RECORD = "restarts.json"
 
@@ -180,7 +181,8 @@ def restarts(
     Raises:
         TypeError: build returns no Trainer; an unknown keyword. ValueError: an argument out of
             range, a metric that the history will not have, a model of an earlier training, a
-            directory of other restarts. FloatingPointError: all trainings ended so.
+            directory of other restarts. BlockingIOError: another call trains in the directory.
+            FloatingPointError: all trainings ended so.
 
     Example:
         >>> import numpy as np
@@ -200,46 +202,56 @@ def restarts(
     """
     if not callable(build):
         raise TypeError(f"restarts: 'build' is {build!r}, expected a function of a seed")
-    numbers.integer("restarts", "n", n, 1)
-    numbers.seed("restarts", "seed", seed)
+    n = numbers.integer("restarts", "n", n, 1)
+    seed = numbers.seed("restarts", "seed", seed)
     numbers.seed("restarts", "seed + n - 1", seed + n - 1)
     numbers.one_of("restarts", "mode", mode, MODES)
     if metric is None:
         metric = "val_loss" if _built.validates(fit) else "loss"
     name_of("restarts", metric, "metric")
-    if "ckpt_path" in fit:
-        raise TypeError(
-            "restarts: unknown keyword 'ckpt_path', expected resume=, a directory for all trainings"
-        )
+    check_keywords(restarts, fit, {CKPT_PATH: "resume=, a directory for all trainings"})
     mode = direction("restarts", metric, mode)
-    folder = None
-    if resume is not None:
-        record = {"seed": seed, "metric": metric, "mode": mode}
-        folder = _folder(path_of("restarts", "resume", resume), record)
-    runs: list[Restart] = []
-    for number in range(n):
-        nn.manual_seed(seed + number)
-        trainer = build(seed + number)
-        earlier = [(f"seed {run.seed}", run.trainer.model) for run in runs]
-        _built.check("restarts", trainer, earlier, metric, fit)
-        options = dict(fit)
-        if folder is not None:
-            place = folder / f"seed_{seed + number}"
-            trainer.callbacks = [*trainer.callbacks, Checkpoint(place, every_n_epochs=1, keep=2)]
-            options["ckpt_path"] = place
-        error = None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NothingLeft)
-                trainer.fit(X, y, **options)
-        except FloatingPointError as found:
-            error = found
-        score = math.nan if error is not None else score_of(trainer, metric)
-        runs.append(Restart(seed + number, trainer, score, error))
+    seeds = range(seed, seed + n)
+    with ExitStack() as stack:
+        folder = None
+        if resume is not None:
+            folder = path_of("restarts", "resume", resume)
+            record = stack.enter_context(closing(Record("restarts", folder, RECORD)))
+            record.begin({"seed": seed, "metric": metric, "mode": mode})
+        runs = _trained(build, X, y, seeds, metric, fit, folder)
     if all(run.error is not None for run in runs):
         assert runs[-1].error is not None
         raise runs[-1].error
     return Restarts(runs, metric=metric, mode=mode)
+
+
+def _trained(
+    build: Callable[[int], Trainer],
+    X: Any,
+    y: Any,
+    seeds: Iterable[int],
+    metric: str,
+    fit: dict[str, Any],
+    folder: Path | None,
+) -> list[Restart]:
+    """A training for each seed, with checkpoints in ``folder``."""
+    runs: list[Restart] = []
+    for seed in seeds:
+        nn.manual_seed(seed)
+        trainer = build(seed)
+        earlier = [(f"seed {run.seed}", run.trainer.model) for run in runs]
+        _built.check("restarts", trainer, earlier, metric, fit)
+        checkpoint = None
+        if folder is not None:
+            checkpoint = Checkpoint(folder / f"seed_{seed}", every_n_epochs=1, keep=2)
+        error = None
+        try:
+            fit_on(trainer, X, y, fit, checkpoint)
+        except FloatingPointError as found:
+            error = found
+        score = math.nan if error is not None else score_of(trainer, metric)
+        runs.append(Restart(seed, trainer, score, error))
+    return runs
 
 
 def score_of(trainer: Trainer, metric: str) -> float:
@@ -249,36 +261,3 @@ def score_of(trainer: Trainer, metric: str) -> float:
         if isinstance(callback, EarlyStopping) and callback.best_weights is not None:
             return values[callback.best_epoch - 1]
     return values[-1] if values else math.nan
-
-
-def _folder(folder: Path, given: dict[str, Any]) -> Path:
-    """The directory, which says what it holds.
-
-    Raises:
-        ValueError: it holds trainings with other seeds, metric or mode, or something else.
-    """
-    record = folder / RECORD
-    if record.is_file():
-        try:
-            known = json.loads(record.read_text(encoding="utf-8"))
-            held = {name: known[name] for name in given}
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"restarts: {record} is damaged, expected what restarts wrote"
-            ) from None
-        for name, value in given.items():
-            if value != held[name]:
-                raise ValueError(
-                    f"restarts: {name!r} is {value!r}, expected {held[name]!r}, as for those in "
-                    f"{folder}; pass another directory to resume=, or none"
-                )
-        return folder
-    if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
-        raise ValueError(
-            f"restarts: 'resume' is {str(folder)!r}, which holds something else, expected a "
-            "directory of restarts, an empty one or a new one"
-        )
-    ready_folder("restarts", "resume", folder)
-    with replacing(record, "record") as file:
-        file.write(json.dumps(given).encode())
-    return folder

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from onepass._array import to_numpy
-from onepass.data import augment
 from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.train import _schedule
 from onepass.train._loaders import Loader, placed
-from onepass.train._training import fingerprint
+from onepass.train._marks import OF_LOADER, fingerprint, text_of, text_of_kind
 
-OF_LOADER = ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
 OF_RUN = ("accumulate", "max_norm", "nonfinite")
 # Another one gives other meanings to the numbers that the checkpoint keeps.
 FIXED = {
@@ -40,12 +33,12 @@ def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, 
     return {
         **{name: getattr(loader, name) for name in OF_LOADER},
         **{name: getattr(run, name) for name in OF_RUN},
-        "regularizers": [_of_kind(type(r), r) for r in run.regularizers],
+        "regularizers": [text_of_kind(type(r), r) for r in run.regularizers],
         **_fixed(run),
         "contents": fingerprint(loader),
         "validation": fingerprint(validation),
-        "transform": of_transform(loader.transform),
-        OPTIONS: _options(run.optimizer),
+        "transform": _transform(loader.transform),
+        OPTIONS: options_of(run.optimizer),
     }
 
 
@@ -128,7 +121,7 @@ def warn_of_frozen(model: Any, saved: Sequence[str] | None) -> None:
         )
 
 
-def _options(optimizer: Any) -> dict[str, Any]:
+def options_of(optimizer: Any) -> dict[str, Any]:
     """The options of each group as they were before any schedule changed them."""
     groups = optimizer.param_groups
     found: dict[str, Any] = {}
@@ -163,7 +156,7 @@ def check_fixed(run: Any, saved: Mapping[str, Any] | None) -> None:
 
 
 def _fixed(run: Any) -> dict[str, Any]:
-    return {"loss": _described(run.loss), "interval": _schedule.interval(run.scheduler)}
+    return {"loss": loss_of(run.loss), "interval": _schedule.interval(run.scheduler)}
 
 
 def _shown(name: str, was: Any, here: Any) -> tuple[str, str]:
@@ -177,42 +170,13 @@ def _of_earlier_version(saved: Mapping[str, Any] | None) -> dict[str, Any]:
     return before
 
 
-def _described(part: Any) -> str:
-    """A loss and the arguments it was made with, the same in every process."""
-    if isinstance(part, functools.partial):
-        given = [*map(_argument, part.args)]
-        given += [f"{name}={_argument(value)}" for name, value in part.keywords.items()]
-        return f"{_described(part.func)}({', '.join(given)})"
-    name = getattr(part, "__qualname__", None)
-    if name is not None:
-        return str(name)
-    # A subclass of a loss of onepass counts as that one: it may only watch.
-    kinds = [kind for kind in type(part).__mro__ if kind.__module__.startswith("onepass.")]
-    kind = kinds[0] if kinds else type(part)
-    return _of_kind(kind, part)
+def loss_of(loss: Any) -> str:
+    """A loss in words; a subclass of one of onepass counts as that one: it may only watch."""
+    kinds = [kind for kind in type(loss).__mro__ if kind.__module__.startswith("onepass.")]
+    return text_of_kind(kinds[0], loss) if kinds else text_of(loss)
 
 
-def _of_kind(kind: type, part: Any) -> str:
-    names = [n for n in inspect.signature(kind).parameters if hasattr(part, n)]
-    arguments = ", ".join(f"{n}={_argument(getattr(part, n))}" for n in names)
-    return f"{kind.__qualname__}({arguments})"
-
-
-def of_transform(transform: Any) -> str:
+def _transform(transform: Any) -> str:
     if isinstance(transform, functools.partial) and transform.func is placed:
         transform = transform.args[0]  # beside a split
-    if isinstance(transform, augment.Compose):
-        return f"Compose([{', '.join(map(of_transform, transform.transforms))}])"
-    ours = type(transform).__module__.startswith("onepass.")
-    return repr(transform) if transform is None or ours else _described(transform)
-
-
-def _argument(value: Any) -> str:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value)
-    if isinstance(value, (tuple, list)):
-        return f"({', '.join(map(_argument, value))})"
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        array = np.ascontiguousarray(to_numpy(value))
-        return f"<array {array.shape} of checksum {zlib.crc32(array.tobytes()):08x}>"
-    return f"<{type(value).__name__}>"
+    return text_of(transform)

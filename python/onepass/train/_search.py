@@ -9,25 +9,24 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass._files import path_of
 from onepass._keywords import suggest_keywords
+from onepass.train._fits import CKPT_PATH, check_keywords, marks_of_fit
+from onepass.train._marks import mark
 from onepass.train._monitor import MODES, direction, name_of
 from onepass.train._pruners import Pruner
 from onepass.train._search_arguments import (
-    DATA,
     RANDOM,
     check_data,
-    checked_fit,
-    described_pruner,
-    described_sampler,
+    mark_of_pruner,
     pruner_of,
     sampler_of,
     versions,
+    with_validation,
 )  # fmt: skip
 from onepass.train._search_folder import SearchFolder
-from onepass.train._search_marks import marks_of
 from onepass.train._search_optuna import JOURNAL, Study
 from onepass.train._search_result import SearchResult
 from onepass.train._search_run import Searching
-from onepass.train._search_space import Draws, checked, described
+from onepass.train._search_space import Draws, checked, marks_of_space
 from onepass.train._trainer import Trainer
 
 
@@ -72,13 +71,13 @@ def search(
             ``resume``, such an object.
         pruner: "median" or "halving", or an object: `MedianPruner`, `SuccessiveHalvingPruner`. Of
             Optuna "hyperband", or an object of its pruners. None lets every trial end.
-        resume: a folder. Each trial has a file there; called again after an interruption, the
+        resume: a directory. Each trial has a file there; called again after an interruption, the
             search takes those that have ended, goes on inside the trial that was cut off, and
             tries what it would have tried, with the same bits; trials with an exception, but for
-            FloatingPointError, are run again. A larger ``trials`` adds some. Everything else must
-            be as it was: arrays by content, functions by their code, objects by their state;
-            ``build`` is not compared. The folder also gets ``trials.csv``, and with Optuna the
-            journal of a study named "search", for its tools.
+            FloatingPointError, are run again. A larger ``trials`` adds some. Everything else but
+            ``num_workers`` must be as it was: arrays by content, functions by their code, objects
+            by their state; ``build`` is not compared. The directory also gets ``trials.csv``, and
+            with Optuna the journal of a study named "search", for its tools.
         progress: a line for each trial, and a bar on a terminal, instead of the trainers' own.
         max_epochs, fit: arguments of ``Trainer.fit``. Where the metric is one of validation and no
             data for it are given, a fifth of the samples is held out.
@@ -87,12 +86,13 @@ def search(
         A `SearchResult`, with ``trials``, ``best``, ``plot(path)``, ``build()``; ``print`` shows a
         table. ``best.trainer`` is the trainer of the best trial. A trial that raises an exception
         is one that failed, with the reason; OSError and ImportError end the search, as do
-            NameError, AttributeError and SyntaxError of the first trial.
+        NameError, AttributeError and SyntaxError of the first trial.
 
     Raises:
         TypeError: build returns no Trainer; an unknown keyword; a space of something else.
         ValueError: an argument out of range, a metric that the history will not have, a trainer or
-            model of an earlier trial, a folder of another search. ImportError: Optuna is missing.
+            model of an earlier trial, a directory of another search. BlockingIOError: another call
+            trains in the directory. ImportError: Optuna is missing.
         KeyboardInterrupt: after Ctrl-C; the exception's ``result`` has the trials that had ended.
 
     Example:
@@ -160,7 +160,8 @@ def prepared(
     fit = {**fit, "max_epochs": numbers.integer("search", "max_epochs", fit["max_epochs"], 1)}
     numbers.one_of("search", "mode", mode, MODES)
     name_of("search", metric, "metric")
-    fit = checked_fit(fit, metric, splits=y is not None)
+    check_keywords(search, fit, {CKPT_PATH: "resume=, a directory for all trials"})
+    fit = with_validation(fit, metric, splits=y is not None)
     draws = Draws(found, seed)
     mode = direction("search", metric, mode)
     draws_with = sampler_of(sampler, resume is not None)
@@ -169,18 +170,18 @@ def prepared(
     folder = None
     if resume is not None:
         record = {
+            **(about or {}),
             "trials": trials,
             "seed": seed,
             "metric": metric,
             "mode": mode,
-            "sampler": described_sampler(sampler),
-            "pruner": described_pruner(pruner),
-            "space": described(found),
-            "fit": {name: marks_of(name, value) for name, value in fit.items() if name != DATA},
-            "data": [marks_of("X", X), marks_of("y", y)],
-            "validation": marks_of(DATA, fit.get(DATA)),
+            "sampler": mark("search", "sampler", sampler),
+            "pruner": mark_of_pruner(pruner),
+            "space": marks_of_space(found),
+            "X": mark("search", "X", X),
+            "y": mark("search", "y", y),
+            **marks_of_fit("search", fit),
             "versions": versions(with_optuna=draws_with is not None or of_optuna(prunes_with)),
-            **(about or {}),
         }
         folder = SearchFolder(path_of("search", "resume", resume), record, found)
     try:

@@ -9,33 +9,19 @@ from typing import Any
 
 import onepass
 from onepass import _numbers as numbers
-from onepass._suggest import suggestion
 from onepass.train import _loaders, _pruners, _search_optuna
 from onepass.train._built import validates
+from onepass.train._marks import mark
 from onepass.train._pruners import Pruner
-from onepass.train._search_marks import marks_of
 from onepass.train._search_optuna import PRUNERS, SAMPLERS
 from onepass.train._trainer import Trainer
 
 RANDOM = "random"
 VALIDATION = 0.2  # of the samples, where the metric needs some and none were given
-DATA = "validation_data"
-OF_SEARCH = ("trials", "seed", "metric", "mode", "sampler", "pruner", "resume", "progress")
 
 
-def checked_fit(fit: dict[str, Any], metric: str, *, splits: bool) -> dict[str, Any]:
-    parameters = inspect.signature(Trainer.fit).parameters
-    known = [name for name in parameters if name not in ("self", "X", "y", "ckpt_path")]
-    for name in fit:
-        if name == "ckpt_path":
-            raise TypeError(
-                "search: unknown keyword 'ckpt_path', expected resume=, a folder for all trials"
-            )
-        if name not in known:
-            hint = suggestion(name, [*OF_SEARCH, *known])
-            raise TypeError(
-                f"search: unknown keyword {name!r}{hint or ', expected one of Trainer.fit'}"
-            )
+def with_validation(fit: dict[str, Any], metric: str, *, splits: bool) -> dict[str, Any]:
+    """The arguments of fit; a part of the samples is held out where the metric needs one."""
     if metric.startswith("val_") and not validates(fit) and splits:
         return {**fit, "validation_split": VALIDATION}
     return fit
@@ -100,11 +86,8 @@ def versions(*, with_optuna: bool) -> dict[str, str]:
     return found
 
 
-def described_sampler(sampler: Any) -> Any:
-    return sampler if isinstance(sampler, str) else marks_of("sampler", sampler)
-
-
-def described_pruner(pruner: Any) -> Any:
+def mark_of_pruner(pruner: Any) -> Any:
+    """The same for a name and for the object that it means."""
     if isinstance(pruner, str) and pruner in _pruners.NAMED:
         pruner = _pruners.NAMED[pruner]()
-    return repr(pruner) if type(pruner) in _pruners.NAMED.values() else marks_of("pruner", pruner)
+    return mark("search", "pruner", pruner)

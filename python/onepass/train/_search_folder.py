@@ -7,7 +7,6 @@ while the trial runs, and as long as it is the best. ``trials.csv`` repeats the 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -18,27 +17,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onepass import _numbers as numbers
-from onepass._files import lock_folder, ready_folder, replacing
-from onepass.train import _tree
+from onepass.train import _record, _tree
 from onepass.train._checkpoint import newest
 from onepass.train._history import History
+from onepass.train._record import Record
 from onepass.train._search_space import Distribution
 from onepass.train._search_trial import COMPLETE, PRUNED, STATES, Trial
 from onepass.train._store import CheckpointError
 
-FORMAT = 1
+OWNER = "search"
 RUNNING = "running"
 RECORD, TABLE, PICTURE, TRIAL, CHECKPOINTS = (
     "search.json", "trials.csv", "search.png", "trial.json", "checkpoints",
 )  # fmt: skip
 _FOLDER = re.compile(r"trial_(\d{4,})")
-# Of the record: in words; and what a resume may change.
-WORDS = {
-    "data": "'X' and 'y' are",
-    "validation": "the validation data are",
-    "contents": "the data are",
-}
-FREE = ("trials", "given", "how", "directory", "versions")
+FREE = ("trials", "given", "how", "directory", "versions")  # a resume may have others
 _HEX = re.compile("[0-9a-fA-F]{2,}")
 
 
@@ -67,49 +60,14 @@ class SearchFolder:
         self, path: Path, record: Mapping[str, Any], space: Mapping[str, Distribution]
     ) -> None:
         self.path, self._space, self._metric = path, space, record["metric"]
-        self._lock: int | None = None
-        if not (path.resolve() / RECORD).is_file():  # of x/.. too, where x is not there
-            self._refuse_others()
-        ready_folder("search", "resume", path)
-        self._lock = lock_folder(path)
+        self._record = Record(OWNER, path, RECORD)
         try:
-            self._compare_or_write(json.loads(json.dumps({"format": FORMAT, **record})))
+            before = self._record.held or {}
+            self._record.begin(record, FREE)
+            _warn_of_versions(path, before.get("versions"), record["versions"])
         except BaseException:
             self.close()
             raise
-
-    def _refuse_others(self) -> None:
-        there = self.path.resolve()
-        if there.is_dir() and any(not p.name.startswith(".") for p in there.iterdir()):
-            raise ValueError(
-                f"search: 'resume' is {str(self.path)!r}, which holds something else, expected the "
-                "folder of a search, an empty or a new one"
-            )
-
-    def _compare_or_write(self, record: dict[str, Any]) -> None:
-        file = self.path / RECORD
-        if file.is_file():
-            before = read_record(self.path)
-            for name, value in record.items():
-                if name not in FREE and before.get(name) != value:
-                    raise ValueError(self._difference(name, before.get(name), value))
-            _warn_of_versions(self.path, before.get("versions"), record.get("versions"))
-            record = {**before, **record}
-            if before == record:
-                return
-        with replacing(file, "record of the search") as out:
-            out.write((json.dumps(record, indent=1) + "\n").encode())
-
-    def _difference(self, name: str, before: Any, now: Any) -> str:
-        cure = f"as in {self.path}; pass another folder to resume=, or none"
-        if name in WORDS:
-            return f"search: {WORDS[name]} other data, expected those of the search, {cure}"
-        if isinstance(before, dict) and isinstance(now, dict):
-            part = next(k for k in {**now, **before} if before.get(k) != now.get(k))
-            was, here = (_of(part, found) for found in (before, now))
-            argument = f"{part!r} in {name!r}" if name != "fit" else repr(part)
-            return f"search: {argument} is {here}, expected {was}, {cure}"
-        return f"search: {name!r} is {now!r}, expected {before!r}, {cure}"
 
     def trials(self) -> dict[int, Entry]:
         """Those that have ended, by number."""
@@ -160,12 +118,7 @@ class SearchFolder:
 
     def close(self) -> None:
         """Let other processes use the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-        self._lock = None
-
-    def __del__(self) -> None:
-        self.close()
+        self._record.close()
 
     def _of(self, number: int) -> Path:
         return self.path / f"trial_{number:04d}"
@@ -177,20 +130,19 @@ class SearchFolder:
     def _write(self, number: int, known: dict[str, Any]) -> None:
         self._of(number).mkdir(exist_ok=True)
         arrays: dict[str, Any] = {}
-        text = json.dumps(_tree.pack(known, arrays, "trial"), indent=1)
+        packed = _tree.pack(known, arrays, "trial")
         if arrays:
             raise TypeError(
                 f"search: the sampler noted arrays ({', '.join(arrays)}), expected none"
             )
-        with replacing(self._of(number) / TRIAL, "record of the trial") as file:
-            file.write(f"{text}\n".encode())
+        _record.write_json(self._of(number) / TRIAL, "record of the trial", packed)
 
     def _read(self, number: int) -> Entry | None:
         file = self._of(number) / TRIAL
         if not file.is_file():
             return None  # killed before it was written
         try:
-            known = _tree.unpack(json.loads(file.read_bytes()), {}, "trial")
+            known = _tree.unpack(_record.read_json(file), {}, "trial")
             params = {name: of.back(known["params"][name]) for name, of in self._space.items()}
             if known["state"] == RUNNING:
                 return Entry(params)
@@ -219,21 +171,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged, or of a later version.
     """
-    file = folder / RECORD
-    try:
-        record = json.loads(file.read_bytes())
-        if not isinstance(record, dict) or not isinstance(record.get("format"), int):
-            raise ValueError("expected an object with 'format'")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"search: {file} is damaged ({error}); pass another folder to resume="
-        ) from None
-    if record["format"] > FORMAT:
-        raise ValueError(
-            f"search: {file} has the format {record['format']}, expected at most {FORMAT} for this "
-            "version"
-        )
-    return record
+    return _record.read(OWNER, folder / RECORD)
 
 
 def _check_score(trial: Trial, metric: str) -> None:
@@ -255,12 +193,8 @@ def _warn_of_versions(folder: Path, before: Any, now: Any) -> None:
             f"the search in {folder} was begun with {', '.join(told)}: what it tries next may "
             "differ from what it would have tried",
             RuntimeWarning,
-            stacklevel=7,
+            stacklevel=6,
         )
-
-
-def _of(name: str, found: Mapping[str, Any]) -> str:
-    return str(found[name]) if name in found else "not there"
 
 
 def _remove(folder: Path) -> None:

@@ -6,7 +6,6 @@ import copy
 import math
 import time
 import traceback
-import warnings
 import weakref
 from typing import Any
 
@@ -17,6 +16,7 @@ from onepass._suggest import suggestion
 from onepass.train import _built
 from onepass.train._callbacks import Callback
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._fits import fit_on
 from onepass.train._history import History
 from onepass.train._monitor import better
 from onepass.train._progress import ProgressBar
@@ -29,7 +29,7 @@ from onepass.train._search_progress import Shows
 from onepass.train._search_result import SearchResult
 from onepass.train._search_space import Draws
 from onepass.train._search_trial import COMPLETE, FAILED, PRUNED, Trial
-from onepass.train._trainer import NothingLeft, Trainer
+from onepass.train._trainer import Trainer
 
 SECONDS = 10.0  # between two checkpoints of a trial
 # What build may give to fit beside a Trainer; the rest is the same for all trials.
@@ -242,16 +242,14 @@ class Searching:
         """A fit with more callbacks, none of which the trainer has afterwards."""
         own, fit = trainer.callbacks, {**self.fit, **given}
         quiet = [callback for callback in own if not isinstance(callback, ProgressBar)]
+        checkpoint = None
         if self.folder is not None:
-            place = self.folder.checkpoints(number)
             self.folder.drop_damaged(number)
-            more = [*more, _Checkpoints(place, keep=1)]
-            fit = {**fit, "ckpt_path": place}
+            checkpoint = _Checkpoints(self.folder.checkpoints(number), keep=1)
         trainer.callbacks = [*quiet, *more]
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore", NothingLeft)
-                trainer.fit(*self.data, **fit)
+            with np.errstate(all="ignore"):
+                fit_on(trainer, *self.data, fit, checkpoint)
         finally:
             trainer.callbacks = own
 

@@ -14,6 +14,7 @@ from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
 from onepass._repr import as_call
 from onepass.data._loader import permutation
+from onepass.train._marks import mark
 
 STREAM = 2**64 - 2  # instead of an epoch: searches, loaders and splits draw different numbers
 DOMAIN = 3  # the last word of Philox's counter: others are those of loaders and augmentations
@@ -371,9 +372,10 @@ def shown(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def described(space: Mapping[str, Distribution]) -> dict[str, Any]:
-    """The space for JSON: what a resume compares."""
+def marks_of_space(space: Mapping[str, Distribution]) -> dict[str, Any]:
+    """What a resume compares."""
     found: dict[str, Any] = {}
     for name, of in space.items():
-        found[name] = of.labels if isinstance(of, Choice) else repr(of)
+        told = f"[{', '.join(of.labels)}]" if isinstance(of, Choice) else repr(of)
+        found[name] = mark("search", name, told, told)
     return found

@@ -20,12 +20,12 @@ from onepass.train._evaluation import BATCH
 from onepass.train._history import FILE, History
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
+from onepass.train._marks import fingerprint
 from onepass.train._metrics import Chosen, Metric
 from onepass.train._of_run import _OfRun
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
 from onepass.train._totals import Totals
-from onepass.train._training import fingerprint
 from onepass.train._weights import ClassWeight
 from onepass.train.regularizers import Regularizer
 

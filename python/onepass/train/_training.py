@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from onepass._array import to_numpy
 from onepass._one_thread import Lock, after_fork
-from onepass.data._rows import Column, beside_samples
 
-SAMPLED = 64  # rows that tell data apart
 _LOCK = Lock()
 fits: dict[Any, int] = {}  # the runs that are in a fit, and its thread
 
@@ -66,25 +60,3 @@ def adopt(training: Training, callbacks: Iterable[Any], *, fitting: bool) -> Non
                 callback.reset()
                 callback._training = training
         training.fitting = fitting
-
-
-def fingerprint(*loaders: Any) -> list[Any]:
-    """Marks by which the data of loaders differ: shapes, dtypes and a checksum of some rows."""
-    return [
-        row_marks(array)
-        for loader in loaders
-        if loader is not None
-        for array in (loader.X, loader.y, loader.sample_weight)
-    ]
-
-
-def row_marks(array: Any) -> Any:
-    """Shape, dtype and a checksum of some rows of an array, or of a data set."""
-    if array is None:
-        return None
-    count = len(array)
-    if isinstance(array, Column):  # a data set may draw its samples anew
-        return tuple(array.shape), str(array.dtype)
-    rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64))
-    sample = np.ascontiguousarray(to_numpy(array[beside_samples(array, rows)]))
-    return tuple(array.shape), str(array.dtype), zlib.crc32(sample.tobytes())
