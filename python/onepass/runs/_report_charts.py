@@ -300,11 +300,10 @@ def _classes(report: ClassificationReport, order: NDArray[Any], *, averages: boo
     foot = ""
     if averages:
         total = _value(report.support.sum().item(), "support", amount(report.support.sum().item()))
-        blank = "<td></td><td></td>"
-        lines = [f'<tr><th scope="row">accuracy</th>{blank}{_value(report.accuracy, "accuracy")}'
-                 f"{total}</tr>"]  # fmt: skip
-        for name, means in (("macro avg", report.macro), ("weighted avg", report.weighted)):
-            cells = "".join(_value(means[k], k) for k in ("precision", "recall", "f1"))
+        lines = []
+        for name, means in report.averages.items():
+            cells = "<td></td>" * (3 - len(means))
+            cells += "".join(_value(value, measure) for measure, value in means.items())
             lines.append(f'<tr><th scope="row">{name}</th>{cells}{total}</tr>')
         foot = f"<tfoot>{''.join(lines)}</tfoot>"
     note = _report_text.undefined(report) if averages else ""

@@ -39,7 +39,7 @@ def matrix(report: Any, path: str | os.PathLike[str]) -> None:
     folded = f", the {len(chosen)} with most mistakes of {count}" if len(chosen) < count else ""
     axes.set(xlabel="predicted", ylabel="true")
     shade = "shade: share of the true class"
-    axes.set_title(f"accuracy {report.accuracy:.4f}{folded}\n{shade}", fontsize=10)
+    axes.set_title(f"{report.headline}{folded}\n{shade}", fontsize=10)
     if len(chosen) <= NAMED:
         places = range(len(chosen))
         long = max(map(width, names), default=0) > 4 or len(chosen) > NUMBERED

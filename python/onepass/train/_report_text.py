@@ -53,10 +53,10 @@ def table_of_classes(report: Any, columns: int) -> str:
     rows: list[tuple[str, ...]] = [("class", *(SHORT_HEADS if narrow else HEADS))]
     rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
     total = amount(report.support.sum().item())
-    rows.append(("accuracy", "", "", number(report.accuracy), total))
-    for name, means in (("macro avg", report.macro), ("weighted avg", report.weighted)):
+    for name, means in report.averages.items():
         name = name.partition(" ")[0] if narrow else name
-        rows.append((name, *(number(means[head]) for head in HEADS[:3]), total))
+        values = [number(value) for value in means.values()]
+        rows.append((name, *[""] * (3 - len(values)), *values, total))
     lines = table(rows)
     if count > len(chosen):
         lines.insert(1 + len(chosen), f"({others(report, count - len(chosen))})")
@@ -130,8 +130,11 @@ def _matrix(report: Any, most: int, columns: int) -> list[str]:
     left = [_short(name, room) for name in names]
     rows = [["", *heads]] + [[name, *row] for name, row in zip(left, shown, strict=True)]
     title = "true class by row, predicted class by column:"
-    return [title if len(title) <= columns else "true by row, predicted below:"[:columns],
-            *table(rows)]  # fmt: skip
+    lines = [title if len(title) <= columns else "true by row, predicted below:"[:columns],
+             *table(rows)]  # fmt: skip
+    if not report.whole:
+        lines.append(f"({amount(report.left_out)} more, of or taken for other classes)")
+    return lines
 
 
 def mistakes(report: Any, columns: int) -> str:
