@@ -18,9 +18,11 @@ from onepass.train import (
     search,
 )
 from onepass.train._search_optuna import Study
+from onepass.train._search_space import Draws, checked
 
 X = np.random.default_rng(5).standard_normal((40, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
+SPACE = {"x": Uniform(0, 1)}
 NAN, INF = math.nan, math.inf
 CURVES = [
     [3.0, 2.0, 1.0],  # complete
@@ -46,17 +48,18 @@ class Measures(Callback):
 
 
 def searched(pruner, curves=CURVES, mode="min", more=(), **options):
-    order = iter(curves)
+    numbered = Draws(checked(SPACE), 0)
+    known = {numbered.params(n)["x"]: curve for n, curve in enumerate(curves)}
 
     def build(params):
         nn.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 2))
         optimizer = optim.SGD(model.parameters(), lr=0.01)
-        callbacks = [Measures(next(order)), *more]
+        callbacks = [Measures(known[params["x"]]), *more]
         return Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=callbacks)
 
     return search(
-        build, {"x": Uniform(0, 1)}, X, Y, metric="curve", mode=mode, pruner=pruner,
+        build, SPACE, X, Y, metric="curve", mode=mode, pruner=pruner,
         **{"trials": len(curves), "max_epochs": 3, "validation_split": 0.2, "progress": False,
            **options},
     )  # fmt: skip
@@ -142,7 +145,7 @@ def test_the_record_the_table_and_the_picture_tell_it(name, tmp_path, monkeypatc
 def test_a_resume_takes_it_as_it_was(name, tmp_path):
     folder = tmp_path / "found"
     first = searched(pruner_of(name), resume=folder)
-    again = searched(pruner_of(name), [], resume=folder, trials=len(CURVES))
+    again = searched(pruner_of(name), resume=folder)
     assert again.trials == first.trials
     assert again.best.number == first.best.number
 

@@ -6,7 +6,6 @@ model, history and checkpoints, from which a resume goes on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -34,20 +33,27 @@ SHORT = ("accuracy", "balanced_accuracy", "rmse", "mae", "r2")
 
 
 def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
-    """The rows of each fold; the samples of a class are spread evenly.
+    """The rows of each fold; the samples of a class are spread evenly, a group is in one.
 
     Raises:
-        ValueError: too few samples, or too few of a class, for so many folds.
+        ValueError: too few samples or groups, or too few of a class, for so many folds.
     """
-    size = len(source.y)
+    size, groups = len(source.y), source.groups
     held_out = assigned(
         "train", "--cv", size, count, seed, labels=source.y if source.classes is not None else None,
-        names=source.classes, cure="; a class too rare may be left out of the table",
+        names=source.classes, groups=groups, cure="; a class too rare may be left out of the table",
     )  # fmt: skip
-    if size - math.ceil(size / count) < LEAST:
+    if size - int(np.bincount(held_out).max()) < LEAST:
         raise ValueError(
             f"train: '--cv' is {count}, expected more folds: of {size} samples, at least {LEAST} "
             "must be outside of each"
+        )
+    if groups is not None and any(
+        len(np.unique(groups[held_out != fold])) < 2 for fold in range(count)
+    ):
+        raise ValueError(
+            f"train: '--cv' is {count}, expected more groups than {groups.max() + 1}: at least two "
+            "must be outside of each fold, one of which decides when to stop"
         )
     return [np.flatnonzero(held_out == fold) for fold in range(count)]
 

@@ -15,7 +15,14 @@ from onepass.runs._folder import Folder
 from onepass.runs._names import CHECKPOINTS, CONFUSION, CURVES, DIAGNOSIS, HISTORY, RESIDUALS
 from onepass.runs._options import Options
 from onepass.runs._saved_run import KeepBest, SavedRun
-from onepass.runs._source import Source, digest, found_again, name_of, same_place
+from onepass.runs._source import (
+    Source,
+    digest,
+    digest_of_groups,
+    found_again,
+    name_of,
+    same_place,
+)
 from onepass.runs._start import Start
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
@@ -81,6 +88,12 @@ class Recipe:
             raise ValueError(
                 f"{folder.path} was started with other contents of {before['data']}; --resume "
                 "cannot go on with these"
+            )
+        grouping = digest_of_groups(self.source.groups)
+        if folder is not None and folder.record.get("grouping") != grouping:
+            raise ValueError(
+                f"{folder.path} was started with other groups in {options.groups!r} of "
+                f"{before['data']}; --resume cannot go on with these"
             )
         self.callbacks = [Diagnosis()] * diagnose + [Profile()] * profile
         self.diagnosis = next((c for c in self.callbacks if isinstance(c, Diagnosis)), None)
@@ -264,6 +277,7 @@ class Recipe:
             options=self.options.as_json(),
             directory=os.getcwd(),
             contents=contents,
+            grouping=digest_of_groups(self.source.groups),
             classes=self.source.classes and list(self.source.classes),
             result=None,
             folds=record.get("folds") if same else None,  # else they go on too
