@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass._page import is_page
 from onepass.data._folds import assigned
 from onepass.runs import _evaluation, _parts, _scores, _sessions
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
-from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY
+from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY, REPORT
 from onepass.runs._options import Options
+from onepass.runs._report import write_report
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest
 from onepass.runs._start import Start
@@ -101,8 +103,13 @@ class FoldRuns:
             else:
                 folder.path.mkdir(parents=True, exist_ok=True)
                 folder.lock()
-                with closing(folder):
-                    scores = self._trained(number, test, folder)
+                had_page = is_page(folder.path / REPORT)
+                try:
+                    with closing(folder):
+                        scores = self._trained(number, test, folder)
+                finally:
+                    if had_page:  # which shows an earlier state
+                        write_report(folder.path)
                 yield scores
 
     def _trained(self, number: int, test: NDArray[np.int64], folder: Folder) -> dict[str, Any]:

@@ -69,6 +69,19 @@ def write_report(
     return written(past, out)
 
 
+def renewed(folder: Path) -> str:
+    """Write the page of a run anew, which shows an earlier state of it.
+
+    Returns:
+        A sentence for the user where that fails; else "".
+    """
+    try:
+        write_report(folder)
+    except (ValueError, OSError, MemoryError) as error:
+        return f"{REPORT} shows an earlier state: {error}"
+    return ""
+
+
 def opened(
     folder: str | os.PathLike[str],
     path: str | os.PathLike[str] | None,
