@@ -548,6 +548,7 @@ def size_of(path):
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
+@pytest.mark.filterwarnings("ignore:the picture shows")  # where no font has the letters
 @pytest.mark.parametrize("classes", [1, 8, 30, 1200])
 def test_a_matrix_is_drawn_with_any_names(classes, tmp_path):
     pytest.importorskip("matplotlib")
@@ -560,6 +561,7 @@ def test_a_matrix_is_drawn_with_any_names(classes, tmp_path):
     assert 300 < high < 2000
 
 
+@pytest.mark.filterwarnings("ignore:the picture shows")
 @pytest.mark.parametrize(("outputs", "count"), [(1, 60), (9, 7000)])
 def test_residuals_are_drawn(outputs, count, tmp_path):
     pytest.importorskip("matplotlib")

@@ -107,6 +107,7 @@ def section(past: Past, folds: Sequence[Fold], beside: Path) -> str:
         return "<p>Not shown: run.json has something else.</p>"
     wanted = past.record["options"].get("cv") or len(folds)
     said = f"<p>{len(done)} of {wanted} folds are done.</p>" * (len(done) != wanted)
+    said += f"<p>The first {len(folds)} of them:</p>" * (len(folds) < wanted)
     heads = ("fold", "state", "epochs", "least validation loss", *names, "page")
     head = "".join(f'<th scope="col">{name.replace("_", " ")}</th>' for name in heads)
     rows = "".join(_row(fold, names, beside) for fold in folds)
