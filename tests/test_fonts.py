@@ -129,7 +129,7 @@ def test_formulas_and_joiners(no_more_fonts, tmp_path):
     figure = new_figure(3)
     axes = figure.subplots()
     axes.set_title("$\u732b$ and a formula", parse_math=True)
-    axes.set_xlabel("a\u2060b\u732b")
+    axes.set_xlabel("a\u200db\u732b")
     with pytest.warns() as told:
         save_figure(figure, tmp_path / "f.png")
     assert [w for w in told if "the picture shows" in str(w.message)]
