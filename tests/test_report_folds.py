@@ -117,7 +117,12 @@ def test_a_run_with_folds_says_how_each_went(home, tmp_path, monkeypatch):
              for a, _ in page.all("td", data_fold=True)}  # fmt: skip
     assert cells == {(str(i), name): repr(fold[name]) for i, fold in enumerate(folds, 1)
                      for name in ("accuracy", "balanced_accuracy", "loss", "majority")}  # fmt: skip
-    assert not page_of(Path("r/folds/1")).all("td", data_state=True)  # a fold has none itself
+    fold = page_of(Path("r/folds/1"))
+    assert not fold.all("td", data_state=True)  # it has none itself
+    assert "Fold 1 of the 3 of r." in [t for _, t in fold.all("p")]
+    assert links(fold) == ["../../report.html"]
+    Path("r/report.html").unlink()
+    assert links(page_of(Path("r/folds/1"))) == []
 
 
 def links(page):

@@ -50,6 +50,7 @@ WRONG = {
     "report words --out words": "'--out' is 'words', expected the name of a file that ends",
     "report words --output x.html": "unknown argument '--output'; did you mean '--out'",
     "report words more": "unknown argument 'more'",
+    "report found": "found holds a search, expected a run, such as its best one, found/best",
     "report damaged": r"damaged/history.csv holds something else than a history \(line 3",
     "report blank": r"blank/history.csv holds something else than a history \(it is empty\)",
     "report other": r"other/history.csv holds something else than a history \(the first line",
@@ -67,7 +68,9 @@ def test_wrong_use_is_one_line(home, line, monkeypatch, capsys):
     for name, text in texts.items():
         Path(name).mkdir(exist_ok=True)
         Path(name, "history.csv").write_text(text)
-    Path("record").mkdir(exist_ok=True)
+    for name in ("record", "found"):
+        Path(name).mkdir(exist_ok=True)
+    Path("found/search.json").write_text("{}")
     Path("record/run.json").write_text("[]")
     with pytest.raises(SystemExit) if line == "report" else monkeypatch.context() as done:
         assert main(line.split()) == 2

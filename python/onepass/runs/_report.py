@@ -20,7 +20,7 @@ from onepass.runs._command_line import changed, command_line
 from onepass.runs._names import DIAGNOSIS, HISTORY, REPORT
 from onepass.runs._past import Past
 from onepass.runs._past_record import RESULT
-from onepass.runs._report_folds import Fold, events, folds_of
+from onepass.runs._report_folds import Fold, around, events, folds_of
 from onepass.runs._report_folds import section as of_folds
 from onepass.runs._report_style import SCRIPT, STYLE
 from onepass.train._confusion import ClassificationReport
@@ -119,7 +119,7 @@ def render(past: Past, beside: Path | None = None) -> str:
 
 def _sections(past: Past, beside: Path) -> Iterator[tuple[str, str]]:
     folds = folds_of(past)
-    yield "", _begin(past)
+    yield "", _begin(past) + around(past, beside)
     yield "How it went", f"<p class=verdict>{text(past.verdict)}</p>{charts.curves(past)}"
     if len(past.numbers):
         yield "Numbers", charts.course(past)

@@ -13,6 +13,7 @@ import numpy as np
 
 from onepass._page import text
 from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Chart
+from onepass._text import printable
 from onepass.runs._names import FOLDS, HISTORY, RECORD, REPORT
 from onepass.runs._past import Numbers, Past, record_of, state_of
 from onepass.runs._past_record import RESULT, is_number
@@ -153,6 +154,17 @@ def _least(fold: Fold) -> str:
         f'<td data-of-fold="{fold.number}" data-at="{epoch}" data-value="{text(cell)}">'
         f"{number(float(cell))}<small>epoch {epoch}</small></td>"
     )
+
+
+def around(past: Past, beside: Path) -> str:
+    """Of which run a fold is one, and the way to the page of that; "" of any other run."""
+    fold = past.record.get("fold")
+    if not isinstance(fold, dict) or not all(type(fold.get(k)) is int for k in ("number", "of")):
+        return ""
+    whole = past.folder.resolve().parents[1]
+    page, name = whole / REPORT, text(printable(whole.name))
+    shown = f'<a href="{linked(page, beside)}">{name}</a>' if page.is_file() else name
+    return f"<p>Fold {fold['number']} of the {fold['of']} of {shown}.</p>"
 
 
 def linked(page: Path, beside: Path) -> str:

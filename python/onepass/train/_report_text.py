@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._text import amount, cut, padded, printable, table, width
+from onepass.train import _score_table
 
 HEADS = ("precision", "recall", "f1", "support")
 SHORT_HEADS = ("prec", "rec", "f1", "n")  # where there is no room
@@ -28,10 +29,8 @@ LINE = "-"  # where prediction and target are equal, or the residual is 0
 
 
 def number(value: float) -> str:
-    """With four places, or as many digits where it is far from 1."""
-    if value != value:
-        return "-"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
+    """As in any table of scores; a sign for NaN."""
+    return "-" if value != value else _score_table.number(value)
 
 
 # ------------------------------------------------------------------------------- classes
