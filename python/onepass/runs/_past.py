@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from onepass.runs import _folder, _held_out
 from onepass.runs._folder import in_use, settled
 from onepass.runs._held_out import Report
-from onepass.runs._names import BEST, HISTORY, MODEL, RECORD
+from onepass.runs._names import BEST, HISTORY, MODEL, RECORD, SEARCH
 from onepass.runs._past_record import WrongEntryError, checked
 from onepass.runs._replacing import NEW
 from onepass.runs._saved_run import SavedRun, no_run, read_run
-from onepass.train._search_folder import RECORD as SEARCH
 from onepass.train._verdict import verdict
 
 Floats = NDArray[np.float64]
