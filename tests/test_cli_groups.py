@@ -157,7 +157,7 @@ def test_groups_of_a_frame(here):
 @pytest.mark.parametrize(("arguments", "words"), [
     (["t.csv", "--groups", "patients"], "t.csv: no column 'patients', expected .* mean 'patient'"),
     (["t.csv", "--groups", "kind"], "'groups' has 'kind', the last column, which is the target"),
-    (["t.csv", "--groups", "a", "--target", "a"], "'groups' has 'a', the target, expected another"),
+    (["t.csv", "--groups", "a", "--target", "a"], "'groups' has 'a', the target, expected ano"),
     (["t.csv", "--groups", "a", "--features", "a,b"], "'features' has 'a', which 'groups' has too"),
     (["t.csv", "--groups", "patient", "--cv", "13"], "'--cv' is 13, expected at most 12, the numb"),
     (["two.csv", "--groups", "patient"], "'--groups' leaves one group of .* rows to train on"),

@@ -13,7 +13,17 @@ import pytest
 from onepass.cli import main
 from onepass.runs import write_report
 from onepass.train import History
-from report_pages import FAST, Page, badge, check_numbers, copied, lines_of, page_of, shown, two_runs
+from report_pages import (
+    FAST,
+    Page,
+    badge,
+    check_numbers,
+    copied,
+    lines_of,
+    page_of,
+    shown,
+    two_runs,
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
-"""`onepass report` and `evaluate --plot` as commands: options, the command that repeats a run, wrong
-use, damaged records."""
+"""`onepass report` and `evaluate --plot` as commands: the command that repeats a run, wrong use."""
 
 import json
 import re

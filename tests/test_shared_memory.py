@@ -1,4 +1,4 @@
-"""Parameters of their own over one memory: no file, copy or count takes them for what they are not."""
+"""Parameters over one memory: no file, copy or count takes them for what they are not."""
 
 from __future__ import annotations
 

@@ -97,7 +97,8 @@ def _letters(family: str) -> Collection[int]:
 
     try:
         of = font_manager.FontProperties(family=[family])
-        return frozenset(FT2Font(font_manager.findfont(of, fallback_to_default=False)).get_charmap())
+        path = font_manager.findfont(of, fallback_to_default=False)
+        return frozenset(FT2Font(path).get_charmap())
     except (ValueError, OSError, RuntimeError):  # not found, not read, not a font
         return frozenset()
 

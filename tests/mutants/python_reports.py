@@ -187,9 +187,8 @@ REPORTS = [
     Mutant(
         "report page: times of folds come behind those of the run",
         f"{PACKAGE}/runs/_report_folds.py",
-        "    found = [event for fold in folds for event in _events(fold.record, f\"fold {fold.number} \")]\n"
-        "    found += _events(past.record)\n",
-        "    found = [*_events(past.record)]\n",
+        "key=times.__getitem__) if folds else range(len(found))",
+        "key=lambda i: -i)",
         (f"{FOLDS}::test_a_run_with_folds_says_how_each_went",),
     ),
 ]

@@ -310,7 +310,7 @@ def _chosen(
     if called in dropped:
         raise ValueError(f"read_table: 'drop' has {called!r}, the target, expected other columns")
     if called == group:
-        raise ValueError(f"read_table: 'groups' has {called!r}, the target, expected another column")
+        raise ValueError(f"read_table: 'groups' has {called!r}, the target, expected another one")
     if group is not None and features is None:
         dropped.add(group)
     if features is None:

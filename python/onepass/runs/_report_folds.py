@@ -1,4 +1,4 @@
-"""The folds of a cross-validation in a report: state, epochs and scores of each, and their curves."""
+"""The folds of a cross-validation in a report: state, epochs and scores of each, their curves."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def section(past: Past, folds: Sequence[Fold], beside: Path) -> str:
 
 def _row(fold: Fold, names: Sequence[str], beside: Path) -> str:
     cells = [
-        f'<td class=word data-state="{fold.number}" title="{text(fold.why)}">{text(fold.state)}</td>',
+        f'<td class=word data-state="{fold.number}" title="{text(fold.why)}">'
+        f"{text(fold.state)}</td>",
         f'<td data-epochs="{fold.number}">{len(fold.numbers) or "–"}</td>',
         _least(fold),
     ]
@@ -134,8 +135,8 @@ def _row(fold: Fold, names: Sequence[str], beside: Path) -> str:
             cells.append("<td class=note>–</td>")
             continue
         cells.append(
-            f'<td data-fold="{fold.number}" data-measure="{name}" data-value="{text(repr(value))}">'
-            f"{number(value)}</td>"
+            f'<td data-fold="{fold.number}" data-measure="{name}" '
+            f'data-value="{text(repr(value))}">{number(value)}</td>'
         )
     page = fold.folder / REPORT
     link = f'<a href="{linked(page, beside)}">{REPORT}</a>' if page.is_file() else "–"

@@ -307,7 +307,8 @@ def confusion_matrix(
 
     Args:
         y_true, y_pred, sample_weight: as for `classification_report`.
-        labels: as there; samples of other classes, or taken for others, are left out.
+        labels: the classes of the matrix, in this order; None: those that are there. Samples of
+            other classes, or taken for others, are left out.
         normalize: divide by the samples of each class ("true"), by those predicted ("pred") or by
             all of them ("all"), of those in the matrix; 0 where that is 0.
 

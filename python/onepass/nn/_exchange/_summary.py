@@ -12,7 +12,6 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array, beside
-from onepass._parameter import Parameter
 from onepass.nn import _use
 from onepass.nn._checks import like
 from onepass.nn._exchange._work import Call, Place, Work, work
