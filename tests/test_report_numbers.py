@@ -169,6 +169,14 @@ def test_a_label_is_not_one_beside_it():
     assert report.left_out == 2
 
 
+def test_a_report_of_some_labels_fits_a_narrow_terminal():
+    true, predicted = pair(9, 500)
+    text = classification_report(true, predicted, labels=[4, 1, 7, 2]).text(40)
+    assert max(map(width, text.splitlines())) <= 40
+    assert "others" not in text  # all four have their rows
+    assert text.splitlines()[-1].endswith("other classes)") or "…" in text.splitlines()[-1]
+
+
 def test_mistakes_of_some_labels_are_among_them():
     report = classification_report(list("aabbcc"), list("abacba"), labels=["b", "a"])
     assert report.mistakes() == [("b", "a", 1), ("a", "b", 1)]

@@ -107,8 +107,11 @@ def matrix(report: Any, columns: int) -> str:
     while True:
         lines = _matrix(report, most, columns)
         if most <= 1 or max(map(width, lines)) <= columns:
-            return "\n".join(cut(line, columns) for line in lines)
+            break
         most -= 1
+    if not report.whole:
+        lines.append(f"({amount(report.left_out)} more, of or taken for other classes)")
+    return "\n".join(cut(line, columns) for line in lines)
 
 
 def _matrix(report: Any, most: int, columns: int) -> list[str]:
@@ -129,11 +132,8 @@ def _matrix(report: Any, most: int, columns: int) -> list[str]:
     left = [_short(name, room) for name in names]
     rows = [["", *heads]] + [[name, *row] for name, row in zip(left, shown, strict=True)]
     title = "true class by row, predicted class by column:"
-    lines = [title if len(title) <= columns else "true by row, predicted below:"[:columns],
-             *table(rows)]  # fmt: skip
-    if not report.whole:
-        lines.append(f"({amount(report.left_out)} more, of or taken for other classes)")
-    return lines
+    return [title if len(title) <= columns else "true by row, predicted below:"[:columns],
+            *table(rows)]  # fmt: skip
 
 
 def mistakes(report: Any, columns: int) -> str:
