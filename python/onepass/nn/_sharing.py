@@ -34,14 +34,13 @@ class Place(NamedTuple):
 
 def place_of(name: str, array: Array, owner: Any) -> Place:
     """Where an array of NumPy, CuPy or PyTorch lies."""
-    if isinstance(array, np.ndarray):
-        begin: int = array.__array_interface__["data"][0]
-    elif hasattr(array, "data_ptr"):
-        begin = array.data_ptr()
+    if hasattr(array, "data_ptr"):
+        begin, size = array.data_ptr(), array.element_size()
+        strides = [stride * size for stride in array.stride()]
     else:
-        begin = int(array.data.ptr)
-    size = array.dtype.itemsize
-    strides = array.strides if hasattr(array, "strides") else [s * size for s in array.stride()]
+        own = isinstance(array, np.ndarray)
+        begin = int(array.__array_interface__["data"][0] if own else array.data.ptr)
+        size, strides = array.dtype.itemsize, array.strides
     steps = [s * (n - 1) for s, n in zip(strides, array.shape, strict=True)]
     if 0 in array.shape:
         return Place(name, array, owner, begin, begin)

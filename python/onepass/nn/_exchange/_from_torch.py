@@ -101,11 +101,14 @@ def from_torch(module: Any) -> Module:
 
 
 def _places(module: Any) -> Iterator[Place]:
-    """Parameters that lie somewhere, each once."""
+    """Parameters that lie somewhere, each once; others are refused by their names."""
+    torch = torch_module()
     for name, parameter in module.named_parameters():
+        if torch.nn.parameter.is_lazy(parameter) or parameter.is_meta:
+            continue
         tensor = parameter.detach()
-        if tensor.is_meta or tensor.layout != torch_module().strided or tensor.is_quantized:
-            continue  # refused by its name, or computed
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            continue
         place = place_of(name, tensor, id(parameter))
         if tensor.device.type == "cpu" and tensor.dtype.is_floating_point:
             place = place._replace(array=_bits(tensor))
