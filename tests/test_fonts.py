@@ -81,8 +81,11 @@ def test_names_without_a_font_are_numbers_and_the_cure_is_named_once(
     no_more_fonts, drawn, tmp_path
 ):
     report = classification_report([0, 1, 2], [0, 1, 1], target_names=CATS)
-    with pytest.warns(RuntimeWarning, match=r"the picture shows 'class 1' and the like instead of "
-                      r"\u72ac, \u732b: no font .*; install one, such as Noto Sans CJK") as told:
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"the picture shows 'class 1' and the like instead of "
+        r"\u72ac, \u732b: no font .*; install one, such as Noto Sans CJK",
+    ) as told:
         report.plot(tmp_path / "m.png")
     assert len(told) == 1
     assert {"class 1", "class 2", "plain"} <= drawn[0].keys()

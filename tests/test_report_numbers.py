@@ -391,7 +391,7 @@ def test_what_is_no_class_is_refused(name):
 
 
 def test_wrong_options_of_a_matrix():
-    with pytest.raises(ValueError, match="^confusion_matrix: 'y_pred' has 1 values, expected 2"):
+    with pytest.raises(ValueError, match=r"^confusion_matrix: 'y_pred' has 1 values, expected 2"):
         confusion_matrix([0, 1], [0])
     with pytest.raises(ValueError, match="'normalize' is 'rows', expected 'true', 'pred' or 'all'"):
         confusion_matrix([0], [0], normalize="rows")

@@ -79,7 +79,7 @@ def test_a_file_has_the_values_and_says_that_it_has_no_model(name, form, tmp_pat
     before = model.state_dict()
     with pytest.warns(UserWarning, match="gets the weights alone.* two parameters in the same mem"):
         model.save(tmp_path / form)
-    with pytest.raises(ValueError, match="has weights alone: '0.weight' and '2.* share one nn.Par"):
+    with pytest.raises(ValueError, match=r"has weights alone: '0.weight' and '2.* share one nn.P"):
         nn.load(tmp_path / form)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -137,7 +137,7 @@ def test_neighbours_in_one_buffer_are_two(tmp_path):
 @each
 def test_to_torch_refuses_what_would_be_apart_there(name):
     pytest.importorskip("torch")
-    with pytest.raises(ValueError, match="^to_torch: '0.weight' and '2.*' are two parameters in"):
+    with pytest.raises(ValueError, match=r"^to_torch: '0.weight' and '2.*' are two parameters"):
         SHARED[name]().to_torch()
     assert beside().to_torch() is not None
     theirs = tied().to_torch()
@@ -212,7 +212,7 @@ def test_on_a_device(monkeypatch):
 
 @each
 def test_an_optimizer_refuses_them_too(name):
-    with pytest.raises(ValueError, match="overlap|memory|twice"):
+    with pytest.raises(ValueError, match=r"overlap|memory|twice"):
         optim.SGD(SHARED[name]().parameters(), lr=0.1)
     optim.SGD(tied().parameters(), lr=0.1)
 

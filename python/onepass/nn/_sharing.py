@@ -62,10 +62,11 @@ def places(model: Any) -> Iterator[Place]:
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""
         for name, value in tuple(vars(module).items()):
-            if isinstance(value, Parameter) and not isinstance(value, Computed):
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    yield place_of(dot + name, value.data, id(value))
+            if isinstance(value, Computed) or id(value) in seen:
+                continue
+            if isinstance(value, Parameter):
+                seen.add(id(value))
+                yield place_of(dot + name, value.data, id(value))
         for name in module.buffer_names:
             if (array := getattr(module, name)) is not None:
                 yield place_of(dot + name, array, dot + name)

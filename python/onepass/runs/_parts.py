@@ -140,9 +140,7 @@ def _two(source: Source, rows: Indices, share: float, seed: int) -> tuple[Indice
     """``rows`` in two parts, the second of about this share; a group is in one of them."""
     groups = source.groups
     if groups is None:
-        first, second = split_indices(
-            source.y[rows], share, stratify=stratified(source), seed=seed
-        )
+        first, second = split_indices(source.y[rows], share, stratify=stratified(source), seed=seed)
         return rows[first], rows[second]
     if len(np.unique(groups[rows])) < 2:
         raise ValueError(
