@@ -122,7 +122,7 @@ def _set_fonts(figure: Any) -> None:
         text.set_text(text.get_text().translate(instead))
 
 
-def _warn(letters: Collection[str], shown: str) -> None:
+def _warn(letters: set[str], shown: str) -> None:
     """Of letters that nobody has been warned of yet."""
     if not (new := sorted(letters - _told)):
         return

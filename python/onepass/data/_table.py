@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
-from onepass.data._columns import Columns, Floats, Numbers
+from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, columns_of
 from onepass.data._header import refuse_repeated_names
@@ -236,8 +236,9 @@ def read_table(
 
 def _words(table: TextTable | FrameTable, name: str) -> NDArray[Any]:
     """The cells of a column, as they are in the file."""
-    found: NDArray[Any] = table.read([name], [name]).columns[name].text()
-    return found
+    column = table.read([name], [name]).columns[name]
+    assert isinstance(column, Words)
+    return column.text()
 
 
 def _whole(

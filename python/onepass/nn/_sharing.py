@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from onepass._array import Array
 from onepass._parameter import Computed, Parameter
 
-MOST_WORK = 100_000  # of NumPy, until it is taken for granted that two arrays overlap
-
 
 class Place(NamedTuple):
     """An array of a model, and where its first and last bytes are.
@@ -91,12 +89,8 @@ def _same(a: Place, b: Place) -> bool:
     """Whether arrays whose ends overlap have an element in common."""
     if a.owner == b.owner:
         return False
-    if not (isinstance(a.array, np.ndarray) and isinstance(b.array, np.ndarray)):
-        return True
-    try:
-        return np.shares_memory(a.array, b.array, max_work=MOST_WORK)
-    except np.exceptions.TooHardError:
-        return True
+    on_host = isinstance(a.array, np.ndarray) and isinstance(b.array, np.ndarray)
+    return not on_host or np.shares_memory(a.array, b.array)
 
 
 def overlap(model: Any) -> str | None:
