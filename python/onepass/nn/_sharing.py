@@ -105,8 +105,8 @@ def said(pairs: list[tuple[Place, Place]]) -> str | None:
     first, second = pairs[0]
     if isinstance(second.owner, str) or isinstance(first.owner, str):
         return (
-            f"{first.name!r} and {second.name!r} are two arrays in the same memory; give each layer "
-            "one of its own"
+            f"{first.name!r} and {second.name!r} are two arrays in the same memory; give each "
+            "layer one of its own"
         )
     return (
         f"{first.name!r} and {second.name!r} are two parameters in the same memory; let the layers "
