@@ -3,8 +3,16 @@ every line of them fits a terminal."""
 
 import numpy as np
 import pytest
-from onepass._text import cut, padded, printable, width
-from onepass.train import _metrics, classification_report, confusion_matrix, regression_report
+from onepass import nn, optim
+from onepass._text import amount, cut, padded, printable, width
+from onepass.train import (
+    Trainer,
+    _metrics,
+    classification_report,
+    confusion_matrix,
+    regression_report,
+)
+from onepass.train._classes import UndefinedError
 from onepass.train._report_text import MARKS, scatter
 
 RNG = np.random.default_rng(0)
@@ -84,6 +92,95 @@ def test_what_is_undefined_counts_as_in_scikit_learn(name, zero_division):
     assert ours.keys() == theirs.keys()
     for key, found in ours.items():
         assert found == pytest.approx(theirs[key], rel=1e-12, nan_ok=True), key
+
+
+SOME = (*pair(12, 400), [3, 11, 0, 7, 5])
+SUBSETS = {
+    "some": ([0, 1, 2, 2, 1, 0], [0, 2, 2, 1, 1, 2], [2, 0], None),
+    "one": ([0, 1, 2, 2, 1, 0], [0, 2, 2, 1, 1, 2], [1], None),
+    "one that is not there": ([0, 1, 2, 2, 1, 0], [0, 2, 2, 1, 1, 2], [7, 2, 0], None),
+    "words": (list("abca"), list("accb"), ["c", "z", "a"], None),
+    "truth values": ([True, False, True], [True, True, False], [True], None),
+    "of twelve": (*SOME, None),
+    "weights": (*SOME, RNG.random(400)),
+    "no weight": ([0, 1, 1], [0, 1, 0], [1], [0.0, 1.5, 0.1]),
+    "never true": ([0, 1, 1], [0, 2, 2], [2, 0], None),
+    "all and more": ([0, 1, 1], [0, 1, 0], [9, 1, 0], None),
+    "none right": ([0, 1, 2], [1, 2, 0], [1, 0], None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@pytest.mark.parametrize("zero_division", [0, 1, np.nan])
+@pytest.mark.parametrize("name", SUBSETS)
+def test_some_of_the_labels_are_those_of_scikit_learn(name, zero_division):
+    metrics = pytest.importorskip("sklearn.metrics")
+    true, predicted, labels, weight = SUBSETS[name]
+    options = {"labels": labels, "sample_weight": weight}
+    report = classification_report(true, predicted, zero_division=zero_division, **options)
+    theirs = metrics.classification_report(
+        true, predicted, output_dict=True, zero_division=zero_division, **options
+    )
+    ours = report.to_dict()
+    assert list(ours) == list(theirs)
+    assert ("accuracy" in ours) == (name == "all and more") == report.whole
+    for key, found in ours.items():
+        assert found == pytest.approx(theirs[key], rel=1e-12, nan_ok=True), key
+    for how in (None, "true", "pred", "all"):
+        np.testing.assert_allclose(
+            confusion_matrix(true, predicted, normalize=how, **options),
+            metrics.confusion_matrix(true, predicted, normalize=how, **options),
+            rtol=1e-12,
+        )
+    every = metrics.confusion_matrix(true, predicted, sample_weight=weight).sum()
+    assert report.left_out == pytest.approx(every - report.matrix.sum(), abs=1e-9)
+    text = report.text(80)
+    said = f"({amount(report.left_out)} more, of or taken for other classes)"
+    assert (said in text) == (not report.whole)
+    assert ("micro avg" in text, "accuracy" in text.replace("balanced accuracy", "")) == (
+        not report.whole, report.whole)  # fmt: skip
+    assert report.headline in repr(report)
+
+
+def test_labels_that_no_sample_has():
+    """scikit-learn gives a report of them, and no matrix."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    for true, predicted, labels in (([0, 1], [1, 1], [5, 6]), ([0, 1], [1, 2], [2])):
+        report = classification_report(true, predicted, labels=labels)
+        theirs = metrics.classification_report(
+            true, predicted, labels=labels, output_dict=True, zero_division=0
+        )
+        for key, found in report.to_dict().items():
+            assert found == pytest.approx(theirs[key], rel=1e-12, nan_ok=True), key
+        with pytest.raises(ValueError, match="must be in y_true"):
+            metrics.confusion_matrix(true, predicted, labels=labels)
+        with pytest.raises(ValueError, match=r"^confusion_matrix: 'labels' is \[.*of 'y_true'"):
+            confusion_matrix(true, predicted, labels=labels)
+    assert confusion_matrix([], [], labels=[1, 2]).tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_label_is_not_one_beside_it():
+    """Of uint64 and int64 NumPy compares floats, which do not tell these apart."""
+    big = 2**63
+    true, predicted = np.array([big, big + 1], np.uint64), np.array([big - 1, big - 1], np.int64)
+    report = classification_report(true, predicted, labels=[big])
+    assert (report.support.tolist(), report.predicted.tolist()) == ([1], [0])
+    assert report.left_out == 2
+
+
+def test_a_report_of_some_labels_fits_a_narrow_terminal():
+    true, predicted = pair(9, 500)
+    text = classification_report(true, predicted, labels=[4, 1, 7, 2]).text(40)
+    assert max(map(width, text.splitlines())) <= 40
+    assert "others" not in text  # all four have their rows
+    assert text.splitlines()[-1].endswith("other classes)") or "…" in text.splitlines()[-1]
+
+
+def test_mistakes_of_some_labels_are_among_them():
+    report = classification_report(list("aabbcc"), list("abacba"), labels=["b", "a"])
+    assert report.mistakes() == [("b", "a", 1), ("a", "b", 1)]
+    assert report.folded([0]).sum() == report.matrix.sum() == 3
+    assert (report.left_out, np.isnan(report.accuracy)) == (3, True)
 
 
 def numbers_of(line):
@@ -262,7 +359,12 @@ WRONG = {
     "nan": (([np.nan, 1], [0, 1]), {}, ValueError, "'y_true' holds nan, expected classes"),
     "text and numbers": ((["a"], [1]), {}, TypeError, "are text and numbers"),
     "mixed": (([0, "a"], [0, "a"]), {}, TypeError, "holds int, str, expected classes of one type"),
-    "unknown": (([0, 3], [0, 1]), {"labels": [0, 1]}, ValueError, "holds 3, expected one of the 2"),
+    "unknown": (
+        ([0, 3], [0, 1]), {"target_names": ["a", "b"]}, ValueError, "holds 3, expected one of the",
+    ),
+    "no label": (([0], [0]), {"labels": []}, ValueError, "'labels' is empty, expected a class"),
+    "labels of text": (([0], [0]), {"labels": ["a"]}, TypeError, "are text and numbers"),
+    "no name": (([0], [0]), {"target_names": []}, ValueError, "'target_names' is empty"),
     "twice": (([0], [0]), {"labels": [0, 0]}, ValueError, "'labels' has a class twice"),
     "names": (([0], [0]), {"labels": [0, 1], "target_names": ["a"]}, ValueError, "has 1 names"),
     "name twice": (
@@ -288,6 +390,8 @@ def test_what_is_no_class_is_refused(name):
 
 
 def test_wrong_options_of_a_matrix():
+    with pytest.raises(ValueError, match=r"^confusion_matrix: 'y_pred' has 1 values, expected 2"):
+        confusion_matrix([0, 1], [0])
     with pytest.raises(ValueError, match="'normalize' is 'rows', expected 'true', 'pred' or 'all'"):
         confusion_matrix([0], [0], normalize="rows")
     with pytest.raises(ValueError, match="'width' is 3, expected a whole number >= 20"):
@@ -367,14 +471,71 @@ def test_what_is_no_regression_is_refused(true, predicted, error, words):
         regression_report(true, predicted)
 
 
-@pytest.mark.parametrize("value", [0.1, 1 / 3, -1e300, 7.0])
-def test_equal_targets_have_no_r2(value):
-    """Their mean may be off by one ulp."""
+EQUAL = {
+    "met": ([2.0, 2.0, 2.0], [2.0, 2.0, 2.0]),
+    "missed": ([2.0, 2.0, 2.0], [2.0, 2.0, 3.0]),
+    "zeros": ([0.0, 0.0], [0.0, 1e-9]),
+    "columns": ([[1.0, 5.0, 5.0], [1.0, 5.0, 7.0]], [[1.0, 6.0, 6.0], [1.0, 5.0, 6.0]]),
+    "varied and met": ([1.0, 2.0], [1.0, 2.0]),
+    "far off": ([1.0, 2.0], [1e8, -1e8]),
+}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_equal_targets_have_the_r2_of_scikit_learn(name):
+    metrics = pytest.importorskip("sklearn.metrics")
+    true, predicted = map(np.asarray, EQUAL[name])
+    each = metrics.r2_score(true, predicted, multioutput="raw_values")
+    np.testing.assert_allclose(regression_report(true, predicted).r2, each, rtol=1e-13)
+    mean = metrics.r2_score(true, predicted)
+    assert _metrics.r2(predicted, true) == pytest.approx(mean, rel=1e-13)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -1e300, 7.0, 5e-324])
+def test_a_mean_that_is_off_by_one_ulp_makes_no_spread(value):
+    """scikit-learn divides by the square of that ulp."""
     true = np.full((3, 1), value)
-    assert np.isnan(regression_report(true, true + 1).r2).all()
-    assert np.isnan(_metrics.r2(true + 1, true))
-    spread = np.array([[value], [value], [value * 2]])
-    assert np.isfinite(_metrics.r2(spread, spread))
+    other = true * [[1.0], [1.0], [2.0]]
+    assert regression_report(true, other).r2.tolist() == [_metrics.r2(other, true)] == [0.0]
+    assert regression_report(true, true).r2.tolist() == [_metrics.r2(true, true)] == [1.0]
+    assert regression_report(other, other).r2.tolist() == [_metrics.r2(other, other)] == [1.0]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 8e307])
+def test_r2_has_no_unit(scale):
+    """The squares of such numbers leave the range of float64."""
+    true, predicted = np.array([0.0, 1.0, -1.0, 0.5]), np.array([0.25, 0.75, -1.0, 0.5])
+    expected = regression_report(true, predicted).r2[0]
+    assert 0 < expected < 1
+    found = regression_report(scale * true, scale * predicted).r2[0]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_sample_has_no_r2():
+    metrics = pytest.importorskip("sklearn.metrics")
+    with pytest.warns(sklearn_warning(), match="less than two samples"):
+        assert np.isnan(metrics.r2_score([1.0], [1.0]))
+    with pytest.warns(RuntimeWarning, match="'r2' is nan: R² of fewer than two samples"):
+        assert np.isnan(regression_report([1.0], [1.0]).r2).all()
+    with pytest.raises(UndefinedError, match="fewer than two samples"):
+        _metrics.r2(np.ones((1, 1)), np.ones((1, 1)))
+
+
+def sklearn_warning():
+    return pytest.importorskip("sklearn.exceptions").UndefinedMetricWarning
+
+
+@pytest.mark.parametrize(("targets", "expected"), [([2.0] * 4, 0.0), ([1.0], None)])
+def test_the_r2_of_an_epoch_is_the_same(targets, expected):
+    target = np.array(targets, np.float32)[:, None]
+    model = nn.Sequential(nn.Linear(1, 1))
+    trainer = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.0), metrics=["r2"],
+                      progress=False)  # fmt: skip
+    if expected is not None:
+        assert trainer.evaluate(target, target)["r2"] == expected
+        return
+    with pytest.warns(RuntimeWarning, match="the metric 'r2' is nan: R² of fewer than two"):
+        assert np.isnan(trainer.evaluate(target, target)["r2"])
 
 
 def test_names_of_outputs():
@@ -382,7 +543,7 @@ def test_names_of_outputs():
         regression_report(np.zeros((3, 2)), np.ones((3, 2)), target_names=["a"])
     with pytest.raises(TypeError, match="expected a name for each output"):
         regression_report([1, 2], [1, 2], target_names="y")
-    assert np.isnan(regression_report([1, 1], [1, 2]).r2).all()
+    assert regression_report([1, 1], [1, 2]).r2.tolist() == [0.0]
 
 
 # ------------------------------------------------------------------------------- pictures
@@ -394,6 +555,7 @@ def size_of(path):
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
+@pytest.mark.filterwarnings("ignore:the picture shows")  # where no font has the letters
 @pytest.mark.parametrize("classes", [1, 8, 30, 1200])
 def test_a_matrix_is_drawn_with_any_names(classes, tmp_path):
     pytest.importorskip("matplotlib")
@@ -406,6 +568,7 @@ def test_a_matrix_is_drawn_with_any_names(classes, tmp_path):
     assert 300 < high < 2000
 
 
+@pytest.mark.filterwarnings("ignore:the picture shows")
 @pytest.mark.parametrize(("outputs", "count"), [(1, 60), (9, 7000)])
 def test_residuals_are_drawn(outputs, count, tmp_path):
     pytest.importorskip("matplotlib")

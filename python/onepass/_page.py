@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+from pathlib import Path
 from typing import Any
 
 # Nothing from elsewhere, and no script but the page's own, whatever a name in the page says.
@@ -13,6 +14,8 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src {scripts}; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
+
+BEGINNING = 300  # bytes
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2329; --paper: #fff; --soft: #5c6670; --line: #d9dee3;
@@ -46,6 +49,7 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="onepass">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -56,6 +60,15 @@ _PAGE = """<!doctype html>
 {script}</body>
 </html>
 """
+
+
+def is_page(path: Path) -> bool:
+    """Whether the file is one of these pages, and not somebody else's of the same name."""
+    try:
+        with open(path, "rb") as file:
+            return b'<meta name="generator" content="onepass">' in file.read(BEGINNING)
+    except OSError:
+        return False
 
 
 def page(title: str, body: str, *, style: str = "", script: str = "") -> str:

@@ -229,8 +229,8 @@ DATA = [
     Mutant(
         "recipe: the validation split ignores the seed",
         f"{RUNS}/_parts.py",
-        "VALIDATION_SHARE, stratify=stratified(source), seed=seed",
-        "VALIDATION_SHARE, stratify=stratified(source), seed=0",
+        "_two(source, rest, VALIDATION_SHARE, seed)",
+        "_two(source, rest, VALIDATION_SHARE, 0)",
         (f"{TABLES}::test_another_seed_holds_out_another_part",),
     ),
     Mutant(

@@ -117,8 +117,8 @@ FRONT = [
     Mutant(
         "metrics: r2 is the share that is not explained",
         "python/onepass/train/_metrics.py",
-        "np.where(varied, 1 - left / around, np.nan)",
-        "np.where(varied, left / around, np.nan)",
+        "met, 1 - left / around)",
+        "met, left / around)",
         (f"{PREDICT}::test_evaluate_of_numbers_in_python",),
     ),
     Mutant(
@@ -134,6 +134,20 @@ FRONT = [
         "X, y = parts.X[parts.test], parts.y[parts.test]",
         "X, y = parts.X[parts.train], parts.y[parts.train]",
         (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
+    ),
+    Mutant(
+        "runs: the part that decides when to stop has rows of groups that are trained on",
+        f"{RUNS}/_parts.py",
+        "    groups = source.groups\n    if groups is None:\n",
+        "    groups = source.groups\n    if groups is None or share == VALIDATION_SHARE:\n",
+        ("tests/test_cli_groups.py::test_a_group_is_in_one_fold_and_in_one_part[t.csv]",),
+    ),
+    Mutant(
+        "runs: a resume goes on with other groups",
+        f"{RUNS}/_recipe.py",
+        'folder.record.get("grouping") != grouping',
+        "False",
+        ("tests/test_cli_groups.py::test_a_resume_compares_the_groups",),
     ),
     Mutant(
         "runs: a fold that was cut short begins again",

@@ -7,6 +7,10 @@ from mutant import Mutant
 PACKAGE = "python/onepass"
 NUMBERS = "tests/test_report_numbers.py"
 PAGE = "tests/test_report_page.py"
+STATES = "tests/test_report_states.py"
+BROWSER = "tests/test_report_browser.py"
+USE = "tests/test_report_use.py"
+FOLDS = "tests/test_report_folds.py"
 
 REPORTS = [
     Mutant(
@@ -35,9 +39,9 @@ REPORTS = [
     ),
     Mutant(
         "reports: narrow integers overflow before they are counted",
-        f"{PACKAGE}/train/_confusion.py",
-        "    found: NDArray[Any] = order[place].astype(np.int64)\n",
-        "    found: NDArray[Any] = order[place].astype(np.int8)\n",
+        f"{PACKAGE}/train/_class_indices.py",
+        "    return np.where(wrong, -1, order[place]).astype(np.int64)\n",
+        "    return np.where(wrong, -1, order[place]).astype(np.int8)\n",
         (f"{NUMBERS}::test_as_many_classes_as_samples_take_little_memory",),
     ),
     Mutant(
@@ -108,28 +112,28 @@ REPORTS = [
         f"{PACKAGE}/runs/_command_line.py",
         'if name != "data" and value != usual[name]}',
         'if name != "data" and value and value != usual[name]}',
-        (f"{PAGE}::test_the_command_has_the_options_of_the_run[options1]",),
+        (f"{USE}::test_the_command_has_the_options_of_the_run[options1]",),
     ),
     Mutant(
         "report page: a run in progress was cut off",
         f"{PACKAGE}/runs/_folder.py",
         "    except BlockingIOError:\n        return True\n    except OSError:\n",
         "    except OSError:\n",
-        (f"{PAGE}::test_a_run_in_progress",),
+        (f"{STATES}::test_a_run_in_progress",),
     ),
     Mutant(
         "report page: a resume leaves the predictions of before",
         f"{PACKAGE}/runs/_folder.py",
-        "        for name in (*PICTURES, HELD_OUT, REPORT):\n",
-        "        for name in (*PICTURES, REPORT):\n",
-        (f"{PAGE}::test_a_resume_takes_the_predictions_away",),
+        "        for name in (*PICTURES, HELD_OUT):\n",
+        "        for name in PICTURES:\n",
+        (f"{STATES}::test_a_resume_takes_the_predictions_away",),
     ),
     Mutant(
         "report page: a resumed run keeps the best epoch of the session before",
         f"{PACKAGE}/runs/_recipe.py",
         "            best_epoch=None,\n",
         "",
-        (f"{PAGE}::test_the_best_epoch_is_that_of_this_session",),
+        (f"{STATES}::test_the_best_epoch_is_that_of_this_session",),
     ),
     Mutant(
         "reports: labels of ticks have the digits of all the others",
@@ -143,6 +147,48 @@ REPORTS = [
         f"{PACKAGE}/_page.py",
         "f\"'sha256-{digest}'\"",
         "\"'unsafe-inline'\"",
-        (f"{PAGE}::test_the_policy_lets_no_other_script_run",),
+        (f"{BROWSER}::test_the_policy_lets_no_other_script_run",),
+    ),
+    Mutant(
+        "reports: what was taken for a label by samples of other classes is not counted",
+        f"{PACKAGE}/train/_confusion.py",
+        "        self.predicted = _counts(predicted, count, weight)\n",
+        "        self.predicted = _counts(predicted[inside], count, within)\n",
+        (f"{NUMBERS}::test_some_of_the_labels_are_those_of_scikit_learn[of twelve-0]",),
+    ),
+    Mutant(
+        "reports: R² of equal targets that are missed is 1",
+        f"{PACKAGE}/train/_metrics.py",
+        "        met = np.where((difference == 0).all(axis=0), 1.0, 0.0)\n",
+        "        met = np.where((difference == 0).any(axis=0), 1.0, 0.0)\n",
+        (f"{NUMBERS}::test_equal_targets_have_the_r2_of_scikit_learn[missed]",),
+    ),
+    Mutant(
+        "report page: a resume leaves the page of before",
+        f"{PACKAGE}/runs/_recipe.py",
+        "        return [*filter(None, [note, self.renew_page()])]\n",
+        "        return [*filter(None, [note])]\n",
+        (f"{STATES}::test_a_resume_keeps_the_page_true[finished]",),
+    ),
+    Mutant(
+        "report page: a file of somebody else is taken for a page",
+        f"{PACKAGE}/_page.py",
+        'return b\'<meta name="generator" content="onepass">\' in file.read(BEGINNING)',
+        "return bool(file.read(BEGINNING))",
+        (f"{STATES}::test_a_report_of_something_else_stays",),
+    ),
+    Mutant(
+        "report page: a fold links to its page from the folder of the run",
+        f"{PACKAGE}/runs/_report.py",
+        "file.write(render(past, out.parent).encode",
+        "file.write(render(past).encode",
+        (f"{FOLDS}::test_a_page_elsewhere_links_to_the_folds",),
+    ),
+    Mutant(
+        "report page: times of folds come behind those of the run",
+        f"{PACKAGE}/runs/_report_folds.py",
+        "key=times.__getitem__) if folds else range(len(found))",
+        "key=lambda i: -i)",
+        (f"{FOLDS}::test_a_run_with_folds_says_how_each_went",),
     ),
 ]

@@ -767,6 +767,13 @@ TRAIN = [
         ("tests/test_search.py::test_two_searches_with_one_seed_are_equal",),
     ),
     Mutant(
+        "search: a trial that a pruner ends at NaN was pruned",
+        f"{FOLDER}/_search_run.py",
+        "judge.reason is not None and math.isfinite(values[-1])",
+        "judge.reason is not None",
+        ("tests/test_search_nan.py::test_no_trial_that_is_not_a_number_is_pruned_or_the_best",),
+    ),
+    Mutant(
         "search: checkpoints of the trial that was cut off are deleted",
         f"{FOLDER}/_search_run.py",
         "kept = {len(self.result.trials)}",

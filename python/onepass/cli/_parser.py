@@ -202,6 +202,8 @@ def _add_training(group: Any, owner: str = "train") -> None:
         at_least = types.count("--cv", 2)
         add("--cv", type=at_least, metavar="K", help="cross-validate over K folds first; each "
             "is a run in folds/ of the run's folder")  # fmt: skip
+        add("--groups", metavar="COLUMN", help="rows with the same cell here belong together, such "
+            "as those of a patient: all are in one part or fold; not an input")  # fmt: skip
     _add_device(group)
     add(
         "--seed",

@@ -11,6 +11,7 @@ from onepass.cli._arguments import Arguments
 from onepass.cli._device import device_of
 from onepass.cli._output import fail, note, say
 from onepass.cli._space import space_of
+from onepass.cli._train import renewed
 
 if TYPE_CHECKING:
     from onepass.runs._search import OptionSearch
@@ -73,6 +74,7 @@ def _searched(made: OptionSearch, quiet: bool) -> int:
             evaluated = run.train()
             _drawn(run)
             run.finish()
+        renewed(run)
     except KeyboardInterrupt as error:
         ended = getattr(error, "result", None)  # of train.search
         told = "" if ended is None else f", {len(ended.trials)} of {made.trials} trials have ended"

@@ -43,7 +43,15 @@ def train(options: Arguments) -> int:
         if importlib.util.find_spec("matplotlib") is None:
             say("note: there will be no curves.png, matplotlib is not installed")
     with closing(run.folder):
-        return _trained(run, quiet)
+        status = _trained(run, quiet)
+    renewed(run)
+    return status
+
+
+def renewed(run: Recipe) -> None:
+    """The page of the run shows it as it is now; a note where that fails."""
+    if failure := run.renew_page():
+        note(failure)
 
 
 def _trained(run: Recipe, quiet: bool) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
-from onepass.data._columns import Columns, Floats, Numbers
+from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, columns_of
 from onepass.data._header import refuse_repeated_names
@@ -37,6 +37,7 @@ class Table:
         encoding: how the columns become x; fitted on all rows until :meth:`fit` is called.
         notes: messages of one line each on what was left out, encoded or worth a look.
         raw: the features' columns as read.
+        groups: (N,) text, the cells of the column that ``groups`` named; None without one.
 
     Example:
         >>> import io
@@ -53,6 +54,7 @@ class Table:
     encoding: Encoding
     notes: tuple[str, ...]
     raw: Columns
+    groups: NDArray[Any] | None = None
 
     @cached_property
     def x(self) -> Floats:
@@ -101,6 +103,7 @@ def read_table(
     encoding: str | None = None,
     na_values: Sequence[str | float] | None = None,
     words: Sequence[str | int] = (),
+    groups: str | int | None = None,
     like: Encoding | None = None,
 ) -> Table:
     """Read a table, or refuse it with column, row and cell.
@@ -138,6 +141,8 @@ def read_table(
             ``["unknown", -9999]``.
         words: columns whose cells are words whatever they look like, as 32GB beside 1TB, 2:10 or 3g
             do: features are one-hot encoded, a target has classes.
+        groups: a column of what rows belong together by, such as a patient: no feature; its cells
+            are ``Table.groups``, which `fold_indices` takes.
         like: the encoding of another table: read the same columns, in whatever order they are here,
             and encode them as there; only ``sep``, ``decimal``, ``header``, ``encoding`` and
             ``na_values`` may be given beside it. ``y`` is None if the file has no target.
@@ -162,7 +167,7 @@ def read_table(
     reading = Reading.checked("read_table", {**given, "na_values": na_values})
     if like is not None:
         own = {"target": target, "task": task, "missing": missing, "features": features}
-        own |= {"drop": drop or None, "words": words or None}
+        own |= {"drop": drop or None, "words": words or None, "groups": groups}
         _refuse_beside_like(
             {**own, "categorical": None if categorical == "refuse" else categorical}
         )
@@ -175,7 +180,8 @@ def read_table(
     numbers.one_of("read_table", "missing", missing, ("refuse", "impute"))
     table = open_table(source, reading)
     refuse_text_options("read_table", table, reading)
-    used, called = _chosen(table, drop, features, target)
+    group = None if groups is None else _named(table, "groups", groups)
+    used, called = _chosen(table, drop, features, target, group)
     told = {_named(table, "words", which) for which in _listed("words", words)}
     if odd := sorted(told - {*used, called}):
         raise ValueError(f"read_table: 'words' has {odd[0]!r}, expected columns that are used")
@@ -186,6 +192,7 @@ def read_table(
                 "task='regression'"
             )
         task = "classification"
+    together = None if group is None else _words(table, group)
     found = decided(
         table,
         used,
@@ -206,6 +213,8 @@ def read_table(
     if aim.gaps.any():
         columns = columns.at(~aim.gaps)
     y = aim.y[~aim.gaps]
+    if together is not None:
+        together = _whole(table, str(group), together, ~aim.gaps)
     how = asdict(reading)
     shown = found.signs.shown
     signs = found.signs.all
@@ -221,7 +230,28 @@ def read_table(
         *notes,
         *notes_on(table, columns, aim.gaps, called, counts, y if counts is None else None),
     )
-    return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
+    return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns,
+                 together)  # fmt: skip
+
+
+def _words(table: TextTable | FrameTable, name: str) -> NDArray[Any]:
+    """The cells of a column, as they are in the file."""
+    column = table.read([name], [name]).columns[name]
+    assert isinstance(column, Words)
+    return column.text()
+
+
+def _whole(
+    table: TextTable | FrameTable, name: str, cells: NDArray[Any], keep: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Those of the rows that are kept, none of which may be empty."""
+    lacking = np.flatnonzero((cells == "") & keep)
+    if len(lacking):
+        raise ValueError(
+            f"{table.name}: column {name!r}, row {lacking[0] + 1}: the cell is empty, expected the "
+            "group of each row; give a row that is alone a group of its own"
+        )
+    return cells[keep].astype(str)
 
 
 def read_like(source: Any, like: Encoding, reading: Reading) -> tuple[Table, tuple[str, ...]]:
@@ -260,13 +290,19 @@ def _chosen(
     drop: Sequence[str | int],
     features: Sequence[str | int] | None,
     target: str | int | None,
+    group: str | None,
 ) -> tuple[list[str], str]:
-    """The names of the features and of the target."""
+    """The names of the features and of the target; the column of the groups is neither."""
     dropped = {_named(table, "drop", which) for which in _listed("drop", drop)}
     if target is not None:
         called = _named(table, "target", target)
     else:
         called = table.names[-1]
+        if called == group:
+            raise ValueError(
+                f"read_table: 'groups' has {called!r}, the last column, which is the target where "
+                "no other is named; pass target= (--target)"
+            )
         if called in dropped:
             raise ValueError(
                 f"read_table: 'drop' has {called!r}, the last column, which is the target where no "
@@ -274,6 +310,10 @@ def _chosen(
             )
     if called in dropped:
         raise ValueError(f"read_table: 'drop' has {called!r}, the target, expected other columns")
+    if called == group:
+        raise ValueError(f"read_table: 'groups' has {called!r}, the target, expected another one")
+    if group is not None and features is None:
+        dropped.add(group)
     if features is None:
         used = [name for name in table.names if name not in dropped and name != called]
     else:
@@ -282,6 +322,11 @@ def _chosen(
             odd = called if called in chosen else sorted(chosen & dropped)[0]
             what = "the target" if odd == called else "which 'drop' has too"
             raise ValueError(f"read_table: 'features' has {odd!r}, {what}, expected other columns")
+        if group in chosen:
+            raise ValueError(
+                f"read_table: 'features' has {group!r}, which 'groups' has too, expected other "
+                "columns"
+            )
         used = [name for name in table.names if name in chosen]
     if not used:
         if isinstance(table, TextTable) and table.unnamed:

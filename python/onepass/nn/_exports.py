@@ -35,8 +35,9 @@ class Exports:
 
         Args:
             path: of the file. Folders that are missing are made.
-            weights_only: leave out how the model is built. With a module of your own inside, that
-                is left out in any case, and a ``UserWarning`` names the module.
+            weights_only: leave out how the model is built. With a module of your own inside, or
+                two parameters in the same memory, that is left out in any case, and a
+                ``UserWarning`` names them.
 
         Raises:
             OSError: it cannot be written; what was there stays.
@@ -113,8 +114,8 @@ class Exports:
         the tensors themselves with `onepass.optim` or `onepass.torch`.
 
         Raises:
-            ValueError: a layer that torch.nn lacks, or a module of your own; the message has its
-                name.
+            ValueError: a layer that torch.nn lacks, a module of your own, two parameters in the
+                same memory; the message has the names.
             ModuleNotFoundError: PyTorch is not installed.
             RuntimeError: another thread trains the model.
         """

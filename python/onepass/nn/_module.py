@@ -300,7 +300,8 @@ class Module(Saves, Exports, SuggestsKeywords):
         Raises:
             TypeError: no dict of names.
             ValueError: with ``strict``, one message with every missing, unexpected and misshapen
-                entry; nothing is changed.
+                entry, or two entries with other values for one array that layers share; nothing is
+                changed.
             RuntimeError: the Trainer of another thread uses the module.
         """
         return _state_dict.load(self, state_dict, strict, prefix)

@@ -14,6 +14,7 @@ from onepass._interruptions import to_the_end
 from onepass._kind import namespace
 from onepass._parameter import Computed, Parameter
 from onepass.nn._saved import Saved
+from onepass.nn._sharing import overlaps, place_of
 from onepass.nn._use import refuse_change
 
 
@@ -149,13 +150,46 @@ def load(
             f"{owner}: the state does not fit this {type(model).__name__}; nothing was "
             "changed (strict=False copies what fits):\n  " + "\n  ".join(problems)
         )
-    to_the_end(partial(_put, [(targets[name], source) for name, source in sources.items()]))
+    pairs = {name: (targets[name], source) for name, source in sources.items()}
+    if strict and (shared := _shared(targets)):
+        wrong = _disagreeing({name: pairs[name] for name in shared})
+        if wrong:
+            raise ValueError(
+                f"{owner}: {wrong[0]!r} shares its memory with another entry, which has other "
+                "values; nothing was changed (strict=False lets the last one count)"
+            )
+    to_the_end(partial(_put, pairs))
     return result
 
 
-def _put(pairs: list[tuple[Array, Any]]) -> None:
-    for target, source in pairs:
+def _shared(targets: Mapping[str, Array]) -> list[str]:
+    """The names of arrays that lie in the memory of others, as those that layers share do."""
+    pairs = overlaps(place_of(name, array, name) for name, array in targets.items())
+    found = {place.name for pair in pairs for place in pair}
+    return [name for name in targets if name in found]
+
+
+def _put(pairs: Mapping[str, tuple[Array, Any]]) -> None:
+    for target, source in pairs.values():
         target[...] = namespace(target).asarray(source)
+
+
+def _disagreeing(pairs: Mapping[str, tuple[Array, Any]]) -> list[str]:
+    """Those that would have other values once all are copied; nothing is changed."""
+    before = [(target, target.copy()) for target, _ in pairs.values()]
+    wrong: list[str] = []
+
+    def look() -> None:
+        wrong.clear()
+        _put(pairs)
+        for name, (target, source) in pairs.items():
+            if to_numpy(target).tobytes() != source.tobytes():
+                wrong.append(name)
+        for target, values in before:
+            target[...] = values
+
+    to_the_end(look)
+    return wrong
 
 
 def _fitted(value: Any, target: Array) -> tuple[Any, str]:

@@ -6,19 +6,22 @@ model, history and checkpoints, from which a resume goes on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from onepass._page import is_page
 from onepass.data._folds import assigned, pairs_of
 from onepass.runs import _evaluation, _parts, _scores, _sessions
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
-from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY
+from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY, REPORT
 from onepass.runs._options import Options
 from onepass.runs._parts import Indices
+from onepass.runs._report import write_report
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest
 from onepass.runs._start import Start
@@ -33,20 +36,28 @@ SHORT = ("accuracy", "balanced_accuracy", "rmse", "mae", "r2")
 
 
 def folds(source: Source, count: int, seed: int) -> list[tuple[Indices, Indices]]:
-    """The rows outside and inside of each fold; the samples of a class are spread evenly.
+    """The rows outside and inside of each fold; the samples of a class are spread evenly, a group is
+    in one.
 
     Raises:
-        ValueError: too few samples, or too few of a class, for so many folds.
+        ValueError: too few samples or groups, or too few of a class, for so many folds.
     """
-    size = len(source.y)
+    size, groups = len(source.y), source.groups
     held_out = assigned(
         "train", "--cv", size, count, seed, labels=source.y if source.classes is not None else None,
-        names=source.classes, cure="; a class too rare may be left out of the table",
+        names=source.classes, groups=groups, cure="; a class too rare may be left out of the table",
     )  # fmt: skip
-    if size - math.ceil(size / count) < LEAST:
+    if size - int(np.bincount(held_out).max()) < LEAST:
         raise ValueError(
             f"train: '--cv' is {count}, expected more folds: of {size} samples, at least {LEAST} "
             "must be outside of each"
+        )
+    if groups is not None and any(
+        len(np.unique(groups[held_out != fold])) < 2 for fold in range(count)
+    ):
+        raise ValueError(
+            f"train: '--cv' is {count}, expected more groups than {groups.max() + 1}: at least two "
+            "must be outside of each fold, one of which decides when to stop"
         )
     return pairs_of(held_out)
 
@@ -93,8 +104,13 @@ class FoldRuns:
             return earlier
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.lock()
-        with closing(folder):
-            return self._trained(number, rest, test, folder)
+        had_page = is_page(folder.path / REPORT)
+        try:
+            with closing(folder):
+                return self._trained(number, rest, test, folder)
+        finally:
+            if had_page:  # which shows an earlier state
+                write_report(folder.path)
 
     def _trained(self, number: int, rest: Indices, test: Indices, folder: Folder) -> dict[str, Any]:
         source, options = self.source, self.options

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +23,6 @@ from onepass.runs._names import (
     MODEL,
     PICTURES,
     RECORD,
-    REPORT,
 )
 from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
@@ -156,9 +154,8 @@ class Folder:
         Raises:
             ValueError: there is; it stays as it is.
         """
-        whole = self.path.parent if _replacing.is_replacement(self.path) else self.path
         for number in range(1, count + 1):
-            fold = whole / FOLDS / str(number)
+            fold = self.whole / FOLDS / str(number)
             if _replacing.is_foreign(fold):
                 raise ValueError(
                     f"train: {fold} is not a fold of a run, expected none where --cv writes one; "
@@ -193,20 +190,16 @@ class Folder:
             kept = put_aside(path).name
         return f"{path} was damaged: it is {kept} now, and {HISTORY} is written anew"
 
-    def remove_figures(self) -> str:
-        """They, the predictions and the report show the part that was done before.
-
-        Returns:
-            A sentence for the user, whose report it was, or "".
-        """
-        had_report = (self.path / REPORT).is_file()
-        for name in (*PICTURES, HELD_OUT, REPORT):
+    def remove_figures(self) -> None:
+        """They and the predictions show the part that was done before."""
+        for name in (*PICTURES, HELD_OUT):
             with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
                 (self.path / name).unlink(missing_ok=True)
-        if not had_report:
-            return ""
-        path = shlex.quote(str(self.path))
-        return f"{REPORT} showed the part before and is gone; onepass report {path} writes it anew"
+
+    @property
+    def whole(self) -> Path:
+        """The directory of the run, also of one that is trained inside, to replace it."""
+        return self.path.parent if _replacing.is_replacement(self.path) else self.path
 
     def lock(self) -> None:
         """Keep other processes from it.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onepass._files import replacing
 from onepass.runs._names import HELD_OUT
 from onepass.train._confusion import ClassificationReport, classification_report
-from onepass.train._residuals import RegressionReport, regression_report
+from onepass.train._residuals import RegressionReport, reported
 
 Report: TypeAlias = ClassificationReport | RegressionReport
 HEAD = ["row", "true", "predicted"]
@@ -42,9 +42,8 @@ def report_of(
 ) -> Report:
     """Of class indices, or of numbers."""
     if classes is None:
-        return regression_report(true, predicted, target_names=[target])
-    labels = range(len(classes))
-    return classification_report(true, predicted, labels=list(labels), target_names=classes)
+        return reported(true, predicted, [target])
+    return classification_report(true, predicted, target_names=classes)
 
 
 def write(folder: Path, held_out: HeldOut, classes: Sequence[str] | None) -> None:

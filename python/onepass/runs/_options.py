@@ -60,6 +60,7 @@ class Options(Reading):
     class_weight: str | None = None
     early_stopping: int = 20
     cv: int | None = None
+    groups: str | None = None
     device: str = "cpu"
     seed: int = 0
     drop: tuple[str, ...] = ()

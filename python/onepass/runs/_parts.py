@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass.data import Encoding, MinMax, Standardize, Whiten, split_indices
+from onepass.data._folds import split_groups
 from onepass.runs._source import Source
 
 TEST_SHARE = 0.25
@@ -113,8 +114,7 @@ def check_range(scale: Scale, X: NDArray[np.float64], encoding: Encoding) -> Non
 def split(source: Source, seed: int, preprocess: str = "standardize") -> Parts:
     """A part held out, the rest for training and for stopping."""
     check(source)
-    by_class = stratified(source)
-    rest, test = split_indices(source.y, TEST_SHARE, stratify=by_class, seed=seed)
+    rest, test = _two(source, np.arange(len(source.y)), TEST_SHARE, seed)
     return split_rest(source, rest, test, seed, preprocess)
 
 
@@ -123,10 +123,7 @@ def split_rest(
 ) -> Parts:
     """``rest`` for training and for stopping, ``test`` held out."""
     y = source.y
-    train, validation = split_indices(
-        y[rest], VALIDATION_SHARE, stratify=stratified(source), seed=seed
-    )
-    train, validation = rest[train], rest[validation]
+    train, validation = _two(source, rest, VALIDATION_SHARE, seed)
     encoding, X = source.encoded(train)
     scale = PREPROCESS[preprocess]().fit(X[train])
     check_range(scale, X, encoding)
@@ -137,6 +134,21 @@ def split_rest(
             "leave the range of float64; divide them by a unit"
         )
     return Parts(X, y, train, validation, test, encoding, scale, target_scale)
+
+
+def _two(source: Source, rows: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
+    """``rows`` in two parts, the second of about this share; a group is in one of them."""
+    groups = source.groups
+    if groups is None:
+        first, second = split_indices(source.y[rows], share, stratify=stratified(source), seed=seed)
+        return rows[first], rows[second]
+    if len(np.unique(groups[rows])) < 2:
+        raise ValueError(
+            f"train: '--groups' leaves one group of {len(rows)} rows to train on, expected two or "
+            "more, one of which decides when to stop"
+        )
+    first, second = split_groups(source.y[rows], groups[rows], share, seed)
+    return rows[first], rows[second]
 
 
 def unit_of(target_scale: Standardize) -> float:

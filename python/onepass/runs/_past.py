@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onepass.runs import _folder, _held_out
 from onepass.runs._folder import in_use, settled
 from onepass.runs._held_out import Report
-from onepass.runs._names import HISTORY, MODEL, RECORD
+from onepass.runs._names import BEST, HISTORY, MODEL, RECORD, SEARCH
 from onepass.runs._past_record import WrongEntryError, checked
 from onepass.runs._replacing import NEW
 from onepass.runs._saved_run import SavedRun, no_run, read_run
@@ -107,7 +107,7 @@ class Past:
         recorded, listed = (folder / RECORD).is_file(), (folder / HISTORY).is_file()
         if not recorded and not listed:
             raise FileNotFoundError(_nothing(folder))
-        record = _record(folder) if recorded else {}
+        record = record_of(folder) if recorded else {}
         numbers = Numbers.read(folder / HISTORY)
         troubles: list[str] = []
         saved, held_out = None, None
@@ -125,7 +125,7 @@ class Past:
             troubles.append(str(error))
         if (folder / NEW).is_dir():
             troubles.append(f"a training that is to replace this run is in {folder / NEW}")
-        state, sentence = _state(folder, record, len(numbers))
+        state, sentence = state_of(folder, record, len(numbers))
         return cls(folder, record, numbers, saved, held_out, state, sentence, troubles)
 
     @property
@@ -167,7 +167,12 @@ class Past:
         return verdict(self.numbers.get("loss"), self.numbers.get("val_loss"), failed=failed)
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def record_of(folder: Path) -> dict[str, Any]:
+    """run.json, checked.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     try:
         return checked(_folder._read(folder))
     except (WrongEntryError, RecursionError) as error:
@@ -178,7 +183,8 @@ def _target(record: dict[str, Any]) -> str:
     return str(record.get("data", {}).get("target") or record["options"].get("target") or "target")
 
 
-def _state(folder: Path, record: dict[str, Any], epochs: int) -> tuple[str, str]:
+def state_of(folder: Path, record: dict[str, Any], epochs: int) -> tuple[str, str]:
+    """A word, and what is behind it."""
     done = f"{epochs} epoch{'s' * (epochs != 1)}"
     if not record:
         return "of a Trainer", f"{done}, as history.csv has them"
@@ -204,4 +210,6 @@ def _nothing(folder: Path) -> str:
         return no_run(folder)
     if not folder.is_dir():
         return f"{folder} is a file, expected the folder of a run"
+    if (folder / SEARCH).is_file():
+        return f"{folder} holds a search, expected a run, such as its best one, {folder / BEST}"
     return f"{folder} holds no run ({RECORD} and {HISTORY} are missing)"

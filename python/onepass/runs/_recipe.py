@@ -8,14 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import onepass
+from onepass._page import is_page
 from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores, _sessions
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
-from onepass.runs._names import CHECKPOINTS, CONFUSION, CURVES, DIAGNOSIS, HISTORY, RESIDUALS
+from onepass.runs._names import (
+    CHECKPOINTS,
+    CONFUSION,
+    CURVES,
+    DIAGNOSIS,
+    HISTORY,
+    REPORT,
+    RESIDUALS,
+)
 from onepass.runs._options import Options
+from onepass.runs._report import renewed
 from onepass.runs._saved_run import KeepBest, SavedRun
-from onepass.runs._source import Source, digest, found_again, name_of, same_place
+from onepass.runs._source import (
+    Source,
+    digest,
+    digest_of_groups,
+    found_again,
+    name_of,
+    same_place,
+)
 from onepass.runs._start import Start
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
@@ -82,6 +99,12 @@ class Recipe:
                 f"{folder.path} was started with other contents of {before['data']}; --resume "
                 "cannot go on with these"
             )
+        grouping = digest_of_groups(self.source.groups)
+        if folder is not None and folder.record.get("grouping") != grouping:
+            raise ValueError(
+                f"{folder.path} was started with other groups in {options.groups!r} of "
+                f"{before['data']}; --resume cannot go on with these"
+            )
         self.callbacks = [Diagnosis()] * diagnose + [Profile()] * profile
         self.diagnosis = next((c for c in self.callbacks if isinstance(c, Diagnosis)), None)
         self.profile = next((c for c in self.callbacks if isinstance(c, Profile)), None)
@@ -90,6 +113,7 @@ class Recipe:
         self.parts = self.fitting.parts
         self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
         self.out = self.folder.path
+        self._had_page = is_page(self.folder.whole / REPORT)
         if options.cv is not None:
             self.folder.refuse_foreign_folds(options.cv)
         self.notes = [*self._notes(resume, before, contents), *self._begin(contents)]
@@ -156,6 +180,17 @@ class Recipe:
             where: of a loss or a gradient that is not finite.
         """
         _sessions.ended(self.folder, how, why, where)
+
+    def renew_page(self) -> str:
+        """Write report.html anew if the run, or the one that it replaces, has had one.
+
+        Once the folder is closed: while it is open, the run is in progress.
+
+        Returns:
+            A sentence for the user where that fails; else "".
+        """
+        stands = self.folder.path == self.folder.whole  # and is not to replace a run yet
+        return renewed(self.folder.path) if self._had_page and stands else ""
 
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; the last step."""
@@ -254,7 +289,7 @@ class Recipe:
     def _begin(self, contents: str) -> list[str]:
         """Make the folder that of a run in progress; returns sentences for the user."""
         note = self.folder.put_damaged_history_aside()
-        gone = self.folder.remove_figures()
+        self.folder.remove_figures()
         record = self.folder.record
         same = _cross_validation.same_length(record.get("options", {}), self.options)
         self.folder.write(
@@ -264,6 +299,7 @@ class Recipe:
             options=self.options.as_json(),
             directory=os.getcwd(),
             contents=contents,
+            grouping=digest_of_groups(self.source.groups),
             classes=self.source.classes and list(self.source.classes),
             result=None,
             folds=record.get("folds") if same else None,  # else they go on too
@@ -275,7 +311,7 @@ class Recipe:
         )
         if self.start is not None:
             self.start.keep(self.folder.path)
-        return [*filter(None, [note, gone])]
+        return [*filter(None, [note, self.renew_page()])]
 
     def _about(self, contents: str) -> dict[str, Any]:
         """For a prediction, everything beside arrays."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from onepass._files import put_aside
+from onepass._page import is_page
 from onepass.runs._names import CHECKPOINTS, FILES, FOLDS, MODEL, RECORD, REPORT
 from onepass.train import _store
 from onepass.train._record import read_json
@@ -75,7 +76,8 @@ def clear(folder: Path, but: Collection[str] = ()) -> None:
     for checkpoint in _store.checkpoints(folder / CHECKPOINTS):
         _store.retire(checkpoint)
     for name in FILES:
-        if name != CHECKPOINTS and name not in but:
+        theirs = name == REPORT and not is_page(folder / name)
+        if name != CHECKPOINTS and name not in but and not theirs:
             (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # not there, or something else is in it
         (folder / CHECKPOINTS).rmdir()

@@ -17,12 +17,14 @@ from onepass._page import embedded, page, text
 from onepass._text import printable
 from onepass.runs import _report_charts as charts
 from onepass.runs._command_line import changed, command_line
-from onepass.runs._names import DIAGNOSIS, FOLDS, HISTORY, REPORT
+from onepass.runs._names import DIAGNOSIS, HISTORY, REPORT
 from onepass.runs._past import Past
-from onepass.runs._past_record import RESULT, is_number
+from onepass.runs._past_record import RESULT
+from onepass.runs._report_folds import Fold, around, events, folds_of
+from onepass.runs._report_folds import section as of_folds
 from onepass.runs._report_style import SCRIPT, STYLE
 from onepass.train._confusion import ClassificationReport
-from onepass.train._score_table import number, spread
+from onepass.train._score_table import number
 
 SUFFIXES = (".html", ".htm")
 MOST_EPOCHS = 300  # lines of the table of all numbers
@@ -67,6 +69,19 @@ def write_report(
     return written(past, out)
 
 
+def renewed(folder: Path) -> str:
+    """Write the page of a run anew, which shows an earlier state of it.
+
+    Returns:
+        A sentence for the user where that fails; else "".
+    """
+    try:
+        write_report(folder)
+    except (ValueError, OSError, MemoryError) as error:
+        return f"{REPORT} shows an earlier state: {error}"
+    return ""
+
+
 def opened(
     folder: str | os.PathLike[str],
     path: str | os.PathLike[str] | None,
@@ -83,30 +98,35 @@ def opened(
 def written(past: Past, out: Path) -> Path:
     """Write the page."""
     with replacing(out, "report") as file:
-        file.write(render(past).encode("utf-8"))
+        file.write(render(past, out.parent).encode("utf-8"))
     return out
 
 
-def render(past: Past) -> str:
-    """The page."""
+def render(past: Past, beside: Path | None = None) -> str:
+    """The page.
+
+    Args:
+        beside: the folder that it is for, from which its links lead; None: that of the run.
+    """
     body = "\n".join(
         f"<section><h2>{title}</h2>{content}</section>" if title else content
-        for title, content in _sections(past)
+        for title, content in _sections(past, beside or past.folder)
     )
     history = embedded("history", charts.embedded_history(past))
     title = f"{printable(past.title)}: a training"
     return page(title, f"<main>{body}</main>\n{history}", style=STYLE, script=SCRIPT)
 
 
-def _sections(past: Past) -> Iterator[tuple[str, str]]:
-    yield "", _begin(past)
+def _sections(past: Past, beside: Path) -> Iterator[tuple[str, str]]:
+    folds = folds_of(past)
+    yield "", _begin(past) + around(past, beside)
     yield "How it went", f"<p class=verdict>{text(past.verdict)}</p>{charts.curves(past)}"
     if len(past.numbers):
         yield "Numbers", charts.course(past)
     if past.held_out is not None:
         yield "Held-out part", _held_out(past)
-    if folds := past.record.get("folds"):
-        yield "Cross-validation", _folds(past, folds)
+    if folds or past.record.get("folds"):
+        yield "Cross-validation", of_folds(past, folds, beside)
     if past.record:
         yield "Data", _data(past)
         yield "Network", _network(past)
@@ -114,7 +134,7 @@ def _sections(past: Past) -> Iterator[tuple[str, str]]:
     if diagnosis := _picture(past.folder / DIAGNOSIS):
         yield "Layers", diagnosis
     if past.record:
-        yield "Sessions and environment", _sessions(past)
+        yield "Sessions and environment", _sessions(past, folds)
         yield "How to repeat it", _again(past)
     if len(past.numbers):
         yield "All numbers", _listing(past)
@@ -154,36 +174,6 @@ def _held_out(past: Past) -> str:
             f"<h3>Most frequent mistakes</h3>{charts.mistakes(report)}"
         )
     return charts.residuals(report)
-
-
-def _folds(past: Past, folds: Any) -> str:
-    """Scores of each fold, their mean and standard deviation."""
-    rows = [fold for fold in folds if isinstance(fold, dict)] if isinstance(folds, list) else []
-    names = [n for n in RESULT if rows and all(_is_score(fold.get(n, "")) for fold in rows)]
-    if not names:
-        return "<p>Not shown: run.json has something else.</p>"
-    head = "".join(f'<th scope="col">{h.replace("_", " ")}</th>' for h in ("fold", *names))
-    lines = []
-    for i, fold in enumerate(rows, 1):
-        cells = "".join(
-            f'<td data-fold="{i}" data-measure="{n}" data-value="{text(repr(fold[n]))}">'
-            f"{number(fold[n])}</td>"
-            for n in names
-        )
-        lines.append(f'<tr><th scope="row">{i}</th>{cells}</tr>')
-    foot = [f"<td>{spread(rows, n)}</td>" for n in names]
-    wanted = past.record.get("options", {}).get("cv")
-    done = f"<p>{len(rows)} of {text(wanted)} folds are done.</p>" if wanted != len(rows) else ""
-    return (
-        f'{done}<div class="wide"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>'
-        f'{"".join(lines)}</tbody><tfoot><tr><th scope="row">mean ± sd</th>{"".join(foot)}</tr>'
-        f"</tfoot></table></div>{_fold_curves(past)}"
-    )
-
-
-def _fold_curves(past: Past) -> str:
-    """The validation loss of each fold, where the folds have folders."""
-    return charts.of_folds(past.folder / FOLDS)
 
 
 def _data(past: Past) -> str:
@@ -258,20 +248,9 @@ def _settings(past: Past) -> str:
     )
 
 
-def _sessions(past: Past) -> str:
-    record = past.record
-    sessions = [s for s in record.get("sessions", []) if isinstance(s, dict)]
-    rows = []
-    for i, session in enumerate(sessions):
-        epoch = session.get("epoch", 0)
-        what = f"resumed after epoch {epoch}" if epoch else "again from the start" if i else "begun"
-        rows.append((session.get("began"), what))
-    ended = record.get("ended") or {}
-    if ended:
-        why = f": {ended['why']}" if ended.get("why") else ""
-        rows.append((ended.get("when"), f"{ended.get('how')}{why}"))
-    if record.get("finished"):
-        rows.append((record["finished"], "finished"))
+def _sessions(past: Past, folds: Sequence[Fold]) -> str:
+    record, rows = past.record, events(past, folds)
+    sessions = record.get("sessions", [])
     skipped = len(rows) - MOST_SESSIONS
     if skipped > 0:
         rows = [*rows[:1], ("", f"{skipped} more"), *rows[1 + skipped :]]
@@ -359,7 +338,3 @@ def _code(lines: Sequence[str]) -> str:
 def _time(value: Any) -> str:
     shown = str(value or "").replace("T", " ").replace("+00:00", " UTC")
     return f'<time datetime="{text(value or "")}">{text(shown)}</time>'
-
-
-def _is_score(value: Any) -> bool:
-    return value is None or is_number(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from onepass._page import text
 from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Chart
 from onepass._text import amount, cut, printable
-from onepass.runs._names import HISTORY
 from onepass.runs._past import Numbers, Past
 from onepass.train import _report_text
 from onepass.train._confusion import ClassificationReport
@@ -31,7 +29,6 @@ MOST_OUTPUTS = 8
 WORDS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²"}
 LONGEST = 28  # columns of a name in the matrix
 MOST_TEXT = 4 << 20  # bytes of numbers in the page; of more, some epochs
-MOST_FOLDS = 100
 MOST_RESUMES = 30  # marked in the curves
 
 Floats = NDArray[np.float64]
@@ -139,33 +136,6 @@ def embedded_history(past: Past) -> dict[str, Any]:
         step = math.ceil(size / MOST_TEXT)
         lines = [*lines[:-1:step], lines[-1]]
     return {"names": list(numbers.names), "rows": "\n".join(lines)}
-
-
-def of_folds(folder: Path) -> str:
-    """The validation loss of each fold in one figure; "" where the folds have no histories."""
-    found = []
-    for place in sorted(folder.glob("*"), key=lambda p: (len(p.name), p.name))[:MOST_FOLDS]:
-        try:
-            numbers = Numbers.read(place / HISTORY)
-        except (ValueError, OSError):
-            continue
-        if "val_loss" in numbers.names and len(numbers):
-            found.append((place.name, numbers))
-    if not found:
-        return ""
-    columns = [numbers.values["val_loss"] for _, numbers in found]
-    x = Axis(0.5, max(map(len, columns)) + 0.5, LEFT, RIGHT)
-    y = Axis.of(columns, BOTTOM, TOP, log=True)
-    label = f"validation loss of {len(found)} folds by epoch"
-    chart = Chart(x, y, label, "epoch", whole=True)
-    for (name, _), values in zip(found, columns, strict=True):
-        epochs = np.arange(1, len(values) + 1, dtype=np.float64)
-        chart.curve(epochs, values, f"fold {name}", "training")
-    log = ", log scale" if y.log else ""
-    return (
-        f'<div class="grid"><figure><figcaption><b>validation loss</b> of each fold{log}'
-        f"</figcaption>{chart.svg()}</figure></div>"
-    )
 
 
 # ------------------------------------------------------------------------------- tables of numbers
@@ -300,11 +270,10 @@ def _classes(report: ClassificationReport, order: NDArray[Any], *, averages: boo
     foot = ""
     if averages:
         total = _value(report.support.sum().item(), "support", amount(report.support.sum().item()))
-        blank = "<td></td><td></td>"
-        lines = [f'<tr><th scope="row">accuracy</th>{blank}{_value(report.accuracy, "accuracy")}'
-                 f"{total}</tr>"]  # fmt: skip
-        for name, means in (("macro avg", report.macro), ("weighted avg", report.weighted)):
-            cells = "".join(_value(means[k], k) for k in ("precision", "recall", "f1"))
+        lines = []
+        for name, means in report.averages.items():
+            cells = "<td></td>" * (3 - len(means))
+            cells += "".join(_value(value, measure) for measure, value in means.items())
             lines.append(f'<tr><th scope="row">{name}</th>{cells}{total}</tr>')
         foot = f"<tfoot>{''.join(lines)}</tfoot>"
     note = _report_text.undefined(report) if averages else ""

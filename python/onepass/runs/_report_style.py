@@ -32,6 +32,7 @@ svg .point { fill: var(--ahead); fill-opacity: .55; } svg .cell { fill: var(--ah
 svg .cursor { stroke: var(--ink); stroke-width: .8; } svg circle.at { fill: var(--ink); }
 output { display: block; min-height: 1.3em; font-size: .8rem; color: var(--soft);
   font-variant-numeric: tabular-nums; }
+a { color: var(--ahead); }
 .key { color: var(--soft); white-space: nowrap; margin-left: .5rem; } .key::before { content: "";
   display: inline-block; width: 1.5rem; margin-right: .3rem; vertical-align: middle;
   border-top: 2px solid var(--ahead); }

@@ -29,6 +29,7 @@ from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._classes import softmax
 from onepass.train._confusion import ClassificationReport
 from onepass.train._evaluation import Evaluator
+from onepass.train._residuals import RegressionReport
 from onepass.train._run import Run
 
 WEIGHTS = "weights/"
@@ -224,7 +225,8 @@ class SavedRun:
         if names is None:
             numbers = self._in_units(outputs)
             report = report_of(y, numbers, None, self.target)
-            return _scores.of_numbers(numbers, y), report, numbers
+            assert isinstance(report, RegressionReport)
+            return _scores.of_numbers(report), report, numbers
         predicted = outputs.argmax(axis=1)
         report = report_of(y, predicted, names)
         assert isinstance(report, ClassificationReport)

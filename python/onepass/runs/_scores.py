@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import nn
-from onepass.train import _metrics
 from onepass.train._confusion import ClassificationReport
+from onepass.train._residuals import RegressionReport
 from onepass.train._score_table import number as number
 
 IMBALANCED = 3.0  # times the rarest class: from here on accuracy alone misleads
@@ -48,15 +48,10 @@ def _by_name(report: ClassificationReport, values: NDArray[Any], of: Any) -> dic
     return {report.names[i]: values[i].item() for i in np.flatnonzero(of)}
 
 
-def of_numbers(predicted: NDArray[np.float64], y: NDArray[np.float64]) -> Scores:
-    """Scores of a regression, in the unit of the targets.
-
-    Returns:
-        ``rmse``, ``mae``, and ``r2``, the share of the variance that is explained (NaN where all
-        targets are equal).
-    """
-    metrics = _metrics.resolve(["rmse", "mae", "r2"])
-    return {name: metric(predicted, y) for name, metric in metrics.items()}
+def of_numbers(report: RegressionReport) -> Scores:
+    """Scores of a regression, in the unit of the targets: ``rmse``, ``mae``, and ``r2``, the share
+    of the variance that is explained."""
+    return {name: float(getattr(report, name)[0]) for name in ("rmse", "mae", "r2")}
 
 
 def is_imbalanced(counts: NDArray[np.int64]) -> bool:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from onepass.data import Dataset, Encoding, Feature, Table, load, read_table
 from onepass.data._given import array_of
 from onepass.data._reading import READING, Reading
 from onepass.data._sets import BUNDLED, TABLES, is_table, load_arrays
+from onepass.data._split import Indices, numbered
 from onepass.data._table import read_like
 from onepass.data._target import classes_of
 from onepass.runs import _labels
 from onepass.runs._options import Options
 
-CHOICE = ("drop", "features", "missing", "categorical", "words")
+CHOICE = ("drop", "features", "missing", "categorical", "words", "groups")
 ENDINGS = (*TABLES, ".npz")
 Floats = NDArray[np.float64]
 
@@ -74,6 +76,7 @@ class Source:
             missing=options.missing,
             categorical=options.categorical or "refuse",
             words=options.words,
+            groups=options.groups,
         )
         if table.y is None or table.target is None:
             raise ValueError(f"{options.data}: no target column")
@@ -86,6 +89,12 @@ class Source:
             table,
             _called(options.data),
         )
+
+    @cached_property
+    def groups(self) -> Indices | None:
+        """(N,) the number of each row's group, None where each row is alone."""
+        cells = self.data.groups if isinstance(self.data, Table) else None
+        return None if cells is None else numbered(cells)[1]
 
     def encoded(self, rows: Any) -> tuple[Encoding, Floats]:
         """How features become numbers, as fitted on these rows; and the numbers of all rows."""
@@ -103,7 +112,20 @@ class Source:
         kind = "regression" if classes is None else f"{len(classes)} classes"
         data = self.data
         size = len(data.columns) if isinstance(data, Table) else math.prod(data.X.shape[1:])
-        return f"{self.name}: {len(self.y)} rows, {size} features, target {self.target!r}, {kind}"
+        groups = self.groups
+        told = "" if groups is None else f", {groups.max() + 1} groups that stay together"
+        return (
+            f"{self.name}: {len(self.y)} rows, {size} features, target {self.target!r}, {kind}"
+            f"{told}"
+        )
+
+
+def digest_of_groups(groups: Indices | None) -> str | None:
+    """Tells groups apart by which rows are in one, whatever they are called."""
+    if groups is None:
+        return None
+    _, first = np.unique(groups, return_index=True)
+    return hashlib.sha256(np.ascontiguousarray(first[groups]).tobytes()).hexdigest()[:32]
 
 
 def digest(classes: tuple[str, ...] | None, X: Floats, y: NDArray[Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass._array import to_numpy
 from onepass._text import amount
 from onepass.train import _report_text
+from onepass.train._class_indices import indexed, named
 
 Floats = NDArray[np.float64]
 NORMALIZE = ("true", "pred", "all")
-AVERAGES = ("accuracy", "macro avg", "weighted avg")  # lines of the table beside the classes
+AVERAGES = ("accuracy", "micro avg", "macro avg", "weighted avg")  # lines beside the classes
 MOST_CELLS = 1 << 28  # of a matrix as an array: 2 GiB
 
 
@@ -27,11 +26,15 @@ class ClassificationReport:
     ``str()`` is a table of the classes, ``text()`` that and the matrix, ``plot()`` a picture of the
     matrix. `classification_report` makes one.
 
+    Where ``labels`` leave classes out that are there, samples of these count as mistakes of the
+    labels that they were taken for, and what was taken for these as missed; they have no line, and
+    no row and column in the matrix.
+
     Precision of a class that was never predicted, recall of one without a sample, and F1 of one
     that has neither are 0/0, for which ``zero_division`` stands, in ``macro`` and ``weighted`` too.
 
     Args:
-        true, predicted: (N,) indices into ``labels``.
+        true, predicted: (N,) indices into ``labels``; -1 for a class that is not among them.
         labels: the classes.
         names: what they are called.
         weight: (N,), for counts; None: each counts 1.
@@ -45,9 +48,12 @@ class ClassificationReport:
         support: (C,), samples of each class, or their weight. predicted: (C,), the same of what was
             predicted. used: (C,), whether a class has either.
         zero_division: what stands for 0/0.
-        accuracy: right ones among all.
-        macro, weighted: ``precision``, ``recall``, ``f1``: the mean over the classes, each
-            counting alike or by its support.
+        left_out: samples, or their weight, that are not in the matrix: of a class that is not among
+            ``labels``, or taken for one. whole: whether there is none, whatever its weight.
+        accuracy: right ones among all; NaN unless ``whole``.
+        micro, macro, weighted: ``precision``, ``recall``, ``f1``: of the classes together, the mean
+            over them, and the mean by their support. ``micro`` is the accuracy three times if the
+            report is ``whole``.
 
     Example:
         >>> from onepass.train import classification_report
@@ -69,24 +75,45 @@ class ClassificationReport:
         count = len(labels)
         self.zero_division = zero_division
         self.labels, self.names = list(labels), [str(name) for name in names]
-        self._pairs = _pairs(true, predicted, count, weight)
+        inside = (true >= 0) & (predicted >= 0)
+        self.whole = bool(inside.all())
+        self.left_out = _total(~inside, weight)
+        within = None if weight is None else weight[inside]
+        self._pairs = _pairs(true[inside], predicted[inside], count, within)
         rows, columns, values = self._pairs
         hits = rows == columns
         right = np.bincount(rows[hits], values[hits], count)
-        self.support = np.bincount(rows, values, count)
-        self.predicted = np.bincount(columns, values, count)
+        self.support = _counts(true, count, weight)
+        self.predicted = _counts(predicted, count, weight)
         self.used = (self.support > 0) | (self.predicted > 0)
         self.precision = self._share(right, self.predicted)
         self.recall = self._share(right, self.support)
         self.f1 = self._share(2 * right, self.support + self.predicted)
-        total = float(self.support.sum())
-        self.accuracy = float(right.sum()) / total if total else float("nan")
         shares = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+        self.micro = self._together(float(right.sum()))
         self.macro = {k: _mean(v) for k, v in shares.items()}
         self.weighted = {k: _mean(v, self.support) for k, v in shares.items()}
-        if weight is None:
-            self.support = self.support.astype(np.int64)
-            self.predicted = self.predicted.astype(np.int64)
+        total = float(self.support.sum())
+        known = self.whole and total > 0
+        self.accuracy = float(right.sum()) / total if known else float("nan")
+
+    def _together(self, right: float) -> dict[str, float]:
+        """Precision, recall and F1 of the counts of all classes together."""
+        true, taken = float(self.support.sum()), float(self.predicted.sum())
+        parts = {"precision": (right, taken), "recall": (right, true)}
+        parts["f1"] = (2 * right, true + taken)
+        return {k: a / b if b else self.zero_division for k, (a, b) in parts.items()}
+
+    @property
+    def averages(self) -> dict[str, dict[str, float]]:
+        """The lines below those of the classes: name → ``precision``, ``recall``, ``f1``.
+
+        The first is ``accuracy``, of which there is one number, or ``micro avg``.
+        """
+        first = {"micro avg": self.micro}
+        if self.whole:
+            first = {"accuracy": {"accuracy": self.accuracy}}
+        return {**first, "macro avg": self.macro, "weighted avg": self.weighted}
 
     def _share(self, part: NDArray[Any], whole: NDArray[Any]) -> Floats:
         share = np.full(len(whole), self.zero_division)
@@ -128,7 +155,7 @@ class ClassificationReport:
         return found
 
     def folded(self, classes: Sequence[int]) -> NDArray[Any]:
-        """As `part`, with a last row and column of all other classes together."""
+        """As `part`, with a last row and column of all other ``labels`` together."""
         rows, columns, values = self._pairs
         size = len(classes) + 1
         place = np.full(len(self.labels), len(classes))
@@ -161,7 +188,8 @@ class ClassificationReport:
     def to_dict(self) -> dict[str, Any]:
         """As scikit-learn's ``classification_report(…, output_dict=True)``: by name of class.
 
-        With ``accuracy``, ``macro avg`` and ``weighted avg``.
+        With ``accuracy``, or ``micro avg`` unless the report is ``whole``, ``macro avg`` and
+        ``weighted avg``.
 
         Raises:
             ValueError: a class has the name of one of these.
@@ -179,11 +207,10 @@ class ClassificationReport:
                 "f1-score": float(self.f1[i]),
                 "support": self.support[i].item(),
             }
-        found["accuracy"] = self.accuracy
         total = self.support.sum().item()
-        for name, means in (("macro avg", self.macro), ("weighted avg", self.weighted)):
+        for name, means in self.averages.items():
             values = {"f1-score" if k == "f1" else k: v for k, v in means.items()}
-            found[name] = {**values, "support": total}
+            found[name] = values.get("accuracy", {**values, "support": total})
         return found
 
     def text(self, width: int = 80) -> str:
@@ -207,11 +234,17 @@ class ClassificationReport:
     def __str__(self) -> str:
         return _report_text.table_of_classes(self, 80)
 
+    @property
+    def headline(self) -> str:
+        """The one number, in words."""
+        if self.whole:
+            return f"accuracy {self.accuracy:.4f}"
+        return f"micro F1 {self.micro['f1']:.4f}"
+
     def __repr__(self) -> str:
+        samples = amount(self.support.sum().item())
         return (
-            f"ClassificationReport({len(self.labels)} classes, {amount(self.support.sum().item())} "
-            f"samples, "
-            f"accuracy {self.accuracy:.4g})"
+            f"ClassificationReport({len(self.labels)} classes, {samples} samples, {self.headline})"
         )
 
 
@@ -231,15 +264,17 @@ def classification_report(
     Args:
         y_true: (N,) classes: whole numbers, text or truth values.
         y_pred: (N,) predicted classes; of a network's outputs pass ``outputs.argmax(axis=1)``.
-        labels: all classes, in the order in which they are shown; None: those that are there, in
-            order, or 0, 1, … where ``target_names`` are given and the classes are whole numbers.
+        labels: the classes to report, in this order, also some of those that are there alone, or
+            ones without a sample; None: those that are there, sorted, or 0, 1, … where
+            ``target_names`` are given and the classes are whole numbers. Where they leave out a
+            class that is there, the micro average takes the place of the accuracy.
         target_names: how they are called, one a class, each once.
         sample_weight: (N,), for counts; None: each counts 1.
         zero_division: 0 or 1, which stands for 0/0, or NaN, which has no part in the means.
 
     Raises:
-        TypeError: an argument of another type. ValueError: of another length, a class that is not
-            among ``labels``, numbers instead of classes.
+        TypeError: an argument of another type. ValueError: of another length, numbers instead of
+            classes, no label or one twice, a class that ``target_names`` do not name.
 
     Source: names and values as ``sklearn.metrics.classification_report``.
 
@@ -255,27 +290,9 @@ def classification_report(
         weighted avg     0.8750  0.7500  0.7500        4
     """
     owner = "classification_report"
-    true, predicted = _column(owner, "y_true", y_true), _column(owner, "y_pred", y_pred)
-    if len(true) != len(predicted):
-        raise ValueError(
-            f"{owner}: 'y_pred' has {len(predicted)} values, expected {len(true)}, as 'y_true'"
-        )
-    weight = None if sample_weight is None else _weights(owner, sample_weight, len(true))
-    names = None if target_names is None else _names(owner, target_names)
-    known = _labels(owner, labels, names, true, predicted)
-    if names is not None and len(names) != len(known):
-        raise ValueError(
-            f"{owner}: 'target_names' has {len(names)} names, expected {len(known)}, one a class"
-        )
-    values = known.tolist()
-    return ClassificationReport(
-        _indices(owner, "y_true", true, known),
-        _indices(owner, "y_pred", predicted, known),
-        values,
-        names or [str(value) for value in values],
-        weight,
-        _zero_division(owner, zero_division),
-    )
+    names = None if target_names is None else named(owner, target_names)
+    found = indexed(owner, y_true, y_pred, labels, names, sample_weight)
+    return ClassificationReport(*found, zero_division=_zero_division(owner, zero_division))
 
 
 def confusion_matrix(
@@ -289,15 +306,18 @@ def confusion_matrix(
     """(C, C): samples of the class of the row that were taken for that of the column.
 
     Args:
-        y_true, y_pred, labels, sample_weight: as for `classification_report`.
+        y_true, y_pred, sample_weight: as for `classification_report`.
+        labels: the classes of the matrix, in this order; None: those that are there. Samples of
+            other classes, or taken for others, are left out.
         normalize: divide by the samples of each class ("true"), by those predicted ("pred") or by
-            all of them ("all"); 0 where that is 0.
+            all of them ("all"), of those in the matrix; 0 where that is 0.
 
     Returns:
         int64, or float64 with weights or ``normalize``.
 
     Raises:
-        TypeError, ValueError: as `classification_report`. MemoryError: larger than 2 GiB.
+        TypeError, ValueError: as `classification_report`; no class of ``y_true`` is among
+            ``labels``. MemoryError: larger than 2 GiB.
 
     Source: names and values as ``sklearn.metrics.confusion_matrix``.
 
@@ -309,8 +329,13 @@ def confusion_matrix(
     """
     if normalize is not None:
         numbers.one_of("confusion_matrix", "normalize", normalize, NORMALIZE)
-    report = classification_report(y_true, y_pred, labels=labels, sample_weight=sample_weight)
-    counts = report.matrix
+    found = indexed("confusion_matrix", y_true, y_pred, labels, None, sample_weight)
+    true = found[0]
+    if len(true) and (true < 0).all():
+        raise ValueError(
+            f"confusion_matrix: 'labels' is {labels!r}, expected one or more classes of 'y_true'"
+        )
+    counts = ClassificationReport(*found).matrix
     if normalize is None:
         return counts
     axis = {"true": 1, "pred": 0, "all": None}[normalize]
@@ -330,15 +355,25 @@ def _pairs(
     return cells // max(count, 1), cells % max(count, 1), values
 
 
+def _counts(of: NDArray[np.int64], count: int, weight: Floats | None) -> NDArray[Any]:
+    """How many samples each class has, or their weight."""
+    there = of >= 0
+    return np.bincount(of[there], None if weight is None else weight[there], count)
+
+
+def _total(which: NDArray[np.bool_], weight: Floats | None) -> float:
+    return int(which.sum()) if weight is None else float(weight[which].sum())
+
+
 def _mean(values: Floats, weight: NDArray[Any] | None = None) -> float:
-    """Of those that are numbers."""
+    """Of those that are numbers; alike where no weight is above 0, as in scikit-learn."""
     there = ~np.isnan(values)
     values = values[there]
     if weight is None:
         return float(values.mean()) if len(values) else float("nan")
     weight = weight[there]
     total = weight.sum()
-    return float(np.dot(values, weight) / total) if total else float("nan")
+    return float(np.dot(values, weight) / total) if total else _mean(values)
 
 
 def _zero_division(owner: str, value: Any) -> float:
@@ -346,105 +381,3 @@ def _zero_division(owner: str, value: Any) -> float:
     if not number or not (value in (0, 1) or value != value):
         raise ValueError(f"{owner}: 'zero_division' is {value!r}, expected 0, 1 or NaN")
     return float(value)
-
-
-def _column(owner: str, name: str, values: Any) -> NDArray[Any]:
-    """Classes, one a sample."""
-    if isinstance(values, (list, tuple)):
-        words = [isinstance(value, str) for value in values]
-        array = np.asarray(values, object if any(words) and not all(words) else None)
-    else:
-        array = np.asarray(to_numpy(values))
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        cure = "; of outputs pass outputs.argmax(axis=1)" if array.ndim == 2 else ""
-        raise ValueError(f"{owner}: {name!r} has shape {array.shape}, expected (N,) classes{cure}")
-    if array.dtype.kind == "f":
-        whole = np.isfinite(array)
-        if not whole.all() or (array != np.round(array)).any():
-            odd = array[~whole][0] if not whole.all() else array[array != np.round(array)][0]
-            raise ValueError(f"{owner}: {name!r} holds {odd}, expected classes, not measurements")
-        return array.astype(np.int64)
-    if array.dtype.kind == "O":
-        listed = [v.item() if isinstance(v, np.generic) else v for v in array.tolist()]
-        kinds = {type(value) for value in listed}
-        if len(kinds) > 1 or not all(issubclass(kind, (str, int, bool)) for kind in kinds):
-            shown = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise TypeError(
-                f"{owner}: {name!r} holds {shown}, expected classes of one type: text or whole "
-                "numbers"
-            )
-        return np.asarray(listed) if listed else array.astype(np.int64)
-    if array.dtype.kind not in "iubU" and len(array):
-        raise TypeError(
-            f"{owner}: {name!r} has dtype {array.dtype}, expected whole numbers, text or truth "
-            "values"
-        )
-    return array if len(array) else array.astype(np.int64)
-
-
-def _weights(owner: str, values: Any, count: int) -> Floats:
-    weight = np.asarray(to_numpy(values) if hasattr(values, "dtype") else values, np.float64)
-    if weight.shape != (count,):
-        raise ValueError(f"{owner}: 'sample_weight' has shape {weight.shape}, expected ({count},)")
-    if not np.isfinite(weight).all() or (weight < 0).any():
-        raise ValueError(f"{owner}: 'sample_weight' holds a number below 0, inf or NaN, expected "
-                         "finite numbers >= 0")  # fmt: skip
-    return weight
-
-
-def _names(owner: str, names: Any) -> list[str]:
-    if isinstance(names, str):
-        raise TypeError(f"{owner}: 'target_names' is {names!r}, expected a name for each class")
-    found = [str(name) for name in names]
-    if len(set(found)) < len(found):
-        twice = Counter(found).most_common(1)[0][0]
-        raise ValueError(f"{owner}: 'target_names' has {twice!r} twice, expected each once")
-    return found
-
-
-def _labels(
-    owner: str, labels: Any, names: list[str] | None, true: NDArray[Any], predicted: NDArray[Any]
-) -> NDArray[Any]:
-    """The classes: those given, those that are there, or as many as there are names."""
-    if labels is not None:
-        known = _column(owner, "labels", labels)
-        if len(np.unique(known)) != len(known):
-            raise ValueError(f"{owner}: 'labels' has a class twice, expected each once")
-        return known
-    kinds = {array.dtype.kind for array in (true, predicted) if len(array)}
-    if "U" in kinds and len(kinds) > 1:
-        raise TypeError(f"{owner}: 'y_true' and 'y_pred' are text and numbers, expected one type")
-    if names is not None and kinds <= set("iu"):
-        return np.arange(len(names))
-    return _union(true, predicted) if kinds else true
-
-
-def _union(true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any]:
-    """The classes that are there; of uint64 and int64 NumPy would make floats."""
-    known = np.union1d(true, predicted)
-    if known.dtype.kind != "f":
-        return known
-    classes = sorted({*true.tolist(), *predicted.tolist()})
-    return np.array(classes, object if classes[-1] >= 1 << 63 else np.int64)
-
-
-def _indices(owner: str, name: str, values: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
-    """Where each value is among the classes."""
-    if len(values) and len(known) and (values.dtype.kind == "U") != (known.dtype.kind == "U"):
-        raise TypeError(f"{owner}: {name!r} and the classes are text and numbers, expected one "
-                        "type")  # fmt: skip
-    order = np.argsort(known, kind="stable")
-    place = np.searchsorted(known[order], values)
-    place = np.minimum(place, len(known) - 1)
-    if len(values):
-        wrong = known[order][place] != values if len(known) else np.ones(len(values), bool)
-        if wrong.any():
-            raise ValueError(
-                f"{owner}: {name!r} holds {values[wrong][0].item()!r}, expected one of the "
-                f"{len(known)} classes: {', '.join(map(repr, known[:5].tolist()))}"
-                f"{', …' if len(known) > 5 else ''}"
-            )
-    found: NDArray[Any] = order[place].astype(np.int64)
-    return found

@@ -14,9 +14,10 @@ import numpy as np
 from onepass._array import to_numpy
 from onepass._suggest import suggestion
 from onepass.train import _scorers
-from onepass.train._classes import Classes, is_binary, margins, softmax
+from onepass.train._classes import Classes, UndefinedError, is_binary, margins, softmax
 from onepass.train._history import OWN
 
+FEWER_THAN_TWO = "R² of fewer than two samples is not defined"
 Function = Callable[[Any, Any], float]
 
 
@@ -76,19 +77,37 @@ def distances(output: Any, target: Any) -> tuple[float, float]:
 
 
 def r2(output: Any, target: Any) -> float:
-    """1 - Σ (target - output)² / Σ (target - mean)², the mean over columns; NaN if constant."""
+    """`r2_of`, the mean over columns.
+
+    Raises:
+        UndefinedError: there are fewer than two samples.
+    """
     difference = _difference("r2", output, target)
+    if len(difference) < 2:
+        raise UndefinedError(FEWER_THAN_TWO)
     t = to_numpy(target).astype(np.float64).reshape(len(difference), -1)
-    return float(np.mean(explained(t, difference.reshape(t.shape))))
+    return float(np.mean(r2_of(t, difference.reshape(t.shape))))
 
 
-def explained(target: Any, difference: Any) -> Any:
-    """1 - Σ difference² / Σ (target - mean)² of each column; NaN where all targets are equal."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        around = np.sum((target - target.mean(axis=0)) ** 2, axis=0)
-        left = np.sum(difference**2, axis=0)
-        varied = (target != target[:1]).any(axis=0) & (around > 0)
-        return np.where(varied, 1 - left / around, np.nan)
+def r2_of(target: Any, difference: Any) -> Any:
+    """1 - Σ difference² / Σ (target - mean)² of each column, the sums over samples.
+
+    Of targets that are all equal, 1 where every difference is 0, else 0. NaN of fewer than two
+    samples, and where a difference is NaN.
+
+    Source: ``sklearn.metrics.r2_score`` with ``force_finite=True``.
+    """
+    if len(target) < 2:
+        return np.full(target.shape[1:], np.nan)
+    with np.errstate(all="ignore"):
+        largest = np.maximum(np.abs(target).max(axis=0), np.abs(difference).max(axis=0))
+        # By a power of two, which changes no digit: squares neither overflow nor vanish.
+        power = -np.where(np.isfinite(largest), np.frexp(largest)[1], 0)
+        scaled, left = np.ldexp(target, power), np.sum(np.ldexp(difference, power) ** 2, axis=0)
+        around = np.sum((scaled - scaled.mean(axis=0)) ** 2, axis=0)
+        constant = (target == target[:1]).all(axis=0) | (around == 0)
+        met = np.where((difference == 0).all(axis=0), 1.0, 0.0)
+        return np.where(constant & ~np.isnan(left), met, 1 - left / around)
 
 
 def balanced_accuracy(output: Any, target: Any, *, classes: Classes) -> float:

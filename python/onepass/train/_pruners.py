@@ -14,7 +14,10 @@ from onepass.train._search_trial import COMPLETE, Trial
 
 
 class Pruner:
-    """Base of the pruners of a search: pure functions of what the trials have measured."""
+    """Base of the pruners of a search: pure functions of what the trials have measured.
+
+    A trial that one ends while its metric is NaN or infinite counts as failed, not as pruned.
+    """
 
     def reason(
         self, metric: str, mode: str, values: Sequence[float], others: Sequence[Trial]

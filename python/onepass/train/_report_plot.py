@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from onepass._figures import new_figure, save_figure
+from onepass._figures import drawable, new_figure, save_figure
 from onepass._text import amount, cut, printable, width
 
 NUMBERED = 25  # classes up to which cells have their numbers
@@ -18,10 +17,6 @@ MOST_CLASSES = 1000  # in the picture
 MOST_OUTPUTS = 6
 CROWDED = 5000  # points from which on their number is shown, not each
 LONGEST = 20  # columns of a name
-# Where the first lacks a letter; names of families that are not installed would be warned of.
-FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans", "Noto Sans Arabic",
-         "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans",
-         "Noto Sans Devanagari", "Arial Unicode MS", "Segoe UI")  # fmt: skip
 
 
 def matrix(report: Any, path: str | os.PathLike[str]) -> None:
@@ -31,7 +26,6 @@ def matrix(report: Any, path: str | os.PathLike[str]) -> None:
     cells = report.part(chosen)
     support = report.support[chosen].astype(np.float64)[:, None]
     shares = np.divide(cells, support, out=np.zeros(cells.shape), where=support > 0)
-    names = [cut(printable(report.names[i]), LONGEST) for i in chosen]
     side = 3.2 + 0.32 * min(max(len(chosen), 4), NUMBERED)
     figure = new_figure(side, side)
     axes = figure.subplots()
@@ -39,8 +33,9 @@ def matrix(report: Any, path: str | os.PathLike[str]) -> None:
     folded = f", the {len(chosen)} with most mistakes of {count}" if len(chosen) < count else ""
     axes.set(xlabel="predicted", ylabel="true")
     shade = "shade: share of the true class"
-    axes.set_title(f"accuracy {report.accuracy:.4f}{folded}\n{shade}", fontsize=10)
+    axes.set_title(f"{report.headline}{folded}\n{shade}", fontsize=10)
     if len(chosen) <= NAMED:
+        names = _names(report, chosen, "class")
         places = range(len(chosen))
         long = max(map(width, names), default=0) > 4 or len(chosen) > NUMBERED
         small = 9 if len(chosen) <= NUMBERED else 6
@@ -52,7 +47,7 @@ def matrix(report: Any, path: str | os.PathLike[str]) -> None:
             color = "white" if shares[row, column] > 0.6 else "black"
             text = amount(value.item()) if value < 1e5 else f"{value:.1e}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, os.fspath(path))
 
 
 def residuals(report: Any, path: str | os.PathLike[str]) -> None:
@@ -60,7 +55,8 @@ def residuals(report: Any, path: str | os.PathLike[str]) -> None:
     chosen = report.worst(MOST_OUTPUTS)
     figure = new_figure(9, 4 * len(chosen))
     panels = figure.subplots(len(chosen), 2, squeeze=False)
-    for k, (left, right) in zip(chosen, panels, strict=True):
+    names = _names(report, chosen, "output")
+    for k, name, (left, right) in zip(chosen, names, panels, strict=True):
         true, predicted, residual = (
             values[:, k] for values in (report.true, report.predicted, report.residuals)
         )
@@ -69,17 +65,21 @@ def residuals(report: Any, path: str | os.PathLike[str]) -> None:
         left.plot(ends, ends, color="0.4", linestyle="--", linewidth=1, label="equal")
         _points(right, predicted, residual)
         right.axhline(0, color="0.4", linestyle="--", linewidth=1)
-        name = cut(printable(report.names[k]), LONGEST)
         left.set_title(f"{name}: R² {report.r2[k]:.4f}", **_TEXT)
         right.set_title(f"rmse {report.rmse[k]:.4g}, mae {report.mae[k]:.4g}")
         left.set(xlabel="true", ylabel="predicted")
         right.set(xlabel="predicted", ylabel="residual: true - predicted")
     if len(chosen) < len(report.names):
         figure.suptitle(f"the {len(chosen)} outputs with the smallest R² of {len(report.names)}")
-    _save(figure, path)
+    save_figure(figure, os.fspath(path))
 
 
 _TEXT: dict[str, Any] = {"parse_math": False}  # a dollar in a name is a dollar
+
+
+def _names(report: Any, chosen: Iterable[int], what: str) -> list[str]:
+    names = drawable({i: printable(report.names[i]) for i in chosen}, what)
+    return [cut(name, LONGEST) for name in names]
 
 
 def _points(axes: Any, x: Any, y: Any) -> None:
@@ -88,29 +88,3 @@ def _points(axes: Any, x: Any, y: Any) -> None:
     else:
         alpha = 0.8 if len(x) < 200 else 0.4
         axes.scatter(x, y, s=14, alpha=alpha, linewidths=0)
-
-
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    """With letters of any script, as far as fonts are installed; others are boxes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        if any(not text.get_text().isascii() for text in _texts(figure)):
-            _set_fonts(figure)
-        save_figure(figure, os.fspath(path))
-
-
-def _texts(figure: Any) -> list[Any]:
-    from matplotlib.text import Text
-
-    found: list[Any] = figure.findobj(Text)
-    return found
-
-
-def _set_fonts(figure: Any) -> None:
-    from matplotlib import font_manager
-
-    with suppress(Exception):  # fonts are found in other ways on other systems
-        there = set(font_manager.get_font_names())
-        family = [name for name in FONTS if name in there]
-        for text in _texts(figure):
-            text.set_fontfamily(family)

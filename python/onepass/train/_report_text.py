@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._text import amount, cut, padded, printable, table, width
+from onepass.train import _score_table
 
 HEADS = ("precision", "recall", "f1", "support")
 SHORT_HEADS = ("prec", "rec", "f1", "n")  # where there is no room
@@ -28,10 +29,8 @@ LINE = "-"  # where prediction and target are equal, or the residual is 0
 
 
 def number(value: float) -> str:
-    """With four places, or as many digits where it is far from 1."""
-    if value != value:
-        return "-"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
+    """As in any table of scores; a sign for NaN."""
+    return "-" if value != value else _score_table.number(value)
 
 
 # ------------------------------------------------------------------------------- classes
@@ -53,10 +52,10 @@ def table_of_classes(report: Any, columns: int) -> str:
     rows: list[tuple[str, ...]] = [("class", *(SHORT_HEADS if narrow else HEADS))]
     rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
     total = amount(report.support.sum().item())
-    rows.append(("accuracy", "", "", number(report.accuracy), total))
-    for name, means in (("macro avg", report.macro), ("weighted avg", report.weighted)):
+    for name, means in report.averages.items():
         name = name.partition(" ")[0] if narrow else name
-        rows.append((name, *(number(means[head]) for head in HEADS[:3]), total))
+        values = [number(value) for value in means.values()]
+        rows.append((name, *[""] * (3 - len(values)), *values, total))
     lines = table(rows)
     if count > len(chosen):
         lines.insert(1 + len(chosen), f"({others(report, count - len(chosen))})")
@@ -108,8 +107,11 @@ def matrix(report: Any, columns: int) -> str:
     while True:
         lines = _matrix(report, most, columns)
         if most <= 1 or max(map(width, lines)) <= columns:
-            return "\n".join(cut(line, columns) for line in lines)
+            break
         most -= 1
+    if not report.whole:
+        lines.append(f"({amount(report.left_out)} more, of or taken for other classes)")
+    return "\n".join(cut(line, columns) for line in lines)
 
 
 def _matrix(report: Any, most: int, columns: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass.train import _report_text
-from onepass.train._metrics import explained
+from onepass.train._metrics import FEWER_THAN_TWO, r2_of
 
 Floats = NDArray[np.float64]
 QUANTILES = {
@@ -30,7 +31,8 @@ class RegressionReport:
         names: (K,) of the outputs.
         true, predicted, residuals: (N, K).
         rmse, mae: (K,), √mean(residual²), mean(\\|residual\\|).
-        r2: (K,), 1 - Σ residual² / Σ (true - mean)²; NaN where all targets are equal.
+        r2: (K,), 1 - Σ residual² / Σ (true - mean)²; of targets that are all equal, 1 where every
+            residual is 0, else 0; NaN of fewer than two samples.
         bias: (K,), the mean residual. deviation: (K,), around that mean.
         quantiles: name ("min", "10 %", …, "max") → (K,), of the residuals.
 
@@ -49,7 +51,7 @@ class RegressionReport:
             squares = np.mean(self.residuals**2, axis=0)
             self.rmse: Floats = np.sqrt(squares)
             self.mae: Floats = np.mean(np.abs(self.residuals), axis=0)
-            self.r2: Floats = explained(true, self.residuals)
+            self.r2: Floats = r2_of(true, self.residuals)
             self.bias: Floats = self.residuals.mean(axis=0)
             self.deviation: Floats = self.residuals.std(axis=0)
         found = np.quantile(self.residuals, list(QUANTILES.values()), axis=0)
@@ -111,6 +113,8 @@ def regression_report(
         TypeError: an argument is something else than an array of numbers. ValueError: another
             shape, without a sample, NaN or inf.
 
+    Warns of one sample alone (RuntimeWarning), whose R² is NaN.
+
     Source: residuals as ``sklearn.metrics.PredictionErrorDisplay``, R² as ``r2_score``.
 
     Example:
@@ -120,6 +124,16 @@ def regression_report(
         a       0.7071  0.5000  -1.0000  -0.5000     0.5000
         b       0.7071  0.5000   0.5000   0.5000     0.5000
     """
+    report = reported(y_true, y_pred, target_names)
+    if len(report.true) < 2:
+        warnings.warn(f"regression_report: 'r2' is nan: {FEWER_THAN_TWO}", RuntimeWarning, 2)
+    return report
+
+
+def reported(
+    y_true: Any, y_pred: Any, target_names: Sequence[str] | None = None
+) -> RegressionReport:
+    """`regression_report`, without a word on one sample."""
     true, predicted = _numbers_of("y_true", y_true), _numbers_of("y_pred", y_pred)
     if true.shape != predicted.shape:
         raise ValueError(

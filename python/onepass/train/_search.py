@@ -84,9 +84,9 @@ def search(
 
     Returns:
         A `SearchResult`, with ``trials``, ``best``, ``plot(path)``, ``build()``; ``print`` shows a
-        table. ``best.trainer`` is the trainer of the best trial. A trial that raises an exception
-        is one that failed, with the reason; OSError and ImportError end the search, as do
-        NameError, AttributeError and SyntaxError of the first trial.
+        table. ``best.trainer`` is the trainer of the best trial. A trial that raises an exception,
+        or whose metric is not finite, is one that failed, with the reason; OSError and ImportError
+        end the search, as do NameError, AttributeError and SyntaxError of the first trial.
 
     Raises:
         TypeError: build returns no Trainer; an unknown keyword; a space of something else.

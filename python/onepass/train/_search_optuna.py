@@ -146,9 +146,11 @@ class Study:
     def prunes(self, values: Sequence[float]) -> bool:
         """Whether to end the trial that runs, which has measured these values."""
         found = False
-        for epoch in range(self._reported, len(values)):
-            self._trial.report(values[epoch], epoch + 1)
-            found = bool(self._trial.should_prune())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)  # of its medians
+            for epoch in range(self._reported, len(values)):
+                self._trial.report(values[epoch], epoch + 1)
+                found = bool(self._trial.should_prune())
         self._reported = len(values)
         return found
 

@@ -196,8 +196,10 @@ class Searching:
         if not values:
             return FAILED, math.nan, f"the history has no {metric!r}"
         judge.report(values)
-        if judge.reason is not None:
+        if judge.reason is not None and math.isfinite(values[-1]):
             return PRUNED, values[-1], judge.reason
+        if judge.reason is not None:  # a pruner ends what is not a number as if it lagged behind
+            return FAILED, math.nan, f"{metric} is {values[-1]} after epoch {len(values)}"
         score = score_of(trainer, metric)
         if not math.isfinite(score):
             return FAILED, math.nan, f"{metric} is {score}"

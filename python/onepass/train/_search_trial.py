@@ -17,7 +17,8 @@ class Trial:
     Attributes:
         number: from 0 on.
         params: what ``build`` got.
-        state: ``"complete"``, ``"pruned"`` or ``"failed"``.
+        state: ``"complete"``, ``"pruned"`` or ``"failed"``: an exception, or a metric that is not
+            finite, whether a pruner ended the trial for it or not.
         score: the metric at the epoch whose weights the model has; of a pruned trial, at its last
             epoch; NaN of a failed one.
         reason: why it was pruned or has failed, else "".

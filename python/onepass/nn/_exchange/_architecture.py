@@ -23,6 +23,7 @@ from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
+from onepass.nn._sharing import overlap
 from onepass.nn._signal import Norm
 from onepass.nn._weight_norm import WeightNorm
 
@@ -36,8 +37,11 @@ def described(model: Module) -> dict[str, Any]:
     """What `build` makes a model from that has no values yet.
 
     Raises:
-        NotALayerError: a module inside is not a layer of onepass.
+        NotALayerError: a module inside is not a layer of onepass, or two parameters, or running
+            statistics, lie in the same memory: the file would have them apart.
     """
+    if (said := overlap(model)) is not None:
+        raise NotALayerError(said)
     tree = walk(model, "", _tree)
     tied = _tied(model)
     frozen = [name for name, p in _slots(model) if name not in tied and not p.requires_grad]

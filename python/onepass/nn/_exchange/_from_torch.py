@@ -6,6 +6,7 @@ both constructors. A module that computes something else than its class says is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from onepass.nn._module_list import ModuleList
 from onepass.nn._random import without_drawing
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
+from onepass.nn._sharing import Place, overlaps, place_of, said
 from onepass.nn._weight_norm import WeightNorm
 
 # Options of PyTorch's that ours have not, and the value with which the two compute the same.
@@ -63,7 +65,7 @@ def from_torch(module: Any) -> Module:
         TypeError: no module of PyTorch.
         ValueError: a module that onepass lacks, with an option that it lacks, with hooks (also on
             parameters), or with a forward or computed parameters of its own; the message has its
-            name. Convert the parts that can be.
+            name. Convert the parts that can be. Two parameters in the same memory.
         ModuleNotFoundError: PyTorch is not installed; or parameters are bfloat16, which NumPy takes
             from ml_dtypes.
 
@@ -84,6 +86,8 @@ def from_torch(module: Any) -> Module:
         raise TypeError(
             f"from_torch: 'module' is a {type(module).__name__}, expected a torch.nn.Module"
         )
+    if (told := said(overlaps(_places(module)))) is not None:
+        raise ValueError(f"from_torch: {told.replace('nn.Parameter', 'torch.nn.Parameter')}")
     maker = _Made(torch)
     with without_drawing():
         model = maker.made(module, "")
@@ -94,6 +98,29 @@ def from_torch(module: Any) -> Module:
     for device in devices - {"cpu"}:
         model.to(device)
     return model
+
+
+def _places(module: Any) -> Iterator[Place]:
+    """Parameters that lie somewhere, each once; others are refused by their names."""
+    torch = torch_module()
+    for name, parameter in module.named_parameters():
+        if torch.nn.parameter.is_lazy(parameter) or parameter.is_meta:
+            continue
+        tensor = parameter.detach()
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            continue
+        place = place_of(name, tensor, id(parameter))
+        if tensor.device.type == "cpu" and tensor.dtype.is_floating_point:
+            place = place._replace(array=_bits(tensor))
+        yield place
+
+
+def _bits(tensor: Any) -> np.ndarray[Any, Any]:
+    """NumPy's view of the same memory."""
+    torch = torch_module()
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    view: np.ndarray[Any, Any] = tensor.view(whole[tensor.element_size()]).numpy()
+    return view
 
 
 def _hold(module: Module, around: bool | None) -> None:

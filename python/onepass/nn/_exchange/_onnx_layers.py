@@ -28,6 +28,7 @@ class Graph:
         self.dtype = np.dtype(dtype)
         self.nodes: list[tuple[str, tuple[str, ...], tuple[str, ...], dict[str, Any]]] = []
         self.constants: dict[str, Any] = {}
+        self._known: dict[Any, str] = {}
         self._count = 0
 
     @property
@@ -53,9 +54,13 @@ class Graph:
         return self.constant(np.asarray(values, np.int64))
 
     def constant(self, array: Any) -> str:
-        name = self._name()
-        self.constants[name] = array
-        return name
+        """The name of an array; of one that layers share, the name that it has."""
+        held = array.__array_interface__
+        where = held["data"][0], array.shape, array.strides, held["typestr"], array.size > 0
+        if where not in self._known:  # kept, so that nothing else comes to lie there
+            self._known[where] = self._name()
+            self.constants[self._known[where]] = array
+        return self._known[where]
 
     def _name(self) -> str:
         self._count += 1

@@ -12,7 +12,6 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array, beside
-from onepass._parameter import Parameter
 from onepass.nn import _use
 from onepass.nn._checks import like
 from onepass.nn._exchange._work import Call, Place, Work, work
@@ -24,6 +23,7 @@ from onepass.nn._module import Module
 from onepass.nn._random import untouched_streams
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
+from onepass.nn._sharing import elements, overlaps, place_of
 from onepass.nn._weight_norm import WeightNorm
 
 WIDTH = 80
@@ -118,7 +118,8 @@ def summary(model: Module, given: Any) -> Summary:
     places, heads = _places(twin)
     calls = _calls(twin, x)
     names = {id(module): name for name, module in twin.named_modules()}
-    rows, seen = [], set[int]()
+    rows, sizes = [], _sizes(model)
+    left = dict(sizes)
     total = Work()
     for name, module in twin.named_modules():
         place, made = places[id(module)], calls[id(module)]
@@ -128,11 +129,11 @@ def summary(model: Module, given: Any) -> Summary:
         total += spent
         into = heads.get(id(module))
         if _is_line(module, place):
-            rows.append(_line(name, module, made, spent, into, names, seen))
+            rows.append(_line(name, module, made, spent, into, names, left))
     y = calls[id(twin)][-1][0].y
     parameters = list(model.parameters())
-    frozen = sum(p.size for p in parameters if not p.requires_grad)
-    count = sum(p.size for p in parameters)
+    frozen = sum(sizes[id(p)] for p in parameters if not p.requires_grad)
+    count = sum(sizes.values())
     return Summary(
         model=type(model).__name__,
         input_shape=tuple(x.shape),
@@ -143,7 +144,7 @@ def summary(model: Module, given: Any) -> Summary:
         trainable=count - frozen,
         frozen=frozen,
         statistics=sum(row.statistics for row in rows),
-        parameter_bytes=sum(p.size * p.dtype.itemsize for p in parameters),
+        parameter_bytes=sum(sizes[id(p)] * p.dtype.itemsize for p in parameters),
         products=total.products,
         bytes=total.bytes,
         groups=_groups(rows),
@@ -266,16 +267,16 @@ def _is_line(module: Any, place: Place) -> bool:
 
 def _line(
     name: str, module: Module, made: list[tuple[Call, str]], spent: Work, into: Module | None,
-    names: dict[int, str], seen: set[int],
+    names: dict[int, str], left: dict[int, int],
 ) -> LayerSummary:  # fmt: skip
-    own = [p for p in own_parameters(module).values() if not _was_seen(p, seen)]
+    own = [(p, left.pop(id(p), 0)) for p in own_parameters(module).values()]
     buffers = (getattr(module, key) for key in module.buffer_names)
     return LayerSummary(
         name=name,
         layer=type(module).__name__,
         shape=made[-1][0].y if made else None,
-        parameters=sum(p.size for p in own),
-        frozen=sum(p.size for p in own if not p.requires_grad),
+        parameters=sum(size for _, size in own),
+        frozen=sum(size for p, size in own if not p.requires_grad),
         statistics=sum(int(b.size) for b in buffers if b is not None and b.dtype.kind == "f"),
         fused_into=None if into is None else names[id(into)],
         products=spent.products,
@@ -283,10 +284,17 @@ def _line(
     )
 
 
-def _was_seen(parameter: Parameter, seen: set[int]) -> bool:
-    found = id(parameter) in seen
-    seen.add(id(parameter))
-    return found
+def _sizes(model: Module) -> dict[int, int]:
+    """The elements of each parameter, by its id; those that lie in one before do not count."""
+    listed = [place_of("", p.data, id(p)) for p in model.parameters()]
+    sizes = {id(p): p.size for p in model.parameters()}
+    several = {place.owner for pair in overlaps(listed) for place in pair}
+    seen = np.zeros(0, np.int64)
+    for place in listed:
+        if place.owner in several:
+            new = np.setdiff1d(elements(place), seen)
+            sizes[place.owner], seen = len(new), np.union1d(seen, new)
+    return sizes
 
 
 def _groups(rows: list[LayerSummary]) -> tuple[tuple[str, ...], ...]:

@@ -25,6 +25,7 @@ from onepass.nn._rescaling import Rescaling
 from onepass.nn._residual import Residual
 from onepass.nn._running import Running
 from onepass.nn._sequential import Sequential
+from onepass.nn._sharing import overlap
 from onepass.nn._use import using
 from onepass.nn._weight_norm import WeightNorm
 
@@ -59,6 +60,8 @@ def to_torch(model: Module) -> Any:
     torch = torch_module()
     made = _Made(torch)
     with using(model, "to_torch"):
+        if (said := overlap(model)) is not None:  # there they would be apart
+            raise ValueError(f"to_torch: {said}")
         try:
             theirs = walk(model, "", made.visit)
         except NotALayerError as error:
