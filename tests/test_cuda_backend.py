@@ -44,7 +44,7 @@ from helpers import (
 from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
 from onepass import _C, ops, optim
-from onepass.ops._fused import resolve
+from small_ranks import by_shares
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -605,41 +605,6 @@ def test_masks_of_rows_give_the_bits_of_the_cpu(simulator, dtype):
         with on(simulator, ORDERS[first % 3]):
             got = run(first)
         assert_all_same(got, want, f"first {first}")
-
-
-def by_shares(ends, x, dy, w, b, mean, var, residual, *, training=True, first=0, activation=None,
-              channels_last=False, momentum=0.1, eps=1e-5, dropout_p=0.0, seed=0, offset=0,
-              **_):  # fmt: skip
-    """[y, mean, var, dx, dweight, dbias, dresidual] of the batch, from the calls of its shares."""
-    axis = -1 if channels_last else 1
-    name, options = resolve("batch_norm", activation)
-    bounds = [0, *(round(end * len(x)) for end in ends), len(x)]
-    parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
-    moments = np.zeros((len(parts), 5, x.shape[axis]))
-    sums = np.zeros((len(parts), 3, x.shape[axis]))
-    for part, own in zip(parts, moments, strict=True):
-        _C.batch_norm_moments(x[part], own, axis, eps)
-    found, results = [], []
-    for part, own in zip(parts, sums, strict=True):
-        moved = [None if a is None else a.copy() for a in (mean, var)]
-        place = first + part.start * math.prod(x.shape[1:])
-        y, kept = _C.batch_norm_of_shares(
-            x[part], w, b, *moved, None if residual is None else residual[part], None, moments,
-            axis, momentum, eps, name, options, dropout_p, seed, offset, place,
-        )  # fmt: skip
-        found.append((y, moved, kept, _C.batch_norm_backward_sums(dy[part], *kept, own)))
-    for part, (_, _, kept, (_, _, dresidual)) in zip(parts, found, strict=True):
-        results.append(
-            _C.batch_norm_backward_of_shares(dy[part], *kept, sums, dresidual, None, None)
-        )
-    y, moved, _, gradients = zip(*found, strict=True)
-    dweight, dbias, dresidual = zip(*gradients, strict=True)
-    added = [
-        None if d[0] is None else np.sum(d, axis=0, dtype=np.float64).astype(d[0].dtype)
-        for d in (dweight, dbias)
-    ]
-    whole = None if dresidual[0] is None else np.concatenate(dresidual)
-    return [np.concatenate(y), *moved[0], np.concatenate(results), *added, whole]
 
 
 @pytest.mark.parametrize("shape", [(9, 5), (4100, 5), (4, 2, 64, 68), (3, 8, 7, 7)], ids=str)

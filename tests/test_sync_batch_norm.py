@@ -17,7 +17,7 @@ from onepass.nn._batch_norm import OneValueError
 from onepass.nn._shares import place
 from onepass.ops._shared_batch_norm import shared_batch_norm, shared_batch_norm_backward
 from small_models import grads, normal, perturb
-from small_ranks import on_ranks, shares_of
+from small_ranks import added, by_shares, on_ranks, shares_of
 
 FORWARD = next(case for case in CASES if case.name == "batch_norm")
 BACKWARD = next(case for case in CASES if case.name == "batch_norm_backward")
@@ -49,14 +49,21 @@ def over_ranks(split, x, dy, w, b, mean, var, residual, *, training=True, **opti
     def joined(arrays):
         return None if arrays[0] is None else np.concatenate(arrays)
 
-    def added(arrays):
-        if arrays[0] is None:
-            return None
-        return np.sum([a.astype(np.float64) for a in arrays], axis=0).astype(arrays[0].dtype)
-
     dx, dweight, dbias, dresidual = zip(*(found for *_, found in results), strict=True)
     y = joined([y for y, *_ in results])
     return [y, *results[0][1], joined(dx), added(dweight), added(dbias), joined(dresidual)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_what_ranks_do_is_made_of_these_calls(dtype):
+    """Each rank in a thread of its own has the bits of `by_shares`, with which the others go on."""
+    dtype = np.dtype(dtype)
+    for i, options in enumerate(TRAINING):
+        dy, *inputs = BACKWARD.inputs((7, 5, 2), dtype, options)
+        x, *rest = inputs
+        split = SPLITS[i % len(SPLITS)]
+        got = over_ranks(split, x, dy, *rest, **options)
+        assert_all_same(got, by_shares(split, x, dy, *rest, **options), f"{options} {split}")
 
 
 @each_dtype
@@ -66,7 +73,7 @@ def test_against_the_reference_of_the_whole_batch(dtype):
         dy, *inputs = BACKWARD.inputs(shape, dtype, options)
         x, w, b, mean, var, residual = inputs
         split = SPLITS[i % len(SPLITS)]
-        got = over_ranks(split, x, dy, w, b, mean, var, residual, **options)
+        got = by_shares(split, x, dy, w, b, mean, var, residual, **options)
         label = f"{label} {split}"
         want = FORWARD.expect(tuple(inputs), options)
         assert_all_close(got[:3], want, FORWARD.tolerance, dtype, label)
@@ -82,7 +89,7 @@ def test_one_rank_has_the_bits_of_the_ordinary_norm(dtype):
     for label, shape, options in sweep(BACKWARD, options=TRAINING, dtype=dtype):
         dy, x, w, b, mean, var, residual = BACKWARD.inputs(shape, dtype, options)
         for split in ([], [0.0], [1.0]):
-            got = over_ranks(split, x, dy, w, b, mean, var, residual, **options)
+            got = by_shares(split, x, dy, w, b, mean, var, residual, **options)
             moved = [None if a is None else a.copy() for a in (mean, var)]
             given = {k: v for k, v in options.items() if not k.startswith("with_")}
             y, saved = ops.batch_norm(x, w, b, *moved, residual=residual, **given)
@@ -101,7 +108,7 @@ def test_a_constant_channel_gives_beta_exactly(dtype, last):
             b = np.float64([1.1, 2.3, -0.7]).astype(computing(dtype))
             x = np.broadcast_to(value, (shape[0], *shape[2:], 3)).copy()
             x = x if last else np.moveaxis(x, -1, 1).copy()
-            got = over_ranks([0.2, 0.7], x, np.ones_like(x), None, b, None, None, None,
+            got = by_shares([0.2, 0.7], x, np.ones_like(x), None, b, None, None, None,
                              channels_last=last)  # fmt: skip
             y = got[0] if last else np.moveaxis(got[0], 1, -1)
             assert (y == b.astype(dtype)).all(), f"{shape} 1e{exponent}"
@@ -119,7 +126,7 @@ def test_shares_that_are_far_apart_and_narrow(dtype):
                 x[: len(x) // 3] += step
                 given = x.astype(dtype)
                 want = BatchNorm(given.astype(np.float64), None, None, None, None, training=True)
-                got = over_ranks([1 / 3, 0.4], given, given, None, None, None, None, None)
+                got = by_shares([1 / 3, 0.4], given, given, None, None, None, None, None)
                 rel = 2.0**-53 * abs(mean) / max(std, 3e-3)  # what float64 itself loses
                 limit = Tolerance(8, 8 + 64 * rel / np.finfo(dtype).eps)
                 assert_close(got[0], want.y, limit, dtype, f"{shape} {mean} {std} {step}")
@@ -135,11 +142,11 @@ def test_values_at_the_ends_of_the_range(dtype):
             for apart in (False, True):
                 x, dy, w, b, residual = arrays(shape, last, dtype, magnitude, 1.0)
                 if apart:
-                    x = np.where(np.arange(len(x)) < len(x) // 2, 0.5, -0.5) * magnitude
+                    x = np.where(np.arange(len(x)) < len(x) // 2, 0.5, -0.3) * magnitude
                     x = np.broadcast_to(x.reshape(-1, *[1] * (len(shape) - 1)), shape)
                     x = np.ascontiguousarray(x, dtype)
                 mean, var = np.zeros(len(w), dtype), np.ones(len(w), dtype)
-                got = over_ranks([0.5, 0.75], x, dy, w, b, mean, var, None, momentum=0.5,
+                got = by_shares([0.5, 0.75], x, dy, w, b, mean, var, None, momentum=0.5,
                                  channels_last=last)  # fmt: skip
                 want = reference(x, dy, w, b, residual, {}, last)
                 compare(got[:6], want, dtype, last, f"{shape} {magnitude} apart={apart}")
@@ -150,7 +157,7 @@ def test_no_samples_at_all_change_nothing(dtype):
     for shape in [(0, 3), (0, 3, 4, 4)]:
         x, (mean, var) = np.zeros(shape, dtype), np.full((2, 3), 0.7, computing(dtype))
         w = np.ones(3, computing(dtype))
-        got = over_ranks([0.5], x, x, w, w, mean, var, x)
+        got = by_shares([0.5], x, x, w, w, mean, var, x)
         y, *moved, dx, dweight, dbias, dresidual = got
         assert y.shape == dx.shape == dresidual.shape == shape
         assert_all_same(moved, [mean, var])

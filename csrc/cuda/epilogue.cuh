@@ -76,7 +76,7 @@ struct CallData {
   bool packs_parameters;  // those of a unit lie together: see load_parameters
   ChannelPath path;
   double rmax, dmax;
-  Part part;
+  Part phase;
   double* shares;  // see ChannelNorm
   int64_t share_count;
 };
@@ -113,7 +113,7 @@ struct CallOf : CallData {
   ONEPASS_HD bool drops() const { return !kLight && dropout.threshold != 0; }
   ONEPASS_HD NormalisePasses passes() const {
     const bool wants = dweight.data || dbias.data;
-    return {is_norm, backward, batch_statistics, dx != nullptr, dresidual != nullptr, wants, part};
+    return {is_norm, backward, batch_statistics, dx != nullptr, dresidual != nullptr, wants, phase};
   }
   ONEPASS_HD bool corrects() const { return passes().corrects(); }
   ONEPASS_HD bool sums() const { return passes().sums(); }

@@ -76,7 +76,7 @@ ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double
   typename R::Saved saved;
   // Sums of floats are never out of double's range.
   const double by = sizeof(T) == 8 ? moments_scale<T>(s, q, shift, count, call.eps) : 0;
-  if (call.part == Part::sums) {
+  if (call.phase == Part::sums) {
     if (by != 0) moment_sums_again<T>(call, c, shift * by, by, &s, &q);
     return leave_share(call, c, share_of_sums(count, s, q, shift, by == 0 ? 1 : by));
   }
@@ -140,7 +140,7 @@ ONEPASS_DEVICE bool finish_channel(const Call& call, int64_t c, double s, double
     Parameters<T> p{};
     if constexpr (kForward) {
       finish_moments<T>(call, c, s, q);
-      if (call.part == Part::sums) return false;
+      if (call.phase == Part::sums) return false;
       p = affine_parameters<T>(call, c);
     } else {
       p = affine_parameters<T>(call, c);
@@ -158,7 +158,7 @@ ONEPASS_DEVICE bool finish_channel(const Call& call, int64_t c, double s, double
       p.slope = of.slope;
       store_wide(memory(call.dbias), c, s / double(p.g_scale));
       store_wide(memory(call.dweight), c, of.dweight / double(p.g_scale));
-      if (call.part == Part::sums) {
+      if (call.phase == Part::sums) {
         const double count = double(call.outer) * double(call.inner), by = double(p.g_scale);
         leave_share(call, c, ShareSums{count, s / by, of.dweight / by});
       }

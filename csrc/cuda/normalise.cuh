@@ -116,19 +116,19 @@ ONEPASS_DEVICE bool finish_or_prepare(const Call& call, int64_t c) {
   }
   if (!leads) return false;
   if constexpr (kForward) {
-    if (call.part == Part::whole) save_running<T>(call, c);
-    if (call.part == Part::sums) leave_share(call, c, ShareMoments::none());
-    if (call.part == Part::rest) take_moments<T>(call, c);
+    if (call.phase == Part::whole) save_running<T>(call, c);
+    if (call.phase == Part::sums) leave_share(call, c, ShareMoments::none());
+    if (call.phase == Part::rest) take_moments<T>(call, c);
   } else if (empty) {
     store_wide(memory(call.dbias), c, 0);
     store_wide(memory(call.dweight), c, 0);
-    if (call.part == Part::sums) leave_share(call, c, ShareSums{0, 0, 0});
+    if (call.phase == Part::sums) leave_share(call, c, ShareSums{0, 0, 0});
     return false;
   }
   if (empty) return false;
   auto p = affine_parameters<T>(call, c);
   if constexpr (Call::is_norm && !kForward)
-    if (call.part == Part::rest) take_sums<T>(call, c, &p);
+    if (call.phase == Part::rest) take_sums<T>(call, c, &p);
   store_parameters(call, c, p);
   return p.scales();
 }
@@ -364,7 +364,7 @@ Call describe(const ChannelNorm& n, bool backward) {
   call.saved = n.saved;
   call.rmax = n.rmax;
   call.dmax = n.dmax;
-  call.part = n.part;
+  call.phase = n.part;
   call.shares = n.shares;
   call.share_count = n.share_count;
   return call;
