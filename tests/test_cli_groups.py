@@ -72,9 +72,9 @@ def test_a_group_is_in_one_fold_and_in_one_part(here, table):
     source = Source.read(Options(data=table, groups="patient"))
     patients = cells(table, "patient")
     rows = _cross_validation.folds(source, 4, seed=3)
-    assert sorted(np.concatenate(rows)) == list(range(ROWS))
-    for test in rows:
-        rest = np.setdiff1d(np.arange(ROWS), test)
+    assert sorted(np.concatenate([test for _, test in rows])) == list(range(ROWS))
+    for rest, test in rows:
+        assert sorted([*rest, *test]) == list(range(ROWS))
         assert not set(patients[test]) & set(patients[rest])
         parts = _parts.split_rest(source, rest, test, 3)
         assert len(parts.train) + len(parts.validation) == len(rest)
@@ -91,8 +91,9 @@ def test_the_folds_are_those_of_fold_indices(here):
     assert table.columns == ("a", "b")
     expected = fold_indices(table.y, 4, groups=table.groups, seed=3)
     found = _cross_validation.folds(Source.read(Options(data="t.csv", groups="patient")), 4, 3)
-    for test, (_, held_out) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(test, held_out)
+    for pair, wanted in zip(found, expected, strict=True):
+        for part, rows in zip(pair, wanted, strict=True):
+            np.testing.assert_array_equal(part, rows)
 
 
 def test_a_run_holds_out_whole_groups_and_predicts_without_them(run):
@@ -164,13 +165,17 @@ def test_groups_of_a_frame(here):
     (["three.csv", "--groups", "patient", "--cv", "3"], None),
     (["three.csv", "--groups", "patient", "--cv", "2"], "more groups than 3: at least two must be"),
     (["hole.csv", "--groups", "patient"], r"column 'patient', row 3: the cell is empty, expected"),
+    (["na.csv", "--groups", "patient"], r"column 'patient', row 3: the cell is 'NA', a missing"),
+    (["word.csv", "--groups", "patient", "--na-values", "none given"],
+     r"column 'patient', row 3: the cell is 'none given', a missing"),
     (["iris", "--groups", "patient"], "'--groups' is given, expected it with a table only, and ir"),
     (["search"], "unknown argument '--groups'"),
 ])  # fmt: skip
 def test_wrong_use_is_one_line(run, arguments, words):
     write("two.csv", ["x", "y"] * 20)
     write("three.csv", ["x", "y", "z"] * 20)
-    write("hole.csv", ["x", "y", "", "z"] * 10)
+    for name, gap in (("hole", ""), ("na", "NA"), ("word", "none given")):
+        write(f"{name}.csv", ["x", "y", gap, "z"] * 10)
     command = "train"
     if arguments == ["search"]:
         command, arguments = "search", ["t.csv", "--groups", "patient"]

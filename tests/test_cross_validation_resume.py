@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from onepass import nn
 from onepass.data import MinMax, Standardize
+from onepass.optim.lr_scheduler import LambdaLR
 from onepass.train import Callback, EarlyStopping, Trainer, cross_validate
 from small_folds import FIT, KillAt, KilledError, N, X, Y, bits, build, everything
 from test_cli import ENVIRONMENT
@@ -303,6 +304,22 @@ def test_a_resume_with_other_data_or_settings_is_refused(begun, name):
     with pytest.raises(ValueError, match=f"cross_validate: {words}.*pass another directory"):
         cross_validate(lambda seed: build(seed, **made), **options)
     assert {p: p.stat().st_mtime_ns for p in begun.rglob("*")} == before
+
+
+def test_another_function_of_a_schedule_is_refused(tmp_path):
+    def falling(factor):
+        def build_with(seed):
+            trainer = build(seed)
+            trainer.scheduler = LambdaLR(trainer.optimizer, lambda epoch: factor**epoch)
+            return trainer
+
+        return build_with
+
+    options = {"folds": 2, "resume": tmp_path, **FIT}
+    first = cross_validate(falling(0.9), X, Y, **options)
+    assert everything(cross_validate(falling(0.9), X, Y, **options)) == everything(first)
+    with pytest.raises(ValueError, match="'scheduler' is another one"):
+        cross_validate(falling(0.8), X, Y, **options)
 
 
 def test_what_changes_no_result_may_change(begun):

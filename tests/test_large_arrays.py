@@ -1,4 +1,5 @@
-"""Outputs above 48 MB are written past the caches. They have the bits of the same work in parts."""
+"""Several threads write outputs above 48 MB past the caches. They have the bits of the same work in
+parts, and of one thread."""
 
 import numpy as np
 import pytest
@@ -22,6 +23,19 @@ def starting_at(past_line: int, size: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def x() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(SIZE, np.float32)
+
+
+@pytest.fixture(autouse=True)
+def several_threads():
+    """Also where there is one processor; the fixture of conftest.py puts the number back."""
+    config.set_num_threads(2)
+
+
+def test_one_thread_streams_nothing_and_has_the_same_bits(x):
+    streamed = [f(x) for f in (ops.relu, ops.tanh)]
+    config.set_num_threads(1)
+    for several, f in zip(streamed, (ops.relu, ops.tanh), strict=True):
+        assert_same(f(x), several)
 
 
 @pytest.mark.parametrize("past_line", [4, 32, 60])

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -64,13 +65,39 @@ def made(weights):
     return lambda x: x * weights
 
 
+def with_defaults(by, to):
+    def shifted(x, by=by, *, to=to):
+        return x + by + to
+
+    return shifted
+
+
+class Moves:
+    def step(self, x):
+        return x + 1
+
+
+class MovesOn:
+    def step(self, x):
+        return x + 2
+
+
+def a_method(kind):
+    method = kind().step
+    method.__func__.__qualname__ = "Moves.step"
+    return types.MethodType(method.__func__, Own(1))
+
+
 PAIRS = {
     "a value of an array": (np.zeros(10**5), np.r_[np.zeros(70_000), 1e-300, np.zeros(29_999)]),
     "shape": (np.zeros((2, 3)), np.zeros((3, 2))),
     "dtype": (np.zeros(2, np.float32), np.zeros(2, np.int32)),
     "a list that a function brings along": (made([1, 2]), made([1, 3])),
     "an array that a function brings along": (made(np.ones(3)), made(np.ones(4))),
-    "a default": (shifted, functools.partial(shifted, by=1)),
+    "a default": (with_defaults(1, 2), with_defaults(2, 2)),
+    "a default of a keyword": (with_defaults(1, 2), with_defaults(1, 3)),
+    "a partial": (shifted, functools.partial(shifted, by=1)),
+    "a method's code": (a_method(Moves), a_method(MovesOn)),
     "a constant": (lambda x: x * 2, lambda x: x * 2.0),
     "words in a set": (lambda x: x in {"a", "b"}, lambda x: x in {"a", "c"}),
     "a method's object": (Own(1).__init__, Own(2).__init__),

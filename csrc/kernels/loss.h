@@ -6,8 +6,9 @@
 //                  input; w = 1 without one
 //   probabilities  input and target lie from 0 to 1
 //   batch_mean     the reduction "batchmean" exists, which divides the sum by the number of samples
-//   flag()         an option chooses between two formulas: the structs Yes and No, with operator()
-//                  alone. The CPU's loops are of one of them: a vectorised loop would compute both
+//   flag()         its only option chooses between two formulas: the structs Yes and No, which have
+//                  operator() alone. Loops on the CPU are of one: vectorised, they would compute
+//                  both
 //
 // The drivers (cpu/pointwise_loss.h, cuda/pointwise_loss.cuh) reduce the losses and scale the
 // derivatives.

@@ -220,8 +220,8 @@ CPU = [
     Mutant(
         "normalise: sums of gradients that overflow are believed",
         "csrc/cpu/scaled_channels.h",
-        "again[k] = sum_leaves_range<T>(s[k]) || sum_leaves_range<T>(q[k]);",
-        "again[k] = false;",
+        "leaves[k] = sum_leaves_range<T>(s[k]) || sum_leaves_range<T>(q[k]);",
+        "leaves[k] = false;",
         ("tests/test_norm_range.py::test_sums_that_overflow_only_on_the_way",),
     ),
     Mutant(

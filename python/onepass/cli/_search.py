@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from onepass.cli._arguments import Arguments
@@ -14,6 +14,8 @@ from onepass.cli._space import space_of
 from onepass.cli._train import renewed
 
 if TYPE_CHECKING:
+    from onepass.runs._evaluation import Evaluated
+    from onepass.runs._recipe import Recipe
     from onepass.runs._search import OptionSearch
     from onepass.train import SearchResult
 
@@ -70,11 +72,7 @@ def _searched(made: OptionSearch, quiet: bool) -> int:
             return fail(f"search: no trial is complete; they are in {made.out}", 1)
         picture = _picture(made, result)
         run = made.best(result)
-        with closing(run.folder):
-            evaluated = run.train()
-            _drawn(run)
-            run.finish()
-        renewed(run)
+        evaluated = _trained(run)
     except KeyboardInterrupt as error:
         ended = getattr(error, "result", None)  # of train.search
         told = "" if ended is None else f", {len(ended.trials)} of {made.trials} trials have ended"
@@ -92,6 +90,27 @@ def _searched(made: OptionSearch, quiet: bool) -> int:
     folder = shlex.quote(str(run.out))
     say(f"predict with: onepass predict {folder} NEW.csv --out predictions.csv")
     return 0
+
+
+def _trained(run: Recipe) -> Evaluated:
+    """The best trial, trained again as a run; its record says how that ended."""
+    try:
+        with closing(run.folder):
+            try:
+                evaluated = run.train()
+                _drawn(run)
+                run.finish()
+            except KeyboardInterrupt:
+                with suppress(Exception):
+                    run.ended("interrupted")
+                raise
+            except Exception as error:
+                with suppress(OSError):
+                    run.ended("failed", str(error))
+                raise
+    finally:
+        renewed(run)
+    return evaluated
 
 
 def _table(result: SearchResult) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
+from onepass.data._cells import is_missing
 from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, columns_of
@@ -244,12 +245,17 @@ def _words(table: TextTable | FrameTable, name: str) -> NDArray[Any]:
 def _whole(
     table: TextTable | FrameTable, name: str, cells: NDArray[Any], keep: NDArray[np.bool_]
 ) -> NDArray[Any]:
-    """Those of the rows that are kept, none of which may be empty."""
-    lacking = np.flatnonzero((cells == "") & keep)
+    """Those of the rows that are kept, none of which may be missing."""
+    words, codes = np.unique(cells.astype(str), return_inverse=True)
+    gaps = {str(value) for value in table.na_values or ()}
+    gone = np.array([is_missing(word) or word in gaps for word in words.tolist()], bool)
+    lacking = np.flatnonzero(gone[codes] & keep)
     if len(lacking):
+        cell = str(cells[lacking[0]])
+        shown = f"{cell!r}, a missing value" if cell else "empty"
         raise ValueError(
-            f"{table.name}: column {name!r}, row {lacking[0] + 1}: the cell is empty, expected the "
-            "group of each row; give a row that is alone a group of its own"
+            f"{table.name}: column {name!r}, row {lacking[0] + 1}: the cell is {shown}, expected "
+            "the group of each row; give a row that is alone a group of its own"
         )
     return cells[keep].astype(str)
 

@@ -21,7 +21,7 @@ from onepass.runs._folder import Folder
 from onepass.runs._names import CHECKPOINTS, FOLDS, HISTORY, REPORT
 from onepass.runs._options import Options
 from onepass.runs._parts import Indices
-from onepass.runs._report import write_report
+from onepass.runs._report import renewed
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest
 from onepass.runs._start import Start
@@ -36,8 +36,7 @@ SHORT = ("accuracy", "balanced_accuracy", "rmse", "mae", "r2")
 
 
 def folds(source: Source, count: int, seed: int) -> list[tuple[Indices, Indices]]:
-    """The rows outside and inside of each fold; the samples of a class are spread evenly, a group is
-    in one.
+    """The rows outside and inside of each fold; classes are spread evenly, a group is in one.
 
     Raises:
         ValueError: too few samples or groups, or too few of a class, for so many folds.
@@ -109,8 +108,8 @@ class FoldRuns:
             with closing(folder):
                 return self._trained(number, rest, test, folder)
         finally:
-            if had_page:  # which shows an earlier state
-                write_report(folder.path)
+            if had_page:
+                renewed(folder.path)  # where that fails the old page stays: it hides no error
 
     def _trained(self, number: int, rest: Indices, test: Indices, folder: Folder) -> dict[str, Any]:
         source, options = self.source, self.options

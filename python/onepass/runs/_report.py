@@ -70,7 +70,7 @@ def write_report(
 
 
 def renewed(folder: Path) -> str:
-    """Write the page of a run anew, which shows an earlier state of it.
+    """Write anew a page that shows an earlier state of its run.
 
     Returns:
         A sentence for the user where that fails; else "".

@@ -86,8 +86,7 @@ def folds_of(past: Past) -> list[Fold]:
     """Those that are done, trained or still to come; [] of a run without a cross-validation."""
     if past.is_fold:
         return []
-    done = past.record.get("folds")
-    done = [f if isinstance(f, dict) else {} for f in done] if isinstance(done, list) else []
+    done = _done(past)
     count = max(len(done), past.record.get("options", {}).get("cv") or 0)
     scores = [*done, *[{}] * MOST_FOLDS]
     return [
@@ -96,13 +95,19 @@ def folds_of(past: Past) -> list[Fold]:
     ]
 
 
+def _done(past: Past) -> list[dict[str, Any]]:
+    """The scores of the folds that are done."""
+    folds = past.record.get("folds")
+    return [f for f in folds if isinstance(f, dict) and f] if isinstance(folds, list) else []
+
+
 def section(past: Past, folds: Sequence[Fold], beside: Path) -> str:
     """A row for each fold, mean and standard deviation of the scores, and the curves.
 
     Args:
         beside: the folder of the page, from which links lead to the pages of folds.
     """
-    done = [fold.scores for fold in folds if fold.scores]
+    done = _done(past)  # also those beyond the rows
     names = [n for n in RESULT if done and all(_is_score(scores.get(n, "")) for scores in done)]
     if past.record.get("folds") and not names:
         return "<p>Not shown: run.json has something else.</p>"

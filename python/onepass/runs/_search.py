@@ -22,7 +22,7 @@ from onepass.train._search import prepared
 from onepass.train._search_folder import PICTURE, RECORD, read_record
 from onepass.train._search_result import SearchResult
 from onepass.train._search_space import Choice, Distribution, LogUniform, Uniform, combinations
-from onepass.train._search_trial import COMPLETE, Trial
+from onepass.train._search_trial import COMPLETE, STATES, Trial
 from onepass.train._trainer import Trainer
 
 BEST = "best"  # the run of the best trial, in the folder
@@ -100,11 +100,12 @@ class OptionSearch:
             parts = {"given": dict, "how": dict, "directory": str, "trials": int}
             if not all(isinstance(record.get(name), kind) for name, kind in parts.items()):
                 raise ValueError(f"search: {path} holds no search of `onepass search`")
-            reason = reason or _contradiction(path, record, given, how) or _too_few(path, how)
-            if reason is None:
+            told = _contradiction(path, record, given, how) or _too_few(path, how)
+            if told is None:
                 before = {**record["given"], **{k: v for k, v in given.items() if k == "device"}}
                 before["data"] = found_again(before["data"], record["directory"])
                 return before, {**record["how"], "trials": record["trials"], **how}, path
+            reason = reason or told  # of the newest
         if reason is not None:
             raise ValueError(reason)
         return None
@@ -263,7 +264,9 @@ def of_search(error: object) -> str:
 
 def _too_few(path: Path, how: Mapping[str, Any]) -> str | None:
     """Of fewer trials than have ended another would be the best, and replace the run that is."""
-    ended, given = len([*path.glob("trial_*/trial.json")]), how.get("trials")
+    given = how.get("trials")
+    records = [] if given is None else [read_json(file) for file in path.glob("trial_*/trial.json")]
+    ended = sum(record.get("state") in STATES for record in records)  # the last one has only begun
     if given is None or given >= ended:
         return None
     return f"search: '--trials' is {given}, expected {ended} or more, which have ended in {path}"

@@ -152,6 +152,8 @@ def marks_of_trainer(trainer: Any) -> dict[str, Any]:
         "callbacks": ", ".join(callbacks[True]) or "none",
         "scheduler": without_addresses(run.scheduler),
     }
+    held = [c for c in run.callbacks if type(c).__module__.startswith("onepass.")]
+    brought = {"callbacks": [*map(_functions, held)], "scheduler": _functions(run.scheduler)}
     model = without_addresses(run.model)
     initial = "initial weights that build makes of its seed"
     return {
@@ -163,12 +165,26 @@ def marks_of_trainer(trainer: Any) -> dict[str, Any]:
         },
         "metrics": mark(OWNER, "metrics", dict(run.metrics), ", ".join(run.metrics)),
         "regularizers": mark(OWNER, "regularizers", list(run.regularizers)),
-        **{name: mark(OWNER, name, text, text) for name, text in texts.items()},
+        **{
+            name: mark(OWNER, name, [texts[name], functions], texts[name])
+            for name, functions in brought.items()
+        },
         CALLBACKS: ", ".join(callbacks[False]) or "none",
         **{name: getattr(run, name) for name in (*_resume.OF_RUN, "last_batch")},
         "seed of the Trainer": run.seed,
         initial: mark(OWNER, initial, run.model.state_dict()),
     }
+
+
+def _functions(part: Any) -> dict[str, Any]:
+    """What of an object its text does not tell: the code of the functions that it keeps."""
+    kept = vars(part) if hasattr(part, "__dict__") else {}
+    found = {}
+    for name, value in kept.items():
+        several = value if isinstance(value, (list, tuple)) else [value]
+        if several and all(map(inspect.isroutine, several)):
+            found[name] = value
+    return found
 
 
 def _layers(model: nn.Module) -> list[Any]:

@@ -222,7 +222,10 @@ class _Parts:
         if isinstance(value, functools.partial):
             return [self.of(part) for part in (value.func, value.args, value.keywords)]
         if isinstance(value, types.MethodType):
-            return [value.__func__.__qualname__, self.of(value.__self__)]
+            function = value.__func__
+            plain = isinstance(function, types.FunctionType)
+            told = self._of_function(function) if plain else function.__qualname__
+            return [told, self.of(value.__self__)]
         if isinstance(value, types.FunctionType):
             return self._of_function(value)
         return self._of_object(value)
