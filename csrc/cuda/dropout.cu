@@ -7,7 +7,7 @@
 ONEPASS_BEGIN
 namespace {
 
-// Runs of elements share a bit.
+// Runs of elements share a bit, or the bits begin anywhere.
 template <template <class> class K>
 struct Repeated {
   template <class T>
@@ -18,8 +18,9 @@ struct Repeated {
 };
 template <template <class> class K>
 void drop(const Elementwise& call) {
-  call.repeat == 1 ? elementwise<K, kNoGradient>(call)
-                   : elementwise<Repeated<K>::template Of, kNoGradient>(call);
+  const bool plain = call.repeat == 1 && begins_with_group(call.random);
+  plain ? elementwise<K, kNoGradient>(call)
+        : elementwise<Repeated<K>::template Of, kNoGradient>(call);
 }
 
 }  // namespace

@@ -37,9 +37,14 @@ ONEPASS_DEVICE uint32_t mask_word_of_lane(const DropoutStream& s, int64_t first_
   return ~below;
 }
 
-// The keep bits of elements 32 * (first_word + lane) ... + 31 of an array, likewise. Where s.first
-// is not at the beginning of a group a warp draws twice: its own groups and, for the bits that
-// follow, those after them.
+// The keep bits of elements 32 * (first_word + lane) ... + 31 of an array, likewise; of one that
+// begins with a group of its mask,
+ONEPASS_HD bool begins_with_group(const DropoutStream& s) { return s.first % 128 == 0; }
+ONEPASS_DEVICE uint32_t aligned_word_of_lane(const DropoutStream& s, int64_t first_word) {
+  return mask_word_of_lane(s, first_word + s.first / 128 * 4);
+}
+// and of any. Where it does not, a warp draws twice: its own groups and, for the bits that follow,
+// those after them. That takes registers: kernels of dropout alone have it apart.
 ONEPASS_DEVICE uint32_t keep_word_of_lane(const DropoutStream& s, int64_t first_word) {
   const int shift = int(s.first % 128);
   first_word += s.first / 128 * 4;
@@ -60,16 +65,17 @@ ONEPASS_DEVICE uint32_t keep_word_of_lane(const DropoutStream& s, int64_t first_
   return uint32_t((high << 32 | low) >> (shift % 32));
 }
 
-// The keep bits of elements begin + 32 lane … + 31, of which `repeat`, at least two, in a row share
-// a bit. Its divisions take registers: kernels that need them are apart.
+// The keep bits of elements begin + 32 lane … + 31, of which `repeat` in a row share
+// a bit, or of an array that begins anywhere in its mask. Kernels that need it are apart.
 template <class K, class = void>
 constexpr bool kRepeats = false;
 template <class K>
 constexpr bool kRepeats<K, std::void_t<decltype(K::repeats)>> = K::repeats;
 ONEPASS_DEVICE uint32_t repeated_word_of_lane(const DropoutStream& s, int64_t begin,
                                               int64_t repeat) {
-  const int64_t first = begin / repeat / 32 & ~int64_t(3);
-  const uint32_t drawn = keep_word_of_lane(s, first);  // 1024 bits; 640 are enough
+  const int64_t first = repeat == 1 ? begin / 32 : begin / repeat / 32 & ~int64_t(3);
+  const uint32_t drawn = keep_word_of_lane(s, first);  // 1024 bits; 640 are enough for runs
+  if (repeat == 1) return drawn;
   const int64_t element = begin + 32 * lane_of(threadIdx.x);
   const int64_t run = element / repeat, phase = element - run * repeat;
   const uint32_t word = warp_shuffle(kFullWarp, drawn, int(run / 32 - first));

@@ -52,14 +52,15 @@ ONEPASS_DEVICE void write_bytes(const DropoutMask& call, int64_t begin, uint32_t
   }
 }
 
-template <bool kPacked>
+template <bool kPacked, bool kAligned>
 __global__ void __launch_bounds__(kThreads, 2)
     dropout_mask_kernel(const __grid_constant__ DropoutMask call) {
   const int64_t step = int64_t(gridDim.x) * kWarps * kBits;
   int64_t begin = (int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x)) * kBits;
   ONEPASS_NO_UNROLL
   for (; begin < call.elements; begin += step) {
-    const uint32_t word = keep_word_of_lane(call.random, begin / 32);
+    const uint32_t word = kAligned ? aligned_word_of_lane(call.random, begin / 32)
+                                   : keep_word_of_lane(call.random, begin / 32);
     if constexpr (kPacked) {
       write_bits(call, begin + 32 * lane_of(threadIdx.x), word);
     } else {
@@ -72,8 +73,13 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 inline void dropout_mask(const DropoutMask& call) {
   if (call.elements == 0) return;
-  const auto kernel =
-      call.packed ? &mask::dropout_mask_kernel<true> : &mask::dropout_mask_kernel<false>;
+  using namespace mask;
+  const bool aligned = begins_with_group(call.random);
+  const auto packed =
+      aligned ? &dropout_mask_kernel<true, true> : &dropout_mask_kernel<true, false>;
+  const auto bytes =
+      aligned ? &dropout_mask_kernel<false, true> : &dropout_mask_kernel<false, false>;
+  const auto kernel = call.packed ? packed : bytes;
   start(kernel, persistent_blocks(kernel, ceil_div(call.elements, kWarps * mask::kBits)),
         static_cast<cudaStream_t>(call.stream), call);
 }

@@ -103,7 +103,7 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
         if constexpr (kRepeats<K>) {
           word = repeated_word_of_lane(call.random, begin, call.repeat);
         } else {
-          word = keep_word_of_lane(call.random, begin / 32);
+          word = aligned_word_of_lane(call.random, begin / 32);
         }
         drawn = true;
       }
