@@ -40,7 +40,7 @@ class Member(Protocol):
 
 
 _members: list[Member] = []
-_process = -1  # that the hooks were installed in: a fork of it is no rank
+_process = -1  # that the hooks were installed in: its forks are not ranks
 
 
 def watch(member: Member) -> None:

@@ -85,7 +85,7 @@ class Reduction:
             extra: NumPy array of float64 without gaps, summed along with little ones.
         """
         params = [p for group in self._groups for p in group["params"]]
-        own = [p.grad for p in params] if grads is None else grads
+        own = _held(params) if grads is None else grads
         _check(params, own)
         arrays = [data_of(p) for p in params]
         count = len(own)
@@ -169,12 +169,26 @@ def _address(array: np.ndarray[Any, Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def _held(params: Sequence[Any]) -> Grads:
+    try:
+        return [p.grad for p in params]
+    except AttributeError:
+        raise TypeError(
+            "all_reduce_gradients: 'grads' is None and a parameter has no .grad; pass the "
+            "gradients: all_reduce_gradients(optimizer, comm, grads)"
+        ) from None
+
+
 def _check(params: Sequence[Any], grads: Any) -> None:
-    if not isinstance(grads, list) or len(grads) != len(params):
-        shown = f"{len(grads)} of them" if isinstance(grads, (list, tuple)) else type(grads).__name__
+    if not isinstance(grads, list):
+        raise TypeError(
+            f"all_reduce_gradients: 'grads' is a {type(grads).__name__}, expected a list with an "
+            "array or None for each parameter"
+        )
+    if len(grads) != len(params):
         raise ValueError(
-            f"all_reduce_gradients: 'grads' is {shown}, expected a list with an array or None for "
-            f"each of {len(params)} parameters"
+            f"all_reduce_gradients: 'grads' has {len(grads)} entries, expected {len(params)}: an "
+            "array or None for each parameter"
         )
     for i, (parameter, grad) in enumerate(zip(params, grads, strict=True)):
         if grad is None:

@@ -8,6 +8,8 @@ import numpy as np
 
 from onepass._array import Array
 from onepass.parallel._collectives import broadcast_object
+from onepass.parallel._find import find
+from onepass.parallel._mpi import MPI
 from onepass.parallel._protocol import Communicator, check, check_root
 
 
@@ -38,9 +40,6 @@ class NCCL:
     """
 
     def __init__(self, comm: Communicator | None = None) -> None:
-        from onepass.parallel._find import find
-        from onepass.parallel._mpi import MPI
-
         self._nccl, self._cupy = _imported()
         self._host: Communicator = MPI() if comm is None else find(comm)
         self.rank, self.size = self._host.rank, self._host.size
