@@ -259,7 +259,7 @@ def test_auto_is_what_started_the_program(environment, monkeypatch, variables, n
     environment(**variables)
     made = types.SimpleNamespace(rank=0, size=2)
     for kind in ("MPI", "Torch"):
-        monkeypatch.setattr(_find, kind, lambda kind=kind: made if kind == name else pytest.fail())
+        monkeypatch.setattr(_find, kind, {name: lambda: made}.get(kind))  # the other is None
     found = parallel.find("auto")
     assert (found is made) == (name != "Alone")
     assert isinstance(found, parallel.Alone) == (name == "Alone")

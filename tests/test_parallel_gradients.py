@@ -153,7 +153,7 @@ def test_little_numbers_ride_along():
         grads = [np.ones(3, np.float32)]
         reduction = _gradients.Reduction(optimizer, comm)
         before = len(comm.calls)
-        reduction(grads, extra)
+        reduction(optimizer, grads, extra)
         return extra.tolist(), grads[0].tolist(), len(comm.calls) - before
 
     assert run_threads(call, 2) == [([[1, 1]], [2, 2, 2], 2)] * 2
@@ -263,7 +263,8 @@ def test_wrong_gradients_are_refused(grads, error, words):
 
 def test_one_process_leaves_all_as_it_is():
     grad = np.ones(3, np.float16)
-    parallel.all_reduce_gradients(optim.SGD([np.ones(3, np.float16)], lr=1), parallel.Alone(), [grad])
+    optimizer = optim.SGD([np.ones(3, np.float16)], lr=1)
+    parallel.all_reduce_gradients(optimizer, parallel.Alone(), [grad])
     assert_same(grad, np.ones(3, np.float16))
 
 
@@ -282,7 +283,7 @@ def train(comm):
     for _ in range(5):
         for begin in range(0, 26, 8):
             rows = np.arange(begin, min(begin + 8, 26))
-            own = rows[len(rows) * comm.rank // comm.size : len(rows) * (comm.rank + 1) // comm.size]
+            own = np.array_split(rows, comm.size)[comm.rank]
             if len(own):
                 _, dy = loss(model(X[own]), y[own])
                 model.backward(dy)

@@ -108,7 +108,7 @@ def test_what_is_not_an_array_of_this_device_is_refused(monkeypatch):
         comm.sum_(cupy.zeros((4, 4))[::2, ::2])
     with pytest.raises(ValueError, match="NCCL: 'root' is 1, expected"):
         comm.broadcast_(cupy.zeros(3), 1)
-    with pytest.raises(TypeError, match="MPI: 'array' is on <CUDA Device 0>, expected the CPU; for"):
+    with pytest.raises(TypeError, match="MPI: 'array' is on <CUDA Device 0>, expected the CPU"):
         parallel._protocol.check("MPI", cupy.zeros(3), on="cpu")
 
 

@@ -93,5 +93,6 @@ def _leave() -> None:
         return
     for member in _members:
         member.leave()
-    while not all([member.may_go() for member in _members]):
+    waiting = _members
+    while waiting := [member for member in waiting if not member.may_go()]:
         time.sleep(_PAUSE)

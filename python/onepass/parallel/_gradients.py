@@ -27,9 +27,7 @@ from onepass.parallel._protocol import Communicator
 Grads = list["Array | None"]
 
 
-def all_reduce_gradients(
-    optimizer: Any, comm: Communicator, grads: Grads | None = None
-) -> None:
+def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None = None) -> None:
     """g = Σ over ranks of g, for every gradient of the optimizer, in place.
 
     It belongs between ``backward`` and ``step``, on every rank. Gradients are sums: what a mean
@@ -62,7 +60,7 @@ def all_reduce_gradients(
     known = _reductions.get(optimizer)
     if known is None or known.comm is not comm:
         known = _reductions[optimizer] = Reduction(optimizer, comm)
-    known(grads)
+    known(optimizer, grads)
 
 
 class Reduction:
@@ -73,18 +71,17 @@ class Reduction:
 
     def __init__(self, optimizer: Any, comm: Communicator) -> None:
         self.comm = comm
-        self._groups: list[dict[str, Any]] = optimizer.param_groups
         self._flats: dict[tuple[str, ...], _Flat] = {}
         _refuse_others(optimizer, comm)
 
-    def __call__(self, grads: Grads | None = None, extra: Any = None) -> None:
+    def __call__(self, optimizer: Any, grads: Grads | None = None, extra: Any = None) -> None:
         """Sums them.
 
         Args:
-            grads: as in `all_reduce_gradients`.
+            optimizer, grads: as in `all_reduce_gradients`.
             extra: NumPy array of float64 without gaps, summed along with little ones.
         """
-        params = [p for group in self._groups for p in group["params"]]
+        params = [p for group in optimizer.param_groups for p in group["params"]]
         own = _held(params) if grads is None else grads
         _check(params, own)
         arrays = [data_of(p) for p in params]

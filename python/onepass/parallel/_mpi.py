@@ -109,10 +109,11 @@ class _Member:
         self._mpi.COMM_WORLD.Abort(1)
 
     def leave(self) -> None:
-        self._all_left = self._comm.Ibarrier()
+        ended = self._mpi.Is_finalized()  # by the program itself
+        self._all_left = None if ended else self._comm.Ibarrier()
 
     def may_go(self) -> bool:
-        if self._all_left.Test():
+        if self._all_left is None or self._all_left.Test():
             return True
         count, others = np.zeros(1, np.int64), [r for r in range(self.size) if r != self.rank]
         for rank in others:

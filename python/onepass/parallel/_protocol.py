@@ -11,6 +11,7 @@ from onepass._array import Array, is_contiguous, library
 from onepass._numbers import integer
 
 DTYPES = ("float32", "float64", "int64")
+_OF_NUMPY = frozenset(map(np.dtype, DTYPES))
 
 
 class Communicator(Protocol):
@@ -86,8 +87,12 @@ def check(owner: str, array: Any, on: str | None = None) -> None:
     Raises:
         TypeError: no array, of another dtype, elsewhere. ValueError: not in C order, or read-only.
     """
+    if type(array) is np.ndarray and array.dtype in _OF_NUMPY and array.flags.carray:
+        return  # at once: every step comes here
     try:
         lib = library(array)
+        if lib is np and not isinstance(array, np.ndarray):
+            raise TypeError  # of another library: nobody may write to it
     except TypeError:
         shown = "None" if array is None else f"a {type(array).__name__}"
         raise TypeError(f"{owner}: 'array' is {shown}, expected an array") from None

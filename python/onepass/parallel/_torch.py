@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy as np
 from onepass._array import Array, is_tensor_of_torch
 from onepass.parallel._failures import watch
 from onepass.parallel._protocol import check, check_root
+
+_PATIENCE = 2.0  # seconds for which the process with the store waits for others to read in it
 
 
 class Torch:
@@ -123,14 +127,18 @@ class Torch:
 
 
 class _Member:
-    """This process among those of a group, which share a store of words."""
+    """This process among those of a group: one that leaves says so in their store, and lets go of
+    its connections, which the others notice in their next call."""
 
     def __init__(self, dist: Any, group: Any) -> None:
+        self._dist = dist
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
-        store = dist.distributed_c10d._get_default_store()
-        self._store = dist.PrefixStore("onepass/left", store)
-        self._ranks = [dist.get_global_rank(group, rank) for rank in range(self.size)]
-        self._has_ended = False
+        self._store = dist.PrefixStore("onepass", dist.distributed_c10d._get_default_store())
+        self._keys = [f"left/{dist.get_global_rank(group, rank)}" for rank in range(self.size)]
+        self._lets_go = "nccl" not in dist.get_backend_config(group)  # which waits for the others
+        self._has_store = dist.get_rank() == 0 and "TORCHELASTIC_RUN_ID" not in os.environ
+        self._patience = 0.0
+        self._is_said = False
         self.threads: set[int] = set()
         watch(self)
 
@@ -142,26 +150,30 @@ class _Member:
 
     def leave(self) -> None:
         self._say("has left")
+        if self._lets_go and self._dist.is_initialized():
+            self._dist.destroy_process_group()
+        self._patience = time.monotonic() + _PATIENCE
 
     def may_go(self) -> bool:
-        return True  # its connections close with it, and the others see that
+        """The process with the store stays until the others had the time to read in it."""
+        return (
+            not self._has_store
+            or time.monotonic() > self._patience
+            or all(self._store.check([key]) for key in self._keys)
+        )
 
     def _say(self, what: str) -> None:
-        if self._has_ended:
+        if self._is_said:
             return
-        self._has_ended = True
-        try:
-            self._store.set(str(self._ranks[self.rank]), what)
-        except RuntimeError:
-            pass  # whoever kept the store is gone too, and so are the others
+        self._is_said = True
+        with suppress(RuntimeError):  # whoever kept the store may be gone, and so are the others
+            self._store.set(self._keys[self.rank], what)
 
     def who_left(self) -> str:
-        try:
-            for rank, known in enumerate(self._ranks):
-                if self._store.check([str(known)]):
-                    return f"rank {rank} of {self.size} {self._store.get(str(known)).decode()}"
-        except RuntimeError:  # the store was in the process that died
-            pass
+        with suppress(RuntimeError):
+            for rank, key in enumerate(self._keys):
+                if self._store.check([key]):
+                    return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
         return f"a call among {self.size} ranks failed, maybe since one of them has died"
 
 
