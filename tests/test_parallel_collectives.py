@@ -198,6 +198,17 @@ def test_large_arrays_are_halved_among_ranks():
     assert run_threads(call, 2, Exchanging) == [80_000] * 2
 
 
+@pytest.mark.parametrize("size", [4097, 8193, 8195, 16_387])
+def test_every_rank_makes_as_many_calls(size):
+    """By which one that leaves knows whether others wait for it."""
+
+    def call(comm):
+        _collectives.tree_sum_(comm, np.ones(size))
+        return len(comm.calls)
+
+    assert len(set(run_threads(call, 4, Exchanging))) == 1
+
+
 @pytest.mark.parametrize("n", [3, 6])
 def test_a_tree_needs_a_power_of_two(n):
     def call(comm):

@@ -112,7 +112,7 @@ def tree_sum_(comm: Communicator, array: Array) -> None:
     flat = array.reshape(-1)
     comm = getattr(comm, "_carrier", lambda _: comm)(flat)
     if hasattr(comm, "_exchange"):
-        _tree(comm, flat, 1)
+        _tree(comm, flat, 1, len(flat))
     elif comm.size > 1:
         parts = gather(comm, to_numpy(flat))
         while len(parts) > 1:
@@ -120,20 +120,21 @@ def tree_sum_(comm: Communicator, array: Array) -> None:
         copy_into(flat, parts[0])
 
 
-def _tree(comm: Any, array: Array, distance: int) -> None:
-    """Adds the arrays of the ranks that differ in bits from ``distance`` on."""
-    if distance >= comm.size or not math.prod(array.shape):
+def _tree(comm: Any, array: Array, distance: int, size: int) -> None:
+    """Adds the arrays of the ranks that differ in bits from ``distance`` on, parts of ``size``."""
+    if distance >= comm.size or not size:
         return
     partner, is_low = comm.rank ^ distance, not comm.rank & distance
-    middle = len(array) // 2 if len(array) > _SMALL else 0
+    halves = size // distance > _SMALL  # the same on all ranks, however unequal their parts are
+    middle = len(array) // 2 if halves else 0
     first, second = array[:middle], array[middle:]
-    own, other = (first, second) if is_low and middle else (second, first)
+    own, other = (first, second) if is_low and halves else (second, first)
     received = empty_like(own)
     # Without halves each has the whole; with them, each adds one half up and gets the other.
-    comm._exchange(other if middle else own, received, partner)
+    comm._exchange(other if halves else own, received, partner)
     _add(own, *((own, received) if is_low else (received, own)))
-    _tree(comm, own, 2 * distance)
-    if middle:
+    _tree(comm, own, 2 * distance, size)
+    if halves:
         comm._exchange(own, other, partner)
 
 

@@ -35,6 +35,9 @@ class Member(Protocol):
     def may_go(self) -> bool:
         """Whether nobody needs this process any more, after `leave`."""
 
+    def close(self) -> None:
+        """Gives back what the engine has lent; all members may go."""
+
     def speaks_in(self, thread: int) -> bool:
         """Whether that thread has taken part in a collective call."""
 
@@ -96,3 +99,5 @@ def _leave() -> None:
     waiting = _members
     while waiting := [member for member in waiting if not member.may_go()]:
         time.sleep(_PAUSE)
+    for member in _members:
+        member.close()

@@ -9,7 +9,7 @@ import numpy as np
 
 from onepass._array import Array
 from onepass.parallel._failures import announce, watch
-from onepass.parallel._protocol import check, check_root
+from onepass.parallel._protocol import check, check_root, is_interactive
 
 
 class MPI:
@@ -50,7 +50,8 @@ class MPI:
         self._comm, self._in_place = comm, mpi.IN_PLACE
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
-        self._member = _member_of(mpi, comm) if self.size > 1 else None
+        watched = self.size > 1 and not is_interactive()
+        self._member = _member_of(mpi, comm) if watched else None
 
     def sum_(self, array: Array) -> None:
         """Leaves Σ over ranks of ``array`` in it. Raises: as `Communicator.sum_`."""
@@ -123,6 +124,12 @@ class _Member:
                 announce(self, f"has left while rank {rank} waits for it")
                 self.end("")
         return False
+
+    def close(self) -> None:
+        if self._all_left is not None:
+            self._window.Unlock_all()
+            self._window.Free()
+            self._comm.Free()
 
 
 _keys: list[int] = []  # of the attribute of a communicator that is its _Member

@@ -162,6 +162,9 @@ class _Member:
             or all(self._store.check([key]) for key in self._keys)
         )
 
+    def close(self) -> None:
+        """Nothing: `leave` has closed all."""
+
     def _say(self, what: str) -> None:
         if self._is_said:
             return
