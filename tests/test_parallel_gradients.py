@@ -153,7 +153,7 @@ def test_little_numbers_ride_along():
         grads = [np.ones(3, np.float32)]
         reduction = _gradients.Reduction(optimizer, comm)
         before = len(comm.calls)
-        reduction(optimizer, grads, extra)
+        reduction(grads, extra)
         return extra.tolist(), grads[0].tolist(), len(comm.calls) - before
 
     assert run_threads(call, 2) == [([[1, 1]], [2, 2, 2], 2)] * 2
