@@ -52,7 +52,7 @@ def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None
         >>> w, grads = np.ones(3, np.float32), [np.float32([1, 2, 2])]
         >>> optimizer = optim.SGD([w], lr=0.1)
         >>> parallel.all_reduce_gradients(optimizer, comm, grads)
-        >>> optimizer.step(grads, grad_scale=comm.size).grad_norm
+        >>> optimizer.step(grads, grad_scale=comm.size, max_norm=9).grad_norm
         3.0
     """
     if comm.size == 1:
