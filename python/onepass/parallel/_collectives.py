@@ -64,19 +64,18 @@ def broadcast_object(comm: Communicator, obj: Any, root: int = 0) -> Any:
     """
     if comm.size == 1:
         return obj if isinstance(obj, bytes) else json.loads(json.dumps(obj))
-    length, payload = np.zeros(2, np.int64), b""
+    head, payload = np.zeros(2, np.int64), b""
     if comm.rank == root:
-        raw = isinstance(obj, bytes)
-        payload = obj if raw else json.dumps(obj).encode()
-        length[:] = len(payload), raw
-    comm.broadcast_(length, root)
-    count, raw = map(int, length)
+        payload = obj if isinstance(obj, bytes) else json.dumps(obj).encode()
+        head[:] = len(payload), isinstance(obj, bytes)
+    comm.broadcast_(head, root)
+    count, is_bytes = map(int, head)
     words = np.zeros(_words(count), np.int64)
     if comm.rank == root:
         words[:] = _packed(payload)
     comm.broadcast_(words, root)
     received = words.tobytes()[:count]
-    return received if raw else json.loads(received)
+    return received if is_bytes else json.loads(received)
 
 
 def all_equal(comm: Communicator, text: str) -> int | None:
@@ -170,12 +169,13 @@ def _packed(payload: bytes) -> Host:
 
 
 def _name(dtype: np.dtype[Any]) -> str:
-    return dtype.name if dtype.kind == "V" else dtype.str  # bfloat16 is "<V2"
+    name: str = dtype.name if dtype.kind == "V" else dtype.str  # bfloat16 is "<V2"
+    return name
 
 
 def _dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        name = ml_dtypes.bfloat16
     return np.dtype(name)

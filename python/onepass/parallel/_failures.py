@@ -74,7 +74,7 @@ def _hook() -> None:
 
     def thread_failed(args: Any) -> None:
         shown_of_thread(args)
-        ident = getattr(args.thread, "ident", None)
+        ident: Any = getattr(args.thread, "ident", None)
         speakers = [m for m in _members if m.speaks_in(ident)]
         if speakers and not issubclass(args.exc_type, SystemExit):
             _end(args.exc_value, args.exc_type, speakers)
