@@ -26,6 +26,7 @@ from onepass.data import DataLoader, split_indices
 from onepass.data._folds import indices_of, split_groups
 from onepass.data._given import array_of, rows_of
 from onepass.data._rows import Rows, add_note, part_of, rows_or_array, samples_or_array
+from onepass.data._shares import placed
 from onepass.data._split import Indices, held_out
 from onepass.data._weights import checked_weights
 from onepass.nn import _random
@@ -35,7 +36,6 @@ from onepass.train._contents import digest
 from onepass.train._evaluation import BATCH
 from onepass.train._fold_record import OWNER, FoldRecord
 from onepass.train._history import FILE, History
-from onepass.train._loaders import placed
 from onepass.train._trainer import NothingLeft, Trainer
 
 _one_at_a_time = Lock(reentrant=True)  # draws from generators that the process has for all

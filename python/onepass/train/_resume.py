@@ -13,13 +13,14 @@ import numpy as np
 
 from onepass._array import to_numpy
 from onepass.data import augment
+from onepass.data._shares import placed
 from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.train import _schedule
-from onepass.train._loaders import Loader, placed
+from onepass.train._loaders import Loader
 from onepass.train._training import fingerprint
 
 OF_LOADER = ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
-OF_RUN = ("accumulate", "max_norm", "nonfinite")
+OF_RUN = ("accumulate", "max_norm", "nonfinite", "reproducible")
 # Another one gives other meanings to the numbers that the checkpoint keeps.
 FIXED = {
     "loss": "the checkpoint's losses and its best epochs are of that one; to train its model on "
