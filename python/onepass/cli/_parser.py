@@ -203,6 +203,8 @@ def _add_training(group: Any, owner: str = "train") -> None:
         add("--cv", type=at_least, metavar="K", help="cross-validate over K folds first; each "
             "is a run in folds/ of the run's folder")  # fmt: skip
     _add_device(group)
+    if owner == "train":
+        _add_ranks(group)
     add(
         "--seed",
         type=types.seed(owner),
@@ -213,6 +215,15 @@ def _add_training(group: Any, owner: str = "train") -> None:
 
 def _add_device(group: Any) -> None:
     group.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default cpu)")
+
+
+def _add_ranks(group: Any) -> None:
+    add = group.add_argument
+    add("--parallel", choices=("auto", "none"), help="auto: processes that mpiexec or torchrun "
+        "has started train together (default); none: each one alone")  # fmt: skip
+    pieces = types.count("--reproducible")
+    add("--reproducible", type=pieces, metavar="K", help="the same bits with 1, 2, 4 … K "
+        "processes: K pieces of each batch (a power of two, such as 8)")  # fmt: skip
 
 
 def _add_run(group: Any) -> None:

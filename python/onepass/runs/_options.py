@@ -61,6 +61,7 @@ class Options(Reading):
     early_stopping: int = 20
     cv: int | None = None
     device: str = "cpu"
+    reproducible: int | None = None
     seed: int = 0
     drop: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None

@@ -24,8 +24,13 @@ PIECES = 8  # of reproducible=True
 LOSS, DIVISOR, SUMMED = range(3)  # columns before those of the metrics
 
 
-def pieces_of(reproducible: Any, size: int) -> int | None:
+def pieces_of(
+    reproducible: Any, size: int, owner: str = "Trainer", name: str = "reproducible"
+) -> int | None:
     """How many pieces of a batch there are whatever the number of ranks; None: one for each.
+
+    Args:
+        owner, name: for messages.
 
     Raises:
         TypeError, ValueError: no such number, or one that ``size`` ranks cannot share.
@@ -33,16 +38,16 @@ def pieces_of(reproducible: Any, size: int) -> int | None:
     if reproducible is None or reproducible is False:
         return None
     count = PIECES if reproducible is True else reproducible
-    count = numbers.integer("Trainer", "reproducible", count, 1)
+    count = numbers.integer(owner, name, count, 1)
     if count & (count - 1):
         raise ValueError(
-            f"Trainer: 'reproducible' is {count}, expected a power of two, such as {PIECES}: the "
+            f"{owner}: {name!r} is {count}, expected a power of two, such as {PIECES}: the "
             "number of pieces of a batch"
         )
     if size & (size - 1) or size > count:
         raise ValueError(
-            f"Trainer: 'reproducible' is {reproducible!r}, with {size} ranks, expected a number of "
-            f"ranks that is a power of two and at most {count}, the number of pieces of a batch"
+            f"{owner}: {name!r} is {reproducible!r}, with {size} ranks, expected a number of ranks "
+            f"that is a power of two and at most {count}, the number of pieces of a batch"
         )
     return count
 
