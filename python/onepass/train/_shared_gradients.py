@@ -27,8 +27,12 @@ class Summed:
     def begin_step(self) -> None:
         """Before the first batch of a step."""
 
-    def end_piece(self) -> None:
-        """After the backward of a piece of a batch."""
+    def end_piece(self, parameters: list[Any] | None) -> None:
+        """After the backward of a piece of a batch.
+
+        Args:
+            parameters: those that have its gradients; None: the optimizer's.
+        """
 
     def end_batch(self) -> None:
         """After those of all pieces that this rank has of a batch."""
@@ -56,9 +60,9 @@ class InTree:
         self._batches: list[Array | None] | None = None
         self._count = 0
 
-    def end_piece(self) -> None:
-        """Take the gradients of a piece."""
-        pieces, sums = 1, [self._taken(p) for p in self._parameters()]
+    def end_piece(self, parameters: list[Any] | None) -> None:
+        """Take the gradients of a piece, as `Summed.end_piece`."""
+        pieces, sums = 1, [self._taken(p) for p in parameters or self._parameters()]
         while self._sums and self._sums[-1][0] == pieces:
             pieces, sums = 2 * pieces, _added(self._sums.pop()[1], sums)
         self._sums.append((pieces, sums))

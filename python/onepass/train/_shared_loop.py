@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from contextlib import closing
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onepass.data._loader import DataLoader
 from onepass.data._shares import Share
+from onepass.nn._batch_norm import BatchNorm
 from onepass.nn._random import streams
 from onepass.nn._shares import place
 from onepass.parallel._collectives import broadcast_object
@@ -24,11 +25,21 @@ from onepass.train._agreement import refuse_differences, share_model
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
 from onepass.train._ranks import Ranks, SharedTotals
+from onepass.train._replicas import Replicas, synchronised
 from onepass.train._run import Run
 from onepass.train._shared_gradients import InTree, Summed
 from onepass.train._spoilt import SpoiltBatchError, not_finite
 from onepass.train._totals import Totals
 from onepass.train._weights import divisor_of
+
+
+class Passed(NamedTuple):
+    """What forward and backward of a piece give: the penalties are those of batches."""
+
+    loss: Any
+    divisor: float | None
+    output: Any
+    penalties: list[float | None]
 
 
 class SharedLoop(Loop):
@@ -46,17 +57,29 @@ class SharedLoop(Loop):
         super()._forget()
         self._begun_batches: list[tuple[Share, SharedTotals]] = []
         self._gradients: Summed | InTree | None = None
+        self._replicas: Replicas | None = None
 
     def train(self, loader: Loader, validation: Loader | None) -> None:
         run, comm = self.run, self._ranks.comm
         refuse_differences(run, comm)
         share_model(run, comm)
         self._streams = [*streams(run.model).values()]
-        try:
-            super().train(loader, validation)
-        finally:
-            place(run.model, 0)
-            run.place = None
+        norms = [m for m in run.model.modules() if isinstance(m, BatchNorm)]
+        self._joins_evaluation = any(norm.running_mean is None for norm in norms)
+        with synchronised(run.model, self._ranks) as self._replicas:
+            try:
+                super().train(loader, validation)
+            finally:
+                place(run.model, 0)
+                run.place, self._replicas = None, None
+
+    def _follow_parts(self) -> None:
+        super()._follow_parts()
+        if self._replicas is not None and self._penalties.are_of_batches:
+            raise ValueError(
+                "Trainer: 'regularizers' has a penalty of batches, expected those of parameters "
+                "alone with 'reproducible' and batch norms"
+            )
 
     # Steps.
 
@@ -69,44 +92,62 @@ class SharedLoop(Loop):
         self._gradients.begin_step()
 
     def _forward_backward(self, batch: Share) -> None:
-        run, ranks = self.run, self._ranks
+        run, ranks, replicas = self.run, self._ranks, self._replicas
         self._batch = share = batch._replace(rows=tuple(map(run.moved, batch.rows)))
-        totals = SharedTotals(ranks, run.metrics, 2 * len(self._penalties))
+        of_batches = self._penalties.are_of_batches
+        totals = SharedTotals(ranks, run.metrics, 2 * len(self._penalties) * of_batches)
         self._begun_batches.append((share, totals))
         totals.begin_batch(share.total)
         pieces = ranks.split(share)
-        weights = self._weights_of_penalties(pieces, share.total)
-        places = [stream.peek() for stream in self._streams]
         assert self._gradients is not None
-        for number, piece in enumerate(pieces):
-            if number:  # all pieces have the masks of one call
-                for stream, at in zip(self._streams, places, strict=True):
-                    stream.set(*at)
-            self._one(number, piece, weights[number], totals)
-            self._gradients.end_piece()
+        if replicas is None:
+            weights = self._weights_of_penalties(pieces, share.total) if of_batches else None
+            masks = [stream.peek() for stream in self._streams]
+            for number, piece in enumerate(pieces):
+                if number:  # all pieces have the masks of one call
+                    for stream, at in zip(self._streams, masks, strict=True):
+                        stream.set(*at)
+                passed = self._passed(run.model, piece, weights and weights[number])
+                self._note(number, piece, passed, totals)
+                self._gradients.end_piece(None)
+        else:
+            found = replicas.run(lambda number, model: self._passed(model, pieces[number], None))
+            for number, (piece, passed) in enumerate(zip(pieces, found, strict=True)):
+                self._note(number, piece, passed, totals)
+                self._gradients.end_piece(replicas.parameters(number, run.optimizer))
         self._gradients.end_batch()
 
-    def _one(self, number: int, piece: Share, weight: float, totals: SharedTotals) -> None:
-        """Forward and backward of a piece, which may have no rows."""
-        run, (x, target, *more) = self.run, piece.rows
-        place(run.model, piece.first)
-        output = run.model(x)
+    def _passed(self, model: Any, piece: Share, weight: float | None) -> Passed:
+        """Forward and backward of a piece, which may have no rows.
+
+        Args:
+            weight: of its penalties of batches; None without any.
+        """
+        x, target, *more = piece.rows
+        place(model, piece.first)
+        output = model(x)
         if len(x):
             loss, dy, divisor = self._loss_of(output, target, *more)
-            totals.add(number, loss, divisor, output, target)
         else:  # layers that normalise over all ranks are called nevertheless
-            divisor, dy = 0.0, output * 0
+            loss, dy, divisor = 0.0, output * 0, 0.0
         share = self._share(divisor)
         dy = dy if share == 1 else dy * share
-        if not self._penalties:
-            run.model.backward(dy, **self._options)
-            return
-        run.place = piece.first, piece.total
-        self._penalties.before_backward(run, weight)
-        run.model.backward(dy, **self._options)
-        values = self._penalties.of_batch(run, x, weight)
+        if weight is None:
+            model.backward(dy, **self._options)
+            return Passed(loss, divisor, output, [])
+        self.run.place = piece.first, piece.total
+        self._penalties.before_backward(self.run, weight)
+        model.backward(dy, **self._options)
+        return Passed(loss, divisor, output, self._penalties.of_batch(self.run, x, weight))
+
+    def _note(self, number: int, piece: Share, passed: Passed, totals: SharedTotals) -> None:
+        """Count a piece among those of its batch."""
+        x, target, *_ = piece.rows
+        if len(x):
+            totals.add(number, passed.loss, passed.divisor, passed.output, target)
         part = len(x) / piece.total
-        totals.note(number, [n for v in values for n in ((v or 0.0) * part, v is not None)])
+        penalties = [((v or 0.0) * part, float(v is not None)) for v in passed.penalties]
+        totals.note(number, [value for pair in penalties for value in pair])
 
     def _share(self, divisor: float | None) -> float:
         """What makes of the mean of a piece its sum, in a scale that all ranks have."""
@@ -119,8 +160,6 @@ class SharedLoop(Loop):
 
         That of a batch has the weight of its loss, whose divisor is that of all ranks.
         """
-        if not self._penalties.are_of_batches:
-            return [0.0] * len(pieces)
         divisors = np.zeros(self._ranks.pieces)
         for number, piece in zip(self._ranks.own, pieces, strict=True):
             _, target, *weight = piece.rows
@@ -156,6 +195,7 @@ class SharedLoop(Loop):
             run.sums.join(totals)
         if self._penalties:
             values = [v if there else None for v, there in penalties.reshape(-1, 2).tolist()]
+            values = values or [None] * len(self._penalties)
             self._penalties.after_batch(run, values, None if totals.summed else divisor, batch)
 
     def _not_finite(self, where: str, share: Share) -> FloatingPointError:
@@ -194,6 +234,8 @@ class SharedLoop(Loop):
                 for number, piece in enumerate(ranks.split(share)):
                     if len(piece.rows[0]):
                         totals.add(number, *run.judged(piece.rows))
+                    elif self._joins_evaluation:
+                        run.model(run.moved(piece.rows[0]))
         table = totals.filled()
         ranks.comm.sum_(table)
         return totals.whole(table)[0].values_of(run.metrics)
