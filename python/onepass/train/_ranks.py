@@ -73,21 +73,23 @@ class Ranks:
             return [share]
         return [share.between(*bounds(share.total, k, self.pieces)) for k in self.own]
 
-    def joined(self, array: NDArray[Any], totals: Sequence[int]) -> NDArray[Any]:
+    def joined(self, batches: Sequence[Sequence[NDArray[Any]]]) -> NDArray[Any]:
         """The rows that all ranks have of some batches, in the order of the batches.
 
         Args:
-            array: this rank's rows, batch by batch.
-            totals: rows of each batch.
+            batches: this rank's arrays of each batch; none where it has no rows.
         """
-        place, rows = [0] * self.size, []
-        parts = gather(self.comm, array)
-        for total in totals:
-            for rank, part in enumerate(parts):
-                first, end = bounds(total, rank, self.size)
-                rows.append(part[place[rank] : place[rank] + end - first])
-                place[rank] += end - first
-        return np.concatenate(rows)
+        own = [array for arrays in batches for array in arrays]
+        parts = gather(self.comm, np.concatenate(own) if own else np.empty((0,)))
+        if len(batches) == 1:
+            return np.concatenate(parts)
+        lengths = np.array([sum(map(len, arrays)) for arrays in batches], np.int64)
+        ends = [np.cumsum([0, *of_rank]) for of_rank in gather(self.comm, lengths)]
+        return np.concatenate([
+            part[end[batch] : end[batch + 1]]
+            for batch in range(len(batches))
+            for part, end in zip(parts, ends, strict=True)
+        ])  # fmt: skip
 
 
 class SharedTotals:
@@ -103,15 +105,15 @@ class SharedTotals:
         self._names = [name for name, metric in metrics.items() if metric.parts is not None]
         self._keeps_outputs = len(self._names) < len(metrics)
         self._pieces = [Totals() for _ in ranks.own]
-        self._rows: list[int] = []  # of each batch
-        self._outputs: list[Any] = []
-        self._targets: list[Any] = []
+        self._outputs: list[list[Any]] = []  # of each batch
+        self._targets: list[list[Any]] = []
         self._columns = SUMMED + 1 + 2 * len(self._names)
         self._table = np.zeros((ranks.pieces, self._columns + more))
 
-    def begin_batch(self, rows: int) -> None:
-        """Before the pieces of a batch of so many rows."""
-        self._rows.append(rows)
+    def begin_batch(self) -> None:
+        """Before the pieces of a batch."""
+        self._outputs.append([])
+        self._targets.append([])
 
     def add(self, piece: int, loss: Any, divisor: float | None, output: Any, target: Any) -> None:
         """Count number ``piece`` of this rank's pieces, which has rows."""
@@ -119,8 +121,8 @@ class SharedTotals:
         value = 0.0 if divisor == 0 else float(loss)
         totals.add(self._metrics, value, divisor, output, target)
         if self._keeps_outputs:
-            self._outputs.append(totals.outputs.pop())
-            self._targets.append(totals.targets.pop())
+            self._outputs[-1].append(totals.outputs.pop())
+            self._targets[-1].append(totals.targets.pop())
 
     def note(self, piece: int, values: Sequence[float]) -> None:
         """Set the numbers beside the sums."""
@@ -154,10 +156,6 @@ class SharedTotals:
             at = SUMMED + 1 + 2 * number
             totals.sums[name] = float(row[at]), float(row[at + 1])
         if self._keeps_outputs:
-            outputs, targets = (self._joined(part) for part in (self._outputs, self._targets))
-            totals.outputs, totals.targets = [outputs], [targets]
+            totals.outputs = [self._ranks.joined(self._outputs)]
+            totals.targets = [self._ranks.joined(self._targets)]
         return totals, row[self._columns :]
-
-    def _joined(self, parts: list[Any]) -> NDArray[Any]:
-        own = np.concatenate(parts) if parts else np.empty((0,))
-        return self._ranks.joined(own, self._rows)

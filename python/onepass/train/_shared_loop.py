@@ -22,6 +22,7 @@ from onepass.nn._random import streams
 from onepass.nn._shares import place
 from onepass.parallel._collectives import broadcast_object
 from onepass.train._agreement import refuse_differences, share_model
+from onepass.train._blas import cores_of_rank
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
 from onepass.train._ranks import Ranks, SharedTotals
@@ -66,7 +67,8 @@ class SharedLoop(Loop):
         self._streams = [*streams(run.model).values()]
         norms = [m for m in run.model.modules() if isinstance(m, BatchNorm)]
         self._joins_evaluation = any(norm.running_mean is None for norm in norms)
-        with synchronised(run.model, self._ranks) as self._replicas:
+        cores = cores_of_rank()
+        with cores, synchronised(run.model, self._ranks) as self._replicas:
             try:
                 super().train(loader, validation)
             finally:
@@ -97,7 +99,7 @@ class SharedLoop(Loop):
         of_batches = self._penalties.are_of_batches
         totals = SharedTotals(ranks, run.metrics, 2 * len(self._penalties) * of_batches)
         self._begun_batches.append((share, totals))
-        totals.begin_batch(share.total)
+        totals.begin_batch()
         pieces = ranks.split(share)
         assert self._gradients is not None
         if replicas is None:
@@ -230,7 +232,7 @@ class SharedLoop(Loop):
         batches = validation.shares(epoch, 0, ranks.rank, ranks.size)
         with run.evaluating(validation), closing(batches):
             for share in batches:
-                totals.begin_batch(share.total)
+                totals.begin_batch()
                 for number, piece in enumerate(ranks.split(share)):
                     if len(piece.rows[0]):
                         totals.add(number, *run.judged(piece.rows))
