@@ -56,8 +56,9 @@ def test_a_run_of_several_processes(here, capsys):
     """Of three, the shares are unequal; they read one table, and write one run."""
     assert main(["train", "t.csv", *FAST, "--out", "one"]) == 0
     ended = ranks(here, 3, "train", "t.csv", *FAST, "--out", "three")
-    assert ended.outputs[0].splitlines()[-1] == "predict with: onepass predict three NEW.csv --out predictions.csv"
-    assert ended.outputs[1:] == ["", ""] and ended.errors == ""
+    last = "predict with: onepass predict three NEW.csv --out predictions.csv"
+    assert ended.outputs[0].splitlines()[-1] == last
+    assert (ended.outputs[1:], ended.errors) == (["", ""], "")
     assert_close(history("three"), history("one"))
     assert_close(arrays("three"), arrays("one"))
     assert {p.name for p in Path("three").iterdir()} == {p.name for p in Path("one").iterdir()}
@@ -95,7 +96,8 @@ def test_reproducible_runs_have_the_same_bits(here):
 def test_wrong_use_is_one_line_of_rank_0(here, arguments, said):
     ended = ranks(here, 3, "train", *arguments, *FAST, status=2)
     lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
-    assert len(lines) == 1 and said in lines[0]
+    assert len(lines) == 1
+    assert said in lines[0]
 
 
 def test_without_parallel_each_process_trains_alone(here):

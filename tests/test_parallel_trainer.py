@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader, augment
 from onepass.train import Callback, Checkpoint, CSVLogger, EarlyStopping, Trainer, regularizers
-from thread_ranks import errors_of, together
+from ranks import run_threads
 
 RNG = np.random.default_rng(3)
 N = 37  # not divisible by any number of ranks or batches
@@ -18,6 +19,32 @@ Y = (X[:, 0] + 0.4 * X[:, 1] - 0.3 * X[:, 2] > 0).astype(np.int64) + (X[:, 3] > 
 T = np.stack([X[:, 0] * X[:, 1], X[:, 2] - X[:, 4]], axis=1)
 WEIGHT = RNG.uniform(0, 2, N)
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # of float64, after some 20 steps
+
+
+def together(size, make, run):
+    """``run(make(comm))`` of each rank, in a thread each; all are made first, one by one."""
+    one_by_one = threading.Lock()
+
+    def call(comm):
+        with one_by_one:  # they seed the random numbers of the process
+            made = make(comm)
+        comm.barrier()
+        return run(made)
+
+    return run_threads(call, size)
+
+
+def errors_of(size, make, run):
+    """Kind and message of the error that each rank has."""
+
+    def caught(trainer):
+        try:
+            run(trainer)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return "none"
+
+    return together(size, make, caught)
 
 
 def network(outputs=3, *, norm=False, dropout=0.0):
@@ -213,7 +240,8 @@ def test_all_ranks_name_the_sample_that_is_not_finite():
     spoilt[N - 2, 2] = np.inf
     options = {"shuffle": False, "batch_size": N}
     errors = errors_of(3, trainer_of, lambda t: fitted(t, spoilt, Y, **options))
-    assert len(set(errors)) == 1 and f"'X' has inf in sample {N - 2} of this batch" in errors[0]
+    assert f"'X' has inf in sample {N - 2} of this batch" in errors[0]
+    assert len(set(errors)) == 1
 
 
 # Callbacks.
@@ -244,7 +272,7 @@ def test_hooks_are_called_on_all_ranks_or_on_rank_0():
     (all_0, first_0), (all_1, first_1) = together(2, make, run)
     assert [s[:2] for s in all_0] == [s[:2] for s in all_1]
     assert {s[2:] for s in all_1} == {(1, 2)}
-    assert first_0 == all_0 and first_1 == []
+    assert (first_0, first_1) == (all_0, [])
 
 
 def test_where_one_rank_is_to_stop_all_do():
@@ -263,8 +291,11 @@ def test_numbers_that_ranks_log_are_those_of_rank_0():
         def on_step_end(self, run):
             run.log("rank", run.comm.rank)
 
-    found = together(2, lambda c: trainer_of(c, callbacks=[Log()]), lambda t: dict(fitted(t).history))
-    assert found[0] == found[1] and set(found[0]["rank"]) == {0.0}
+    found = together(
+        2, lambda c: trainer_of(c, callbacks=[Log()]), lambda t: dict(fitted(t).history)
+    )
+    assert found[0] == found[1]
+    assert set(found[0]["rank"]) == {0.0}
 
 
 def test_early_stopping_and_the_best_weights(tmp_path):
@@ -331,7 +362,9 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_by_all(tmp_path):
     path = fitted(trainer_of()).save(tmp_path)
     (path / "state.json").write_text("{}")
     errors = errors_of(2, trainer_of, lambda t: fitted(t, ckpt_path=tmp_path))
-    assert errors[0] == errors[1] and errors[0].startswith("CheckpointError") and "none of 1" in errors[0]
+    assert errors[0] == errors[1]
+    assert errors[0].startswith("CheckpointError")
+    assert "none of 1" in errors[0]
 
 
 # The start.
@@ -341,9 +374,7 @@ def test_all_ranks_begin_with_the_weights_of_rank_0():
     def make(comm):
         trainer = trainer_of(comm)
         if comm.rank:
-            trainer.model.load_state_dict(
-                {k: v + 1 for k, v in trainer.model.state_dict().items()}
-            )
+            trainer.model.load_state_dict({k: v + 1 for k, v in trainer.model.state_dict().items()})
         return trainer
 
     alone = left(fitted(trainer_of()))
@@ -380,7 +411,8 @@ def test_ranks_that_differ_are_refused(what):
 
     errors = errors_of(2, lambda c: trainer_of(c, **options(c.rank)), run)
     assert errors[0] == errors[1]
-    assert "differs between ranks" in errors[0] and what in errors[0]
+    assert "differs between ranks" in errors[0]
+    assert what in errors[0]
 
 
 def test_alone_is_the_plain_loop():
@@ -400,9 +432,7 @@ def test_reproducible_is_a_power_of_two(value):
 
 @pytest.mark.parametrize(("size", "pieces"), [(3, 8), (4, 2)])
 def test_ranks_that_cannot_share_the_pieces(size, pieces):
-    made = errors_of(
-        size, lambda comm: comm, lambda comm: trainer_of(comm, reproducible=pieces)
-    )
+    made = errors_of(size, lambda comm: comm, lambda comm: trainer_of(comm, reproducible=pieces))
     assert all("'reproducible' is" in error and f"{size} ranks" in error for error in made)
 
 
@@ -411,8 +441,12 @@ REPRODUCIBLE = {
     "clipped and accumulated": {"max_norm": 0.3, "accumulate": 2},
     "dropout": {"model": lambda: network(dropout=0.4), "metrics": ["accuracy", "auc"]},
     "penalties": {"regularizers": [regularizers.L2(0.1), regularizers.Jacobian(0.1)]},
+    "batch norm": {"model": lambda: network(norm=True), "max_norm": 0.5, "accumulate": 2},
+    "batch norm and dropout": {
+        "model": lambda: network(norm=True, dropout=0.4), "regularizers": [regularizers.L2(0.1)]
+    },
     "float32": {"model": lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REPRODUCIBLE)
@@ -436,7 +470,9 @@ def test_reproducible_has_the_same_bits_on_any_number_of_ranks(case):
 
 def test_reproducible_runs_go_on_with_the_same_bits(tmp_path):
     def make(comm=None, callbacks=()):
-        return trainer_of(comm, reproducible=4, callbacks=callbacks, model=lambda: network(dropout=0.3))
+        return trainer_of(
+            comm, reproducible=4, callbacks=callbacks, model=lambda: network(dropout=0.3)
+        )
 
     whole = left(fitted(make()))
 
@@ -448,3 +484,23 @@ def test_reproducible_runs_go_on_with_the_same_bits(tmp_path):
     errors_of(2, lambda c: make(c, [Kill(), Checkpoint(tmp_path, every_n_steps=1)]), fitted)
     for found in together(4, make, lambda t: left(fitted(t, ckpt_path=tmp_path))):
         assert_same(found, whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"regularizers": [regularizers.Jacobian(0.1)]}, "expected those of parameters alone"),
+        ({"model": lambda: nn.Sequential(nn.Linear(5, 3), nn.BatchRenorm(3))}, "is a BatchRenorm"),
+        (
+            {"model": lambda: nn.Sequential(
+                nn.Linear(5, 3), nn.BatchNorm1d(3, track_running_stats=False))},
+            "expected track_running_stats=True",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_reproducible_is_refused_before_training(options, match):
+    options = {"model": lambda: network(norm=True), **options}
+    trainer = trainer_of(reproducible=True, **options)
+    with pytest.raises(ValueError, match=match):
+        fitted(trainer)
+    assert trainer.step == 0

@@ -230,9 +230,7 @@ class DataLoader:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
         return self._each(epoch, start, lambda read, span: read(span))
 
-    def shares(
-        self, epoch: int, start: int, rank: int, size: int
-    ) -> Generator[Share, None, None]:
+    def shares(self, epoch: int, start: int, rank: int, size: int) -> Generator[Share, None, None]:
         """The rows of those batches that rank ``rank`` of ``size`` has; of others it reads none.
 
         But a transform that mixes samples, or does not say that it does not, gets whole batches.

@@ -110,7 +110,9 @@ class Replicas:
     def parameters(self, number: int, optimizer: Any) -> list[Any]:
         """Those of copy ``number``, in the order of the optimizer's."""
         own = self._parameters[number]
-        return [own[self._places[id(p)]] for group in optimizer.param_groups for p in group["params"]]
+        return [
+            own[self._places[id(p)]] for group in optimizer.param_groups for p in group["params"]
+        ]
 
     def _follow(self) -> None:
         """Make the copies what the model is now: parameters, buffers, modes, places of masks."""

@@ -16,8 +16,8 @@ from onepass.ops import StepInfo
 from onepass.parallel import Alone, Communicator
 from onepass.train import _averages, _saving, _store
 from onepass.train._evaluation import Evaluator
-from onepass.train._history import OWN, History
 from onepass.train._from_rank_0 import by_rank_0
+from onepass.train._history import OWN, History
 from onepass.train._saving import Stateful
 from onepass.train._totals import Totals
 from onepass.train._training import Training, adopt, fits

@@ -181,7 +181,9 @@ class SharedLoop(Loop):
         tables = np.stack([totals.filled() for _, totals in self._begun_batches])
         self._gradients.end_step(tables)
         for number, (share, totals) in enumerate(self._begun_batches):
-            self._count_batch(self.run.position - count + number + 1, share, *totals.whole(tables[number]))
+            self._count_batch(
+                self.run.position - count + number + 1, share, *totals.whole(tables[number])
+            )
 
     def _count_batch(self, batch: int, share: Share, totals: Totals, penalties: Any) -> None:
         """As `_count`, of batch number ``batch`` on all ranks, and its penalties."""

@@ -78,9 +78,7 @@ class Jacobian(Regularizer):
         start = ModelState(run.model)
         start.keep()
         try:
-            return sum(
-                self._projected(run, start, x, share, rng) for _ in range(self.projections)
-            )
+            return sum(self._projected(run, start, x, share, rng) for _ in range(self.projections))
         finally:  # the masks of the batches that follow are those without a penalty
             start.again()
 
