@@ -92,7 +92,7 @@ class Evaluator:
         return totals.values_of(self.metrics)
 
     def judged(self, batch: Sequence[Any]) -> tuple[float, float | None, Any, Any]:
-        """The loss of a batch, its divisor, the outputs and the targets; each sample counts once."""
+        """The loss of a batch, its divisor, outputs and targets; every sample counts once."""
         x, target = map(self.moved, batch[:2])
         output = self.model(x)
         loss, _, divisor = loss_of(self.loss, output, target)

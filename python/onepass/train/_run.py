@@ -42,8 +42,8 @@ class Run(Evaluator):
         lr: learning rate of the last step. batch_loss: loss of the last batch.
         step_info: what the optimizer told of the last step: skipped, grad_norm, nonfinite_param;
             None before the first. On CUDA a look at it waits for the step.
-        grad_scale: what the step divides the gradients by, where it accumulates over batches; 1
-            elsewhere.
+        grad_scale: what the step divides the gradients by, where it accumulates over batches or
+            over ranks; 1 elsewhere.
         row: from on_validation_end to on_epoch_end, the numbers of the epoch.
         skipped_steps: steps skipped so far.
         resumed: whether this run continues from a saved state, or goes on with a fit that an

@@ -1,4 +1,4 @@
-"""The gradients of a step over all ranks: as one sum, or in the same order on any number of ranks."""
+"""The gradients of a step over all ranks: one sum, or one order for any number of ranks."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ clipped, and every number of the history are the same on all ranks: only afterwa
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from onepass.nn._batch_norm import BatchNorm
 from onepass.nn._random import streams
 from onepass.nn._shares import place
 from onepass.parallel._collectives import broadcast_object
+from onepass.train import _closure
 from onepass.train._agreement import refuse_differences, share_model
 from onepass.train._blas import cores_of_rank
 from onepass.train._loaders import Loader
@@ -184,6 +185,14 @@ class SharedLoop(Loop):
             self._count_batch(
                 self.run.position - count + number + 1, share, *totals.whole(tables[number])
             )
+        if _closure.needed(self.run.optimizer):  # its step divides nothing
+            for parameter in self._parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= self._weight or 1.0
+            self._weight = 1.0
+
+    def _parameters(self) -> Iterator[Any]:
+        return (p for group in self.run.optimizer.param_groups for p in group["params"])
 
     def _count_batch(self, batch: int, share: Share, totals: Totals, penalties: Any) -> None:
         """As `_count`, of batch number ``batch`` on all ranks, and its penalties."""

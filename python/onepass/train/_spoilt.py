@@ -27,8 +27,8 @@ def not_finite(loss: float, where: str, first: int = 0, **batch: Any) -> Floatin
         if spoilt is not None:
             sample, value = spoilt
             return SpoiltBatchError(
-                f"the loss is {loss} in {where}: {name!r} has {value} in sample {first + sample} of "
-                "this batch; mend the data, or pass nonfinite='skip'"
+                f"the loss is {loss} in {where}: {name!r} has {value} in sample {first + sample} "
+                "of this batch; mend the data, or pass nonfinite='skip'"
             )
     return FloatingPointError(
         f"the loss is {loss} in {where}; lower the learning rate, check the data, or pass "
