@@ -131,6 +131,11 @@ class InTree:
                 copy_into(grad, part)
 
 
+def gradients_of(optimizer: Any, ranks: Ranks) -> Summed | InTree:
+    """How the gradients of an optimizer are added up."""
+    return InTree(optimizer, ranks) if ranks.are_pieces_fixed else Summed(optimizer, ranks)
+
+
 def _added(low: list[Array | None], high: list[Array | None]) -> list[Array | None]:
     """``low + high`` of each parameter, in the memory of ``low``."""
     for index, (grad, other) in enumerate(zip(low, high, strict=True)):

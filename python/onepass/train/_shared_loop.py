@@ -29,7 +29,7 @@ from onepass.train._loop import Loop
 from onepass.train._ranks import Ranks, SharedTotals
 from onepass.train._replicas import Replicas, synchronised
 from onepass.train._run import Run
-from onepass.train._shared_gradients import InTree, Summed
+from onepass.train._shared_gradients import InTree, Summed, gradients_of
 from onepass.train._spoilt import SpoiltBatchError, not_finite
 from onepass.train._totals import Totals
 from onepass.train._weights import divisor_of
@@ -90,8 +90,7 @@ class SharedLoop(Loop):
         super()._begin_step()
         self._begun_batches = []
         if self._gradients is None or self._gradients.optimizer is not self.run.optimizer:
-            kind = InTree if self._ranks.are_pieces_fixed else Summed
-            self._gradients = kind(self.run.optimizer, self._ranks)
+            self._gradients = gradients_of(self.run.optimizer, self._ranks)
         self._gradients.begin_step()
 
     def _forward_backward(self, batch: Share) -> None:
@@ -110,7 +109,8 @@ class SharedLoop(Loop):
                 if number:  # all pieces have the masks of one call
                     for stream, at in zip(self._streams, masks, strict=True):
                         stream.set(*at)
-                passed = self._passed(run.model, piece, weights and weights[number])
+                weight = None if weights is None else weights[number]
+                passed = self._passed(run.model, piece, weight)
                 self._note(number, piece, passed, totals)
                 self._gradients.end_piece(None)
         else:
