@@ -9,7 +9,8 @@ import importlib
 
 import numpy as np
 import pytest
-from onepass import config, nn, optim, train
+from onepass import config, nn, optim, parallel, train
+from onepass.parallel._collectives import tree_sum_
 
 pytestmark = pytest.mark.skipif(
     not config.cuda_available(), reason=f"CUDA cannot be used: {config.cuda_why_not()}"
@@ -194,3 +195,22 @@ def test_compiled_layers_of_the_front(torch):
     expected = model(x)
     got = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
     close(got.detach().cpu().numpy(), expected.detach().cpu().numpy())
+
+
+# ------------------------------------------------------------------------------------------ NCCL
+
+
+def test_nccl_of_a_single_gpu():
+    """All that one GPU can show: that NCCL takes our calls, on arrays of every dtype."""
+    cupy = pytest.importorskip("cupy")
+    pytest.importorskip("cupy.cuda.nccl")
+    comm = parallel.NCCL(parallel.Alone())
+    for dtype in ("float32", "float64", "int64"):
+        x = cupy.arange(1000).astype(dtype)
+        comm.sum_(x)
+        comm.broadcast_(x)
+        tree_sum_(comm, x)
+        comm._exchange(x, received := cupy.empty_like(x), 0)
+        comm.barrier()
+        for array in (x, received):
+            np.testing.assert_array_equal(array.get(), np.arange(1000))

@@ -42,13 +42,14 @@ KINDS = {
     "regularizers": ("Regularizers", "penalties that training adds to the loss"),
     "data": ("Data", "tables, batches, splits, scaling"),
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
+    "parallel": ("Several processes", "MPI, NCCL and torch.distributed behind five verbs"),
     "torch": ("PyTorch", "optimizers, modules and what fuses a model, behind PyTorch's own names"),
     "experiments": ("Experiments in Python", "what `onepass lab` does, as functions"),
     "benchmarks": ("Benchmarks in Python", "what `onepass bench` does, as functions"),
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
 # Kinds whose names stand on one page.
-TOGETHER = ("initialisation", "experiments", "benchmarks", "config")
+TOGETHER = ("initialisation", "parallel", "experiments", "benchmarks", "config")
 OF_PACKAGE = {
     "onepass.optim": "optimizers",
     "onepass.optim.full_batch": "optimizers",
@@ -62,6 +63,7 @@ OF_PACKAGE = {
     "onepass.data.augment": "augmentation",
     "onepass.config": "config",
     "onepass.lab": "experiments",
+    "onepass.parallel": "parallel",
     "onepass.torch": "torch",
     "onepass.bench": "benchmarks",
 }

@@ -5,8 +5,9 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch or scikit-learn is
-installed, ``torch`` and ``sklearn``. ``load_run`` opens a run that ``onepass train`` has saved.
+``data``, ``train``, ``parallel``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch or
+scikit-learn is installed, ``torch`` and ``sklearn``. ``load_run`` opens a run that ``onepass
+train`` has saved.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from onepass import _environment
 from onepass._C import __version__
 
 if TYPE_CHECKING:
-    from onepass import bench, config, data, lab, nn, ops, optim, runs, train
+    from onepass import bench, config, data, lab, nn, ops, optim, parallel, runs, train
     from onepass import sklearn as sklearn
     from onepass.runs import load_run
 
 __all__ = [
-    "__version__", "bench", "config", "data", "lab", "load_run", "nn", "ops", "optim", "runs",
-    "train",
+    "__version__", "bench", "config", "data", "lab", "load_run", "nn", "ops", "optim", "parallel",
+    "runs", "train",
 ]  # fmt: skip
 
 _environment.check(os.environ)

@@ -1,0 +1,208 @@
+"""torch.distributed: processes that torchrun has started, with tensors or NumPy arrays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+
+from onepass._array import Array, is_tensor_of_torch
+from onepass.parallel._failures import watch
+from onepass.parallel._protocol import check, check_root
+
+_PATIENCE = 2.0  # seconds for which the process with the store waits for others to read in it
+
+
+class Torch:
+    """The processes of a group of torch.distributed, with tensors or NumPy arrays.
+
+    If a rank fails or leaves, gloo lets the others fail in their next call, with an error that says
+    which rank and why. NCCL does not, and its ranks wait: ``torchrun`` ends them, so start them by
+    it. (Nothing is done where somebody types, as in a notebook.)
+
+    Args:
+        group: None is the default group, which is initialised first if it is not: by what
+            ``torchrun`` says, with gloo for arrays on the CPU and NCCL for those on CUDA.
+
+    Attributes:
+        rank, size: of this process; how many there are.
+
+    Raises:
+        ModuleNotFoundError: PyTorch is not installed.
+        TypeError: ``group`` is not one, or this process is not in it.
+        RuntimeError: no group, and not started by ``torchrun``.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import parallel
+        >>> comm = parallel.find("auto")  # parallel.Torch() under torchrun
+        >>> x = np.full(2, comm.rank + 1.0)
+        >>> comm.sum_(x)  # torchrun --nproc-per-node 3 …: [6. 6.]
+        >>> x
+        array([1., 1.])
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        self._torch, self._dist = _imported()
+        if group is None:
+            group = _default_group(self._torch, self._dist)
+        if not isinstance(group, self._dist.ProcessGroup) or self._dist.get_rank(group) < 0:
+            raise TypeError(
+                f"Torch: 'group' is {group!r}, expected a group of torch.distributed that this "
+                "process is in"
+            )
+        self._group = group
+        self.rank: int = self._dist.get_rank(group)
+        self.size: int = self._dist.get_world_size(group)
+        # NCCL alone takes nothing from the host.
+        on_host = "cpu:" in self._dist.get_backend_config(group)
+        self._host = "cpu" if on_host else self._torch.device("cuda")
+        self._member = _Member(self._dist, group) if self.size > 1 else None
+
+    def sum_(self, array: Array) -> None:
+        """Leaves Σ over ranks of ``array`` in it. Raises: as `Communicator.sum_`."""
+        self._check(array)
+        self._do(lambda x: self._dist.all_reduce(x, group=self._group), array)
+
+    def broadcast_(self, array: Array, root: int = 0) -> None:
+        """Overwrites ``array`` with that of rank ``root``."""
+        self._check(array)
+        check_root("Torch", root, self.size)
+        source = self._dist.get_global_rank(self._group, root)
+        self._do(lambda x: self._dist.broadcast(x, source, group=self._group), array)
+
+    def barrier(self) -> None:
+        """Returns when every rank has called it."""
+        self._said(lambda: self._dist.barrier(self._group))
+
+    def _exchange(self, send: Array, receive: Array, partner: int) -> None:
+        dist, group = self._dist, self._group
+        peer = dist.get_global_rank(group, partner)
+        sent = self._tensor(send)
+
+        def exchange(received: Any) -> None:
+            works = dist.batch_isend_irecv([
+                dist.P2POp(dist.isend, sent, peer, group),
+                dist.P2POp(dist.irecv, received, peer, group),
+            ])  # fmt: skip
+            for work in works:
+                work.wait()
+
+        self._do(exchange, receive)
+
+    def _check(self, array: Any) -> None:
+        check("Torch", array)
+        if not isinstance(array, np.ndarray) and not is_tensor_of_torch(array):
+            raise TypeError(
+                f"Torch: 'array' is a {type(array).__name__}, expected a tensor or a NumPy array; "
+                "for arrays of CuPy there is parallel.NCCL()"
+            )
+
+    def _do(self, call: Callable[[Any], Any], array: Array) -> None:
+        """Calls with a tensor of the array's memory, or of a copy of it on the device."""
+        tensor = self._tensor(array)
+        self._said(lambda: call(tensor))
+        if isinstance(array, np.ndarray) and self._host != "cpu":
+            array[...] = tensor.cpu().numpy()
+
+    def _tensor(self, array: Array) -> Any:
+        if is_tensor_of_torch(array):
+            return array.detach()
+        return self._torch.from_numpy(array).to(self._host)
+
+    def _said(self, call: Callable[[], Any]) -> None:
+        """Calls; if another rank has left, the error says which one and why."""
+        if self._member is None:
+            return  # nobody to speak with
+        self._member.threads.add(get_ident())
+        try:
+            call()
+        except RuntimeError as error:
+            raise RuntimeError(f"Torch: {self._member.who_left()}: {error}") from error
+
+
+class _Member:
+    """This process among those of a group: one that leaves says so in their store, and lets go of
+    its connections, which the others notice in their next call."""
+
+    def __init__(self, dist: Any, group: Any) -> None:
+        self._dist = dist
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self._store = dist.PrefixStore("onepass", dist.distributed_c10d._get_default_store())
+        self._keys = [f"left/{dist.get_global_rank(group, rank)}" for rank in range(self.size)]
+        self._lets_go = "nccl" not in dist.get_backend_config(group)  # which waits for the others
+        self._has_store = dist.get_rank() == 0 and "TORCHELASTIC_RUN_ID" not in os.environ
+        self._patience = 0.0
+        self._is_said = False
+        self.threads: set[int] = set()
+        watch(self)
+
+    def speaks_in(self, thread: int) -> bool:
+        return thread in self.threads
+
+    def end(self, why: str) -> None:
+        self._say(f"failed: {why}")
+
+    def leave(self) -> None:
+        self._say("has left")
+        if self._lets_go and self._dist.is_initialized():
+            self._dist.destroy_process_group()
+        self._patience = time.monotonic() + _PATIENCE
+
+    def may_go(self) -> bool:
+        """The process with the store stays until the others had the time to read in it."""
+        return (
+            not self._has_store
+            or time.monotonic() > self._patience
+            or all(self._store.check([key]) for key in self._keys)
+        )
+
+    def close(self) -> None:
+        """Nothing: `leave` has closed all."""
+
+    def _say(self, what: str) -> None:
+        if self._is_said:
+            return
+        self._is_said = True
+        with suppress(RuntimeError):  # whoever kept the store may be gone, and so are the others
+            self._store.set(self._keys[self.rank], what)
+
+    def who_left(self) -> str:
+        with suppress(RuntimeError):
+            for rank, key in enumerate(self._keys):
+                if self._store.check([key]):
+                    return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
+        return f"a call among {self.size} ranks failed, maybe since one of them has died"
+
+
+def _default_group(torch: Any, dist: Any) -> Any:
+    if not dist.is_initialized():
+        lacking = [n for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR") if n not in os.environ]
+        if lacking:
+            raise RuntimeError(
+                f"Torch: torch.distributed has no group and the environment no "
+                f"{', '.join(lacking)}: start the program by torchrun, or call "
+                "torch.distributed.init_process_group() first"
+            )
+        on_cuda = torch.cuda.is_available() and dist.is_nccl_available()
+        if on_cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
+    return dist.group.WORLD
+
+
+def _imported() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"Torch: PyTorch cannot be imported: {error}; see pytorch.org for how to install it"
+        ) from error
+    if not torch.distributed.is_available():
+        raise RuntimeError("Torch: this build of PyTorch has no torch.distributed, expected one")
+    return torch, torch.distributed
