@@ -155,7 +155,7 @@ def test_outputs_that_overlap_themselves():
 def test_two_outputs_may_not_be_one_array():
     x, d, m = values((4, 3)), np.zeros(3, np.float32), np.zeros(3, np.float32)
     with pytest.raises(ValueError, match="'running_mean' overlaps 'running_var'"):
-        _C.batch_norm(x, d, d, m, m[:], None, None, 1, True, 0.1, 1e-5, "relu", (), 0.0, 0, 0)
+        _C.batch_norm(x, d, d, m, m[:], None, None, 1, True, 0.1, 1e-5, "relu", (), 0.0, 0, 0, 0)
 
 
 # ---- per-channel calls
@@ -168,7 +168,7 @@ def test_channel_vectors_may_be_strided():
         mean, var, weight = (np.zeros(6, np.float32)[::step][:3] for _ in range(3))
         weight[:] = [1, -2, 3]
         y, _ = _C.batch_norm(
-            x, weight, None, mean, var, None, None, 1, True, 0.1, 1e-5, "tanh", (), 0.0, 0, 0
+            x, weight, None, mean, var, None, None, 1, True, 0.1, 1e-5, "tanh", (), 0.0, 0, 0, 0
         )
         results.append((y, mean.copy(), var.copy()))
     for y, mean, var in results[1:]:
@@ -223,14 +223,15 @@ def test_no_reference_is_kept():
     def calls():
         relu(x, out)
         relu(exported, out)
-        _C.dropout(x, out, 0.5, 1, 2)
-        _C.bias_act(x, strided, out, 1, "relu", (), 0.5, 1, 2)
+        _C.dropout(x, out, 0.5, 1, 2, 0)
+        _C.bias_act(x, strided, out, 1, "relu", (), 0.5, 1, 2, 0)
         for made in (out, None):
             inputs = [x, vector, None, strided, strided.copy(), x.copy(order="F"), made]
-            y, saved = _C.batch_norm(*inputs, 1, True, 0.1, 1e-5, "leaky_relu", (0.1,), 0.0, 0, 0)
+            rest = "leaky_relu", (0.1,), 0.0, 0, 0, 0
+            y, saved = _C.batch_norm(*inputs, 1, True, 0.1, 1e-5, *rest)
             _C.batch_norm_backward(y, *saved, None, x)
             _C.cross_entropy(x, label, None, made, 0.0, -100, "mean")
-            _C.bias_act_backward(x, x, vector, made, 1, "relu", (), 0.5, 1, 2)
+            _C.bias_act_backward(x, x, vector, made, 1, "relu", (), 0.5, 1, 2, 0)
             relu(x, made)
         _C.global_norm([x, out, x], 2)
         plan = _C.Plan("sgd", [out], [None], [0])

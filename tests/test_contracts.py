@@ -36,7 +36,9 @@ OWN_EXTENTS |= {("weight_norm", "channel"): (4,), ("weight_norm", "saved"): (3, 
 # Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2, "extents": (5, 3)}  # fmt: skip
-OWN_EXTENTS |= {("batch_renorm", "saved"): (5, 5)}
+OWN_EXTENTS |= {("batch_renorm", "saved"): (5, 5), ("batch_norm_moments", "saved"): (5, 5)}
+OWN_EXTENTS |= {("batch_norm_of_shares", "free"): (2, 5, 5)}
+OWN_EXTENTS |= {("batch_norm_backward_of_shares", "free"): (2, 3, 5)}
 OWN = {("batch_renorm", "rmax"): 1.5}
 OWN |= {("dropout_mask", "shape"): (60,), ("dropout_mask", "packed"): False}
 PROBABILITIES = {"bce_loss"}  # takes no other inputs
@@ -118,7 +120,8 @@ def valid(argument, rng, op=""):
     if is_array(argument):
         shape = argument["shape"]
         extents = OWN_EXTENTS.get((op.removesuffix("_backward"), shape), EXTENTS[shape])
-        return np.abs(rng.standard_normal(extents)).astype(np.float32) + 0.5
+        dtype = np.float64 if kind == "wide" else np.float32
+        return np.abs(rng.standard_normal(extents)).astype(dtype) + dtype(0.5)
     if kind == "number":
         return 0.25
     if kind == "choice":
@@ -154,19 +157,19 @@ def wrong_arrays(argument, value):
     dtypes = ["c8", "c16", "O", "M8[s]", np.longdouble, ">f4", ">f8", ">f2", ">i4"]
     dtypes += [] if name == "mask" else ["?"]
     dtypes += [] if name in ("target", "labels") else ["i4", "u1", "i8"]
-    dtypes += [] if name == "floating" else ["f8"]
+    dtypes += [] if name == "floating" else ["f4" if name == "wide" else "f8"]
     dtypes += [] if name in ("floating", "compatible") else ["f2", BFLOAT16]
     for dtype in dtypes:
         yield f"dtype {np.dtype(dtype)}", np.zeros(value.shape, dtype)
     if name != "floating":
-        like = value if name in ("target", "labels", "mask") else value.astype(f32)
+        like = value if name in ("target", "labels", "mask", "wide") else value.astype(f32)
         if argument["shape"] not in ("free", "broadcast"):
             yield "one axis more", like[None]
             yield "one axis less", like[0].copy()
         if argument["shape"] != "broadcast":
             yield "0-d", like.ravel()[:1].reshape(()).copy()
         yield "empty", like[:0].copy()
-        for axis in range(like.ndim):
+        for axis in range(argument["name"] == "shares", like.ndim):  # there may be any number
             yield f"one more along axis {axis}", np.repeat(like, 2, axis)
     if argument["write"] or argument["update"]:
         yield "read-only", frozen(value)

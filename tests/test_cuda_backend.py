@@ -32,10 +32,19 @@ import pytest
 import staged
 from cases import BFLOAT16, CASES, DTYPES, computing
 from cases.optimizers import VARIANTS
-from helpers import Extent, assert_all_close, assert_all_same, assert_same, each_dtype, sweep
+from helpers import (
+    Extent,
+    assert_all_close,
+    assert_all_same,
+    assert_close,
+    assert_same,
+    each_dtype,
+    sweep,
+)
 from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
 from onepass import _C, ops, optim
+from onepass.ops._fused import resolve
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -566,6 +575,107 @@ def test_subnormal_gradients_vanish_in_the_norm_of_a_device_alone(simulator):
     assert ops.global_norm([gradient]) == pytest.approx(10 * float(gradient[0]), rel=1e-12)
     with on(simulator):
         assert ops.global_norm([gradient]) == 0
+
+
+@each_dtype
+def test_masks_of_rows_give_the_bits_of_the_cpu(simulator, dtype):
+    """Of any first element, in every kernel that draws: a warp's words, and a unit's."""
+    x = np.random.default_rng(0).standard_normal((9, 5, 6, 7)).astype(dtype)
+    w = np.ones(5, computing(dtype))
+    how = {"dropout_p": 0.4, "seed": 3, "offset": 4}
+
+    def run(first):
+        norm, saved = ops.batch_norm(
+            x, w, w, None, None, training=True, activation="relu", first=first, **how
+        )
+        rows, kept = ops.group_norm(x, 5, activation="relu", first=first, **how)
+        return [
+            ops.dropout(x, 0.4, seed=3, first=first),
+            ops.dropout(x[:, ::2, :, 1:], 0.4, seed=3, first=first),
+            ops.feature_dropout(x, 0.4, seed=3, first=first),
+            ops.dropout_mask(5000, 0.4, seed=3, first=first),
+            *(a != 0 for a in (norm, rows, *ops.batch_norm_backward(x, saved)[:1])),
+            ops.group_norm_backward(x, kept)[0] != 0,
+            ops.bias_act(x, w, activation="relu", first=first, **how),
+            ops.bias_act_backward(x, x, w, activation="relu", first=first, **how)[0],
+        ]
+
+    for first in (0, 1, 31, 32, 100, 127, 128, 384, 2**40 + 77):
+        want = run(first)
+        with on(simulator, ORDERS[first % 3]):
+            got = run(first)
+        assert_all_same(got, want, f"first {first}")
+
+
+def by_shares(ends, x, dy, w, b, mean, var, residual, *, training=True, first=0, activation=None,
+              channels_last=False, momentum=0.1, eps=1e-5, dropout_p=0.0, seed=0, offset=0,
+              **_):  # fmt: skip
+    """[y, mean, var, dx, dweight, dbias, dresidual] of the batch, from the calls of its shares."""
+    axis = -1 if channels_last else 1
+    name, options = resolve("batch_norm", activation)
+    bounds = [0, *(round(end * len(x)) for end in ends), len(x)]
+    parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
+    moments = np.zeros((len(parts), 5, x.shape[axis]))
+    sums = np.zeros((len(parts), 3, x.shape[axis]))
+    for part, own in zip(parts, moments, strict=True):
+        _C.batch_norm_moments(x[part], own, axis, eps)
+    found, results = [], []
+    for part, own in zip(parts, sums, strict=True):
+        moved = [None if a is None else a.copy() for a in (mean, var)]
+        place = first + part.start * math.prod(x.shape[1:])
+        y, kept = _C.batch_norm_of_shares(
+            x[part], w, b, *moved, None if residual is None else residual[part], None, moments,
+            axis, momentum, eps, name, options, dropout_p, seed, offset, place,
+        )  # fmt: skip
+        found.append((y, moved, kept, _C.batch_norm_backward_sums(dy[part], *kept, own)))
+    for part, (_, _, kept, (_, _, dresidual)) in zip(parts, found, strict=True):
+        results.append(
+            _C.batch_norm_backward_of_shares(dy[part], *kept, sums, dresidual, None, None)
+        )
+    y, moved, _, gradients = zip(*found, strict=True)
+    dweight, dbias, dresidual = zip(*gradients, strict=True)
+    added = [
+        None if d[0] is None else np.sum(d, axis=0, dtype=np.float64).astype(d[0].dtype)
+        for d in (dweight, dbias)
+    ]
+    whole = None if dresidual[0] is None else np.concatenate(dresidual)
+    return [np.concatenate(y), *moved[0], np.concatenate(results), *added, whole]
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (4100, 5), (4, 2, 64, 68), (3, 8, 7, 7)], ids=str)
+@each_dtype
+def test_shares_of_a_batch(simulator, dtype, shape):
+    """A batch norm of several ranks, also of some without a sample, on each path of the driver."""
+    forward, backward = (
+        next(case for case in CASES if case.name == name)
+        for name in ("batch_norm", "batch_norm_backward")
+    )
+    for i, options in enumerate(o for o in forward.options if o["training"]):
+        dy, *inputs = backward.inputs(shape, dtype, options)
+        with on(simulator, ORDERS[i % 3]):
+            got = by_shares([(0.3, 0.4), (0.0,), (1.0,)][i % 3], inputs[0], dy, *inputs[1:],
+                            **options)  # fmt: skip
+        want = forward.expect(tuple(inputs), options)
+        want += backward.expect((dy, *inputs), options)
+        more = math.sqrt(math.prod(shape) / shape[1])
+        tolerances = [forward.tolerance] * 3 + [backward.tolerance] * 4
+        for g, w, tolerance in zip(got, want, tolerances, strict=False):
+            tolerance = dataclasses.replace(tolerance, least=more)
+            assert_close(g, w, tolerance, dtype, f"{shape} {options}")
+
+
+@wide
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shares_at_the_ends_of_the_range(simulator, dtype):
+    for shape, last in [((33, 3), False), ((5, 6, 3), True)]:
+        for magnitude in (1.0, *TOP[dtype]):
+            given = arrays(shape, last, dtype, magnitude, 1.0)
+            x, dy, w, b, residual = given
+            mean, var = np.zeros(len(w), dtype), np.ones(len(w), dtype)
+            with on(simulator):
+                got = by_shares((0.5, 0.75), x, dy, w, b, mean, var, None, momentum=0.5,
+                                channels_last=last)  # fmt: skip
+            compare(got[:6], reference(*given, {}, last), dtype, last, f"{shape} {magnitude}")
 
 
 SPLIT = [(2, 3, 91, 93), (4, 2, 64, 68), (4100, 5), (2060, 16), (90, 4, 7, 7), (3, 8, 7, 7)]

@@ -140,6 +140,11 @@ void check_computing_dtype(const Array& a, const Array& like) {
                a.label() + " has dtype " + dtype_text(a) + ", expected " + computing_name(like));
 }
 
+void check_wide_dtype(const Array& a) {
+  if (a.element != Element::f64)
+    type_error(a.op, a.label() + " has dtype " + dtype_text(a) + ", expected float64");
+}
+
 void check_compatible_dtype(const Array& a, const Array& like) {
   const DType computing = computing_type(like.dtype());
   if (computing_type(a.dtype()) != computing)

@@ -48,6 +48,7 @@ void check_parameter_dtype(const Array& a, const Array& like);
 void check_compatible_dtype(const Array& a, const Array& like);
 // The type that `like` computes in.
 void check_computing_dtype(const Array& a, const Array& like);
+void check_wide_dtype(const Array& a);
 // `cure` ends the message.
 void check_shape_like(const Array& a, const Array& like, const char* cure = "");
 void check_shape(const Array& a, const int64_t* shape, int ndim, const char* why);

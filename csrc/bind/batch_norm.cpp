@@ -2,14 +2,19 @@
 #include "bind/channel_norm.h"
 
 namespace onepass::bind {
-namespace {
 
-// (N, C) or more, and enough values per channel.
-void check_batch(const ChannelNorm& call, const Array& input) {
+void check_batch_axes(const Array& input) {
   if (input.ndim < 2 || input.ndim > 5)
     value_error(input.op, input.label() + " has shape " + shape_text(input) +
                               ", expected two to five axes: (N, C), (N, C, L), (N, C, H, W), "
                               "(N, C, D, H, W), or with the channels last");
+}
+
+namespace {
+
+// (N, C) or more, and enough values per channel.
+void check_batch(const ChannelNorm& call, const Array& input) {
+  check_batch_axes(input);
   if (call.batch_statistics && call.outer * call.inner == 1 && call.channels > 0)
     value_error(input.op, input.label() + " has shape " + shape_text(input) +
                               ": one value per channel has no variance; train on at least two "

@@ -71,8 +71,8 @@ int Border::axis(int i) const {
   return int(d);
 }
 
-DropoutStream Border::dropout(int p, int seed, int offset) const {
-  return random_stream(op(), name(p), given(p), given(seed), given(offset));
+DropoutStream Border::dropout(int p, int seed, int offset, int first, int64_t elements) const {
+  return random_stream(op(), name(p), given(p), given(seed), given(offset), given(first), elements);
 }
 
 // ---- checks

@@ -62,6 +62,9 @@ void check_probabilities(const Array& target, const Array& like, const Extents& 
       check_floating(array);
       check_compatible_dtype(array, like);
       break;
+    case Type::wide:
+      check_wide_dtype(array);
+      break;
     case Type::target:
       if (array.floating()) {
         check_probabilities(array, like, extents_of(extents, shape));
@@ -103,7 +106,8 @@ class Border {
   double number(int i) const;
   int choice(int i) const;  // which one
   int axis(int i) const;    // counted from the front
-  DropoutStream dropout(int p, int seed, int offset) const;
+  // `first` counts units of so many elements of the mask.
+  DropoutStream dropout(int p, int seed, int offset, int first, int64_t elements = 1) const;
 
   // The extents of arrays of a shape; `why` ends the message.
   void set(Shape shape, const int64_t* extents, int ndim, const char* why) {
@@ -281,7 +285,7 @@ void place([[maybe_unused]] const BorderOf<kContract>& b, [[maybe_unused]] Field
     if constexpr (std::is_same_v<Field, ChannelVector>) {
       *to = b.vector(i);
     } else {
-      *to = b.data(i);
+      *to = static_cast<Field>(b.data(i));
     }
   }
 }

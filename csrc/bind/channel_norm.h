@@ -12,6 +12,9 @@ namespace onepass::bind {
 template <template <class> class R>
 constexpr int kNormIndex = host::index_in<R>(host::ChannelNorms{});
 
+// (N, C) or more.
+void check_batch_axes(const Array& input);
+
 // Of a rule that renormalises: how far the batch's statistics may be from the running ones.
 constexpr Argument kRenormLimits[] = {number("rmax", 1, kInfinity), number("dmax", 0, kInfinity)};
 

@@ -13,7 +13,7 @@ void set_channels(Border* b, Channelwise* call, int axis);
 // where there is a dy.
 template <const Contract& kContract>
 void place_arrays(const BorderOf<kContract>& b, Channelwise* call) {
-  constexpr int kOut = kContract.position("out");
+  constexpr int kOut = kContract.find("out");
   place<kContract.find("x")>(b, &call->x);
   place<kContract.find("residual")>(b, &call->epilogue.residual);
   place<kContract.find("weight")>(b, &call->weight);
@@ -36,20 +36,24 @@ class ChannelBorder : public BorderOf<kContract> {
   using Base = BorderOf<kContract>;
 
  public:
-  static constexpr int kOut = kContract.position("out");
+  static constexpr int kOut = kContract.find("out");
 
   explicit ChannelBorder(Arguments given) : Base(given) {
     constexpr int kAxis = kContract.position("axis");
-    constexpr int kActivation = kContract.position("activation");
+    constexpr int kActivation = kContract.find("activation");
     set_channels(this, &call, kAxis);
-    set_epilogue(*this, &call.epilogue, &options_, kActivation);
+    if constexpr (kActivation >= 0) set_epilogue(*this, &call.epilogue, &options_, kActivation);
   }
   // Checks the arrays, runs the driver of a backend, and stores.
   template <class Choose>
   void run(Choose driver) {
     const Target target = this->check();
     place_arrays(*this, &call);
-    if constexpr (std::is_same_v<Call, ChannelNorm>) place_statistics(*this, &call);
+    if constexpr (std::is_same_v<Call, ChannelNorm>) {
+      place_statistics(*this, &call);
+      place<kContract.find("share")>(*this, &call.shares);
+      place<kContract.find("shares")>(*this, &call.shares);
+    }
     Base::run(target, driver(*target.backend), &call);
   }
 

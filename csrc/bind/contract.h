@@ -40,6 +40,7 @@ enum class Type : uint8_t {
   parameter,   // the reference's, or the type it computes in
   computing,   // the type the reference computes in
   compatible,  // any floating dtype whose kernels compute in the same type
+  wide,        // float64
   target,      // integers in the shape given, or the reference's dtype and shape
   mask,        // bool, or uint8 of packed bits: the call checks it
   // scalars
@@ -66,6 +67,8 @@ constexpr Kind reference{Shape::reference, Type::floating};
 constexpr Kind like_reference{Shape::reference, Type::reference};
 constexpr Kind per_channel{Shape::channel, Type::parameter};
 constexpr Kind saved{Shape::saved, Type::computing};
+constexpr Kind share_rows{Shape::saved, Type::wide};
+constexpr Kind all_shares{Shape::free, Type::wide};
 constexpr Kind per_row{Shape::rows, Type::reference};
 constexpr Kind class_target{Shape::rows, Type::target};
 constexpr Kind class_labels{Shape::rows, Type::labels};

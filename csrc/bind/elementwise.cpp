@@ -84,6 +84,7 @@ constexpr Argument kDropoutTable[] = {
     number("p", 0, 1),
     word("seed"),
     word("offset"),
+    word("first"),
 };
 constexpr Contract kDropout = contract("dropout", kDropoutTable);
 constexpr Contract kFeatureDropout = contract("feature_dropout", kDropoutTable);
@@ -107,10 +108,12 @@ template <const Contract& kContract, auto kDriver, bool kWholeMaps>
 py::object dropout(Arguments given) {
   constexpr int kX = kContract.position("x"), kOut = kContract.position("out");
   constexpr int kP = kContract.position("p"), kSeed = kContract.position("seed");
-  constexpr int kOffset = kContract.position("offset");
+  constexpr int kOffset = kContract.position("offset"), kFirst = kContract.position("first");
   BorderOf<kContract> b(given);
-  const DropoutStream random = b.dropout(kP, kSeed, kOffset);
   const int64_t repeat = kWholeMaps ? map_size(b.op(), b[kX]) : 1;
+  // Of whole maps `first` is a sample, which has a bit for each of its channels.
+  const int64_t bits = kWholeMaps ? b[kX].shape[1] : 1;
+  const DropoutStream random = b.dropout(kP, kSeed, kOffset, kFirst, bits);
   const Array* const arrays[] = {&b[kOut], &b[kX]};
   run_tensor(
       b.check(), arrays, true, nullptr, 0, random,
@@ -127,6 +130,7 @@ constexpr Argument kMaskTable[] = {
     number("p", 0, 1),
     word("seed"),
     word("offset"),
+    word("first"),
     flag("packed"),
 };
 constexpr Contract kMask = contract("dropout_mask", kMaskTable);
@@ -164,12 +168,13 @@ MaskShape mask_shape(const Border& b, int i) {
 py::object dropout_mask(Arguments given) {
   constexpr int kOut = kMask.position("out"), kShape = kMask.position("shape");
   constexpr int kP = kMask.position("p"), kSeed = kMask.position("seed");
-  constexpr int kOffset = kMask.position("offset"), kPacked = kMask.position("packed");
+  constexpr int kOffset = kMask.position("offset"), kFirst = kMask.position("first");
+  constexpr int kPacked = kMask.position("packed");
   BorderOf<kMask> b(given);
   MaskShape shape = mask_shape(b, kShape);
   DropoutMask call;
   call.elements = shape.elements;
-  call.random = b.dropout(kP, kSeed, kOffset);
+  call.random = b.dropout(kP, kSeed, kOffset, kFirst);
   call.packed = b.boolean(kPacked);
   if (call.packed) {
     shape.at[0] = call.elements / 8 + (call.elements % 8 != 0);

@@ -6,7 +6,8 @@ namespace onepass::bind {
 
 // The arguments of every such call after its arrays.
 constexpr Argument kEpilogueArguments[] = {
-    text("activation"), options("options"), number("dropout_p", 0, 1), word("seed"), word("offset"),
+    text("activation"), options("options"), number("dropout_p", 0, 1),
+    word("seed"),       word("offset"),     word("first"),
 };
 
 // The activation's options, in memory that lives as long as the call. Each activation has a

@@ -66,6 +66,7 @@ class Items {
 void define_elementwise(py::module_& m);
 void define_bias_act(py::module_& m);
 void define_batch_norm(py::module_& m);
+void define_shared_batch_norm(py::module_& m);
 void define_row_norms(py::module_& m);
 void define_row_losses(py::module_& m);
 void define_pointwise_losses(py::module_& m);

@@ -81,6 +81,7 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_elementwise(m);
   define_bias_act(m);
   define_batch_norm(m);
+  define_shared_batch_norm(m);
   define_row_norms(m);
   define_row_losses(m);
   define_pointwise_losses(m);

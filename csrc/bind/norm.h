@@ -43,7 +43,8 @@ py::tuple kept_for(const BorderOf<kForward>& b, std::index_sequence<I...>) {
 template <const Contract& kBackward, const Contract& kForward>
 py::tuple kept_for(const BorderOf<kForward>& b, bool drops) {
   static_assert(kBackward.position("dy") == 0, "dy comes first");
-  constexpr int kKept = kBackward.position("out") - 1;
+  constexpr int kShare = kBackward.find("share");
+  constexpr int kKept = (kShare < 0 ? kBackward.position("out") : kShare) - 1;
   constexpr int kDropout = kBackward.position("dropout_p") - 1;
   py::tuple tuple = detail::kept_for<kBackward>(b, std::make_index_sequence<kKept>{});
   if (!drops) tuple[kDropout] = py::float_(0.0);
@@ -69,7 +70,7 @@ template <const Contract& kBackward>
 struct Gradients {
   static constexpr int kWeight = kBackward.position("weight"), kBias = kBackward.position("bias");
   static constexpr int kResidual = kBackward.position("residual");
-  static constexpr int kDx = kBackward.position("out"), kDweight = kBackward.position("dweight");
+  static constexpr int kDx = kBackward.find("out"), kDweight = kBackward.position("dweight");
   static constexpr int kDbias = kBackward.position("dbias");
   static constexpr int kDresidual = kBackward.position("dresidual");
 };

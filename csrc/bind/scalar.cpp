@@ -59,13 +59,24 @@ std::string_view string(const char* op, const char* name, PyObject* object) {
   return {text, size_t(size)};
 }
 
+// The element of a mask that `object` is, in units of so many elements.
+static int64_t first_element(const char* op, const char* name, PyObject* object, int64_t elements) {
+  const int64_t limit = elements > 1 ? (int64_t(1) << 62) / elements : int64_t(1) << 62;
+  const long long value = PyLong_AsLongLong(as_int(op, name, object).ptr());
+  PyErr_Clear();  // -1
+  if (value < 0 || value >= limit)
+    value_error(op, is(name, object) + ", expected 0 <= " + name + " < " +
+                        (elements > 1 ? std::to_string(limit) : "2**62"));
+  return value * elements;
+}
+
 DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
-                            PyObject* offset) {
+                            PyObject* offset, PyObject* first, int64_t elements) {
   const double probability = real(op, name, p);
   if (!(probability >= 0 && probability <= 1))
     value_error(op, is(name, p) + ", expected a probability, 0 <= " + name + " <= 1");
   return {unsigned_64(op, "seed", seed), unsigned_64(op, "offset", offset),
-          host::dropout_threshold(probability)};
+          host::dropout_threshold(probability), first_element(op, "first", first, elements)};
 }
 
 }  // namespace onepass::bind

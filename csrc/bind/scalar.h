@@ -13,7 +13,8 @@ int64_t signed_64(const char* op, const char* name, PyObject* object);
 bool boolean(const char* op, const char* name, PyObject* object);
 // Valid as long as the object.
 std::string_view string(const char* op, const char* name, PyObject* object);
+// `first` counts units of so many elements of the mask.
 DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
-                            PyObject* offset);
+                            PyObject* offset, PyObject* first, int64_t elements);
 
 }  // namespace onepass::bind

@@ -192,6 +192,11 @@ struct Channelwise {
   void* workspace = nullptr;
 };
 
+// A norm over channels may be one of a batch of which the call has one share of several. Then there
+// are two calls for each, forward and backward: the first leaves what the others need of this share,
+// the second takes that of all and does the rest.
+enum class Part : int32_t { whole, sums, rest };
+
 // A norm over the elements of each channel, by a rule of kernels/channel_norm_list.h.
 struct ChannelNorm : Channelwise {
   ChannelVector running_mean, running_var;
@@ -201,6 +206,12 @@ struct ChannelNorm : Channelwise {
   // mean, the part of it that rounding lost, 1/sqrt(variance + eps), and what else the rule has.
   void* saved = nullptr;
   double rmax = 1, dmax = 0;  // limits of batch_renorm
+  Part part = Part::whole;    // others: of batch_norm, by batch_statistics
+  // Rows of `channels` values: those of this share, or of all, one share after the other. They are
+  // the members of ShareMoments or ShareSums (kernels/shares.h). A backward of the second call
+  // reads dresidual, which that of the first has written, and gives dx alone.
+  double* shares = nullptr;
+  int64_t share_count = 0;
 };
 
 // A norm over the elements of each row, by a rule of kernels/row_norm_list.h. Arrays are seen as

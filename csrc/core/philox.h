@@ -12,9 +12,11 @@
 namespace onepass {
 
 // An element is dropped with probability threshold / 2^32, threshold = dropout_threshold(p): 0
-// keeps all, 2^32 none.
+// keeps all, 2^32 none. Element 0 of an array is element `first` of the mask, so that a slice of an
+// array can get that slice of its mask; below 2^62.
 struct DropoutStream {
   uint64_t seed, offset, threshold;
+  int64_t first = 0;
 };
 
 }  // namespace onepass
@@ -73,7 +75,7 @@ ONEPASS_HD Philox4 dropout_plane(DropoutStream s, uint64_t g, uint32_t k) {
   return philox4x32(counter, uint32_t(s.seed), uint32_t(s.seed >> 32));
 }
 
-// The keep bits of elements 32 * word_index ... + 31, element 32 * word_index in bit 0.
+// The keep bits of elements 32 * word_index ... + 31 of the mask, element 32 * word_index in bit 0.
 ONEPASS_HD uint32_t keep_word(DropoutStream s, int64_t word_index) {
   if (s.threshold >> 32) return 0;
   uint64_t g = uint64_t(word_index) >> 2;

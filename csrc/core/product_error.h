@@ -1,4 +1,4 @@
-// The rounding error of a product, or the remainder of a quotient.
+// The rounding error of a product, or the remainder of a quotient; that of a sum.
 #pragma once
 #include "basic.h"
 
@@ -15,6 +15,12 @@ ONEPASS_HD double product_error(double a, double b, double p) {
   const double ah = from_bits(to_bits(a) & upper), al = a - ah;
   const double bh = from_bits(to_bits(b) & upper), bl = b - bh;
   return ((ah * bh - p) + ah * bl + al * bh) + al * bl;
+}
+
+// a + b - sum of the rounded sum (Knuth, TwoSum).
+ONEPASS_HD double sum_error(double a, double b, double sum) {
+  const double back = sum - a;
+  return (a - (sum - back)) + (b - back);
 }
 
 }  // namespace math

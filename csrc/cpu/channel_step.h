@@ -44,23 +44,46 @@ struct ChannelStep {
 
   // prepare() and finish() return whether the region is scaled from then on.
   bool prepare(const Region& r, Parameters<T> p) const {
-    if (!call.statistics()) return affine_parameters(r, p);
-    moment_shifts(r, p);
-    return false;
+    if (call.statistics()) {
+      moment_shifts(r, p);
+      return false;
+    }
+    const bool scaled = affine_parameters(r, p);
+    if constexpr (Call::kBackward && Call::kScales)
+      if (call.part() == Part::rest) return take_sums(r, p, scaled);
+    return scaled;
   }
-  bool finish_forward(const Region& r, const double* s, const double* q, Parameters<T> p) const {
+  bool finish_forward(const Region& r, double* s, double* q, Parameters<T> p) const {
     const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
     T shift[kUnits];
     double mean[kUnits], variance[kUnits];
     first_elements(first, n, shift);
+    if (call.part() == Part::sums) {
+      leave_moments(r, s, q, shift, p);
+      return false;
+    }
     statistics_of_channels(n, s, q, shift, 1 / count(), R::bessel(count()), call.norm.eps,
                            saved(first), mean, variance);
     if (any_moments_scale(n, s, q, shift, count(), call.norm.eps))
       ScaledChannels<R, Call>{call}.moments(r, s, q, shift, p, saved(first), mean, variance);
     if constexpr (R::kRenormalises) renormalise(first, n);
-    move_running(call.norm.running_mean, first, n, mean);
-    move_running(call.norm.running_var, first, n, variance);
+    move_running<R>(call.norm.running_mean, first, n, mean, call.norm.momentum);
+    move_running<R>(call.norm.running_var, first, n, variance, call.norm.momentum);
     return affine_parameters(r, p);
+  }
+  // For the other shares.
+  void leave_moments(const Region& r, double* s, double* q, const T* shift, Parameters<T> p) const {
+    const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
+    double scale[kUnits] = {};
+    if (any_moments_scale(n, s, q, shift, count(), call.norm.eps))
+      ScaledChannels<R, Call>{call}.moment_sums(r, s, q, shift, p, scale);
+    for (int64_t k = 0; k < n; ++k)
+      leave(first + k, share_of_sums(count(), s[k], q[k], double(shift[k]),
+                                     scale[k] == 0 ? 1 : scale[k]));
+  }
+  template <class Share>
+  void leave(int64_t channel, const Share& share) const {
+    Share::Rows::store(share, call.norm.shares + channel, call.norm.channels);
   }
   // By the running statistics before they move.
   void renormalise(int64_t first, int64_t n) const {
@@ -69,13 +92,6 @@ struct ChannelStep {
     load_channels(call.norm.running_var, first, n, 1, variance);
     renormalise_channels(n, mean, variance, call.norm.eps, call.norm.rmax, call.norm.dmax,
                          saved(first));
-  }
-  void move_running(const ChannelVector& v, int64_t first, int64_t n, const double* value) const {
-    if (!v.data) return;
-    double running[kUnits];
-    load_channels(v, first, n, 0, running);
-    running_of_channels<R>(n, value, call.norm.momentum, running);
-    store_channels(v, first, n, running);
   }
   bool finish_backward(const Region& r, double* s, double* q, Parameters<T> p, bool scaled) const {
     const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
@@ -90,8 +106,33 @@ struct ChannelStep {
       store_channels(call.norm.dweight, first, n, q);
       spread(call.cut, n, level, p.level);
       spread(call.cut, n, slope, p.slope);
+      if (call.part() == Part::sums)
+        for (int64_t k = 0; k < n; ++k) leave(first + k, ShareSums{count(), s[k], q[k]});
     }
     store_channels(call.norm.dbias, first, n, s);
+    return scaled;
+  }
+  // The correction of dx from the sums of all shares.
+  bool take_sums(const Region& r, Parameters<T> p, bool scaled) const {
+    const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
+    double s[kUnits], q[kUnits], part = 0;
+    T level[kUnits], slope[kUnits];
+    for (int64_t k = 0; k < n; ++k) {
+      const auto all =
+          added_shares(call.norm.shares + first + k, call.norm.share_count, call.norm.channels);
+      s[k] = all.g;
+      q[k] = all.gx;
+      part = 1 / all.count;  // of every channel
+    }
+    if (scaled || any_sum_leaves_range<T>(n, s, q)) {
+      ScaledChannels<R, Call>{call}.corrections(r, s, q, part, scaled, saved(first), p, level,
+                                                slope);
+      scaled = true;
+    } else {
+      corrections_of_channels(n, s, q, part, saved(first), level, slope);
+    }
+    spread(call.cut, n, level, p.level);
+    spread(call.cut, n, slope, p.slope);
     return scaled;
   }
   bool finish(const Region& r, const double* s, const double* q, int64_t stride, int64_t blocks,

@@ -110,6 +110,28 @@ void gradients_of_channels(int64_t n, const double* s, double* q, double part,
   }
 }
 
+// The same from Σg and dweight, which stays.
+template <class R, class T>
+void corrections_of_channels(int64_t n, const double* s, const double* dweight, double part,
+                             SavedRows<R, T> saved, T* level, T* slope) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const auto of = R::gradients_of(saved[k], s[k], dweight[k], part);
+    level[k] = of.level;
+    slope[k] = of.slope;
+  }
+}
+// To the value of the batch; a norm without running statistics has none to move.
+template <class R>
+void move_running(const ChannelVector& v, int64_t first, int64_t n, const double* value,
+                  double momentum) {
+  if (!v.data) return;
+  double running[kUnits];
+  load_channels(v, first, n, 0, running);
+  running_of_channels<R>(n, value, momentum, running);
+  store_channels(v, first, n, running);
+}
+
 // From channels to the units of a region.
 template <class T>
 void spread(const Cut& cut, int64_t channels, const T* from, T* units) {

@@ -145,9 +145,8 @@ void keep_groups(uint32_t* out, uint64_t group, const DropoutStream& s, const Ro
     for (int j = 0; j < 4; j++) out[4 * l + j] = ~below[j * kGroups + l];
 }
 
-}  // namespace
-
-void keep_words(uint32_t* out, int64_t first_word, int64_t count, DropoutStream s) {
+// out[i] = keep_word(s, first_word + i) for i in [0, count).
+void mask_words(uint32_t* out, int64_t first_word, int64_t count, const DropoutStream& s) {
   if (s.threshold == 0 || s.threshold >> 32) {
     for (int64_t i = 0; i < count; i++) out[i] = s.threshold == 0 ? ~uint32_t(0) : 0u;
     return;
@@ -170,6 +169,21 @@ void keep_words(uint32_t* out, int64_t first_word, int64_t count, DropoutStream 
       for (int64_t j = 0; j < n; j++) out[i + j] = block[skip + j];
       i += n;
     }
+  }
+}
+
+}  // namespace
+
+void keep_words(uint32_t* out, int64_t first_word, int64_t count, DropoutStream s) {
+  const int64_t from = first_word + s.first / 32;
+  const uint32_t shift = uint32_t(s.first % 32);
+  mask_words(out, from, count, s);
+  if (shift == 0 || count == 0) return;
+  uint32_t last;
+  mask_words(&last, from + count, 1, s);
+  for (int64_t i = 0; i < count; i++) {
+    const uint32_t next = i + 1 < count ? out[i + 1] : last;
+    out[i] = out[i] >> shift | next << (32 - shift);
   }
 }
 

@@ -97,6 +97,7 @@ struct Job {
     }
   }
   bool draws_ahead() const {
+    if (call.part() == Part::rest && call.kept_gradient) return false;
     return call.epilogue.drops() && ((R::kScales && !kForward) || call.cut.strips > 1);
   }
   static constexpr int64_t kDrawn = 2048;  // words of a task
@@ -168,6 +169,38 @@ void save_running(const ChannelNorm& norm) {
   }
 }
 
+// The rows of a share without elements.
+template <class Share>
+void leave_nothing(const ChannelNorm& norm, const Share& nothing) {
+  for (int64_t c = 0; c < norm.channels; ++c)
+    Share::Rows::store(nothing, norm.shares + c, norm.channels);
+}
+// Fills `saved`, and moves the running statistics, from the moments of all shares.
+template <class R, class T>
+void take_moments(const ChannelNorm& norm, int64_t first, int64_t n) {
+  const SavedRows<R, T> saved{static_cast<T*>(norm.saved) + first, norm.channels};
+  double mean[kUnits], variance[kUnits], count = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    const auto all = merged_shares(norm.shares + first + k, norm.share_count, norm.channels);
+    const auto s = statistics_of_shares<R>(all, norm.eps);
+    saved.set(k, s.saved);
+    mean[k] = s.mean;
+    variance[k] = s.variance * R::bessel(all.count);
+    count = all.count;  // of every channel
+  }
+  if (count == 0) return save_running<R, T>(norm, first, n);
+  move_running<R>(norm.running_mean, first, n, mean, norm.momentum);
+  move_running<R>(norm.running_var, first, n, variance, norm.momentum);
+}
+template <template <class> class R>
+void take_moments(const ChannelNorm& norm) {
+  for (int64_t c = 0; c < norm.channels; c += kUnits) {
+    const int64_t n = smaller(kUnits, norm.channels - c);
+    norm.dtype == DType::f64 ? take_moments<R<double>, double>(norm, c, n)
+                             : take_moments<R<float>, float>(norm, c, n);
+  }
+}
+
 }  // namespace normalise
 
 ONEPASS_HD bool is_empty(const Channelwise& call) {
@@ -185,7 +218,13 @@ void bias_act_backward(const Channelwise& call) {
 
 template <template <class> class R>
 void channel_norm(const ChannelNorm& norm) {
-  if (!norm.batch_statistics || is_empty(norm)) normalise::save_running<R>(norm);
+  if (norm.part == Part::rest) {
+    normalise::take_moments<R>(norm);
+  } else if (norm.part == Part::sums) {
+    if (is_empty(norm)) normalise::leave_nothing(norm, ShareMoments::none());
+  } else if (!norm.batch_statistics || is_empty(norm)) {
+    normalise::save_running<R>(norm);
+  }
   if (!is_empty(norm)) normalise::run<R, true>(norm);
 }
 
@@ -194,6 +233,7 @@ void channel_norm_backward(const ChannelNorm& norm) {
   if (!is_empty(norm)) return normalise::run<R, false>(norm);
   zero_channels(norm.dweight, norm.channels);
   zero_channels(norm.dbias, norm.channels);
+  if (norm.part == Part::sums) normalise::leave_nothing(norm, ShareSums{});
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ void* keep_gradient(const Description& norm, const EpilogueRunner<R, T>& epilogu
   if constexpr (!R::kScales) {
     return norm.dx;
   } else {
+    if (norm.part != Part::whole) return nullptr;  // dx has nothing of the first call
     const bool recomputes = kMaskedLanes || !(epilogue.is_relu() && epilogue.drops());
     if (epilogue.composed() && recomputes) return nullptr;
     const bool overwrites = norm.dx == norm.x || norm.dx == norm.add;
@@ -75,8 +76,12 @@ struct Call {
 
   ONEPASS_HD NormalisePasses passes() const {
     const bool parameters = norm.dweight.data || norm.dbias.data;
-    return {kScales,   kBackward, uses_batch(), norm.dx != nullptr, norm.dresidual != nullptr,
-            parameters};
+    return {kScales,    kBackward, uses_batch(), norm.dx != nullptr, norm.dresidual != nullptr,
+            parameters, part()};
+  }
+  ONEPASS_HD Part part() const {
+    if constexpr (kScales) return norm.part;
+    return Part::whole;
   }
   ONEPASS_HD bool uses_batch() const {
     if constexpr (kScales) return norm.batch_statistics;

@@ -3,7 +3,7 @@
 // neighbours keep their bits.
 #pragma once
 #include "cpu/sum_pass.h"
-#include "kernels/moments_range.h"
+#include "kernels/shares.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -70,16 +70,14 @@ struct ScaledChannels {
     spread(call.cut, n, by, p.g_scale);
   }
 
-  // Replaces the moments of channels whose sums overflowed or vanished.
-  [[gnu::noinline]] void moments(const Region& r, const double* s, const double* q, const T* first,
-                                 Parameters<T> p, SavedRows<R, T> saved, double* mean,
-                                 double* unbiased) const {
+  // Replaces sums that overflowed or vanished by those of x·scale; scale 0: they are as they were.
+  [[gnu::noinline]] void moment_sums(const Region& r, double* s, double* q, const T* first,
+                                     Parameters<T> p, double* scale) const {
     const int64_t n = channel_count(call.cut, r);
-    const double count = this->count(), eps = call.norm.eps;
     T by[kUnits] = {}, shift[kUnits] = {};
-    double scale[kUnits] = {}, again_s[kUnits] = {}, again_q[kUnits] = {};
+    double again_s[kUnits] = {}, again_q[kUnits] = {};
     for (int64_t k = 0; k < n; ++k) {
-      scale[k] = moments_scale<T>(s[k], q[k], double(first[k]), count, eps);
+      scale[k] = moments_scale<T>(s[k], q[k], double(first[k]), count(), call.norm.eps);
       by[k] = scale[k] != 0 ? T(scale[k]) : T(1);
       shift[k] = first[k] * by[k];
     }
@@ -92,13 +90,25 @@ struct ScaledChannels {
     for (int64_t k = 0; k < n; ++k) {
       by[k] = T(1);  // the apply pass decides anew
       if (scale[k] == 0) continue;
-      const auto m =
-          moments_in_range<R>(again_s[k], again_q[k], double(first[k]), scale[k], 1 / count, eps);
+      s[k] = again_s[k];
+      q[k] = again_q[k];
+    }
+    spread(call.cut, n, by, p.x_scale);
+  }
+  // Replaces the moments that follow from them.
+  [[gnu::noinline]] void moments(const Region& r, double* s, double* q, const T* first, Parameters<T> p,
+                                 SavedRows<R, T> saved, double* mean, double* unbiased) const {
+    double scale[kUnits] = {};
+    moment_sums(r, s, q, first, p, scale);
+    const double count = this->count();
+    for (int64_t k = 0; k < channel_count(call.cut, r); ++k) {
+      if (scale[k] == 0) continue;
+      const auto m = moments_in_range<R>(s[k], q[k], double(first[k]), scale[k], 1 / count,
+                                         call.norm.eps);
       saved.set(k, m.saved);
       mean[k] = m.mean;
       unbiased[k] = m.variance * R::bessel(count);
     }
-    spread(call.cut, n, by, p.x_scale);
   }
 
   // Gradients of weight and bias, and the correction, where x is scaled or a sum leaves the range.
@@ -108,15 +118,8 @@ struct ScaledChannels {
                                    T* slope) const {
     const int64_t n = channel_count(call.cut, r);
     T x_scale[kUnits] = {}, g_scale[kUnits] = {};
-    bool again[kUnits] = {}, any = false;
-    for (int64_t k = 0; k < n; ++k) {
-      again[k] = sum_leaves_range<T>(s[k]) || sum_leaves_range<T>(q[k]);
-      any = any || again[k];
-      x_scale[k] = scaled ? p.x_scale[k * call.cut.spread] : T(1);
-      g_scale[k] = again[k] || x_scale[k] != T(1) ? Range::kGradientDown : T(1);
-    }
-    spread(call.cut, n, x_scale, p.x_scale);
-    spread(call.cut, n, g_scale, p.g_scale);
+    bool again[kUnits] = {};
+    const bool any = scales(r, s, q, scaled, p, again, x_scale, g_scale);
     double again_s[kUnits] = {}, again_q[kUnits] = {};
     Care care;
     care.scale_x = care.scale_g = true;
@@ -133,9 +136,41 @@ struct ScaledChannels {
       slope[k] = of.slope;
     }
   }
+  // The correction alone, from Σg and dweight of all shares.
+  [[gnu::noinline]] void corrections(const Region& r, const double* s, const double* q, double part,
+                                     bool scaled, SavedRows<R, T> saved, Parameters<T> p, T* level,
+                                     T* slope) const {
+    T x_scale[kUnits] = {}, g_scale[kUnits] = {};
+    bool leaves[kUnits] = {};
+    scales(r, s, q, scaled, p, leaves, x_scale, g_scale);
+    for (int64_t k = 0; k < channel_count(call.cut, r); ++k) {
+      const double by = double(g_scale[k]);
+      const auto row = x_scale[k] == T(1) ? saved[k] : in_range<T>(saved[k]);
+      const auto of = R::gradients_of(row, s[k] * by, q[k] * by, part);
+      level[k] = of.level;
+      slope[k] = of.slope;
+    }
+  }
 
  private:
   double count() const { return double(call.norm.outer) * double(call.norm.inner); }
+
+  // The scales of channels whose x is scaled or whose sums leave the range: those that `leaves`
+  // says; returns whether there are any.
+  bool scales(const Region& r, const double* s, const double* q, bool scaled, Parameters<T> p,
+              bool* leaves, T* x_scale, T* g_scale) const {
+    const int64_t n = channel_count(call.cut, r);
+    bool any = false;
+    for (int64_t k = 0; k < n; ++k) {
+      leaves[k] = sum_leaves_range<T>(s[k]) || sum_leaves_range<T>(q[k]);
+      any = any || leaves[k];
+      x_scale[k] = scaled ? p.x_scale[k * call.cut.spread] : T(1);
+      g_scale[k] = leaves[k] || x_scale[k] != T(1) ? Range::kGradientDown : T(1);
+    }
+    spread(call.cut, n, x_scale, p.x_scale);
+    spread(call.cut, n, g_scale, p.g_scale);
+    return any;
+  }
 
   // The channels' sums over all rows, whatever the blocks.
   void sum_again(const Region& r, Parameters<T> p, Care care, double* s, double* q) const {

@@ -9,7 +9,7 @@ namespace {
 // keep_word of word first_word + lane, for all lanes of a warp together; first_word is a multiple
 // of four. Four neighbouring lanes hold the four words of a group. Each draws a different plane of
 // it and they exchange the results, so that no bit is drawn twice.
-ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t first_word) {
+ONEPASS_DEVICE uint32_t mask_word_of_lane(const DropoutStream& s, int64_t first_word) {
   if (s.threshold >> 32) return 0;
   const int lane = lane_of(threadIdx.x), j = lane % 4;
   const uint64_t g = uint64_t(first_word + lane) >> 2;
@@ -37,13 +37,37 @@ ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t first_word) {
   return ~below;
 }
 
+// The keep bits of elements 32 * (first_word + lane) ... + 31 of an array, likewise. Where s.first
+// is not at the beginning of a group a warp draws twice: its own groups and, for the bits that
+// follow, those after them.
+ONEPASS_DEVICE uint32_t keep_word_of_lane(const DropoutStream& s, int64_t first_word) {
+  const int shift = int(s.first % 128);
+  first_word += s.first / 128 * 4;
+  uint32_t own = 0, word = 0;
+  ONEPASS_NO_UNROLL
+  for (int i = 0; i < (shift == 0 ? 1 : 2); ++i) {
+    own = word;
+    word = mask_word_of_lane(s, first_word + 4 * i);
+  }
+  if (shift == 0) return word;
+  const auto word_at = [&](int i) {
+    const uint32_t a = warp_shuffle(kFullWarp, own, i % kWarpSize);
+    const uint32_t b = warp_shuffle(kFullWarp, word, (i + kWarpSize - 4) % kWarpSize);
+    return i < kWarpSize ? a : b;
+  };
+  const int i = lane_of(threadIdx.x) + shift / 32;
+  const uint64_t low = word_at(i), high = word_at(i + 1);
+  return uint32_t((high << 32 | low) >> (shift % 32));
+}
+
 // The keep bits of elements begin + 32 lane … + 31, of which `repeat`, at least two, in a row share
 // a bit. Its divisions take registers: kernels that need them are apart.
 template <class K, class = void>
 constexpr bool kRepeats = false;
 template <class K>
 constexpr bool kRepeats<K, std::void_t<decltype(K::repeats)>> = K::repeats;
-ONEPASS_DEVICE uint32_t repeated_word_of_lane(DropoutStream s, int64_t begin, int64_t repeat) {
+ONEPASS_DEVICE uint32_t repeated_word_of_lane(const DropoutStream& s, int64_t begin,
+                                              int64_t repeat) {
   const int64_t first = begin / repeat / 32 & ~int64_t(3);
   const uint32_t drawn = keep_word_of_lane(s, first);  // 1024 bits; 640 are enough
   const int64_t element = begin + 32 * lane_of(threadIdx.x);

@@ -76,6 +76,9 @@ struct CallData {
   bool packs_parameters;  // those of a unit lie together: see load_parameters
   ChannelPath path;
   double rmax, dmax;
+  Part part;
+  double* shares;  // see ChannelNorm
+  int64_t share_count;
 };
 
 template <template <class> class R, bool kLight, Stored kStored>
@@ -110,7 +113,7 @@ struct CallOf : CallData {
   ONEPASS_HD bool drops() const { return !kLight && dropout.threshold != 0; }
   ONEPASS_HD NormalisePasses passes() const {
     const bool wants = dweight.data || dbias.data;
-    return {is_norm, backward, batch_statistics, dx != nullptr, dresidual != nullptr, wants};
+    return {is_norm, backward, batch_statistics, dx != nullptr, dresidual != nullptr, wants, part};
   }
   ONEPASS_HD bool corrects() const { return passes().corrects(); }
   ONEPASS_HD bool sums() const { return passes().sums(); }
@@ -208,6 +211,7 @@ ONEPASS_DEVICE void load_parameters(const Call& call, int64_t c, bool scaled, Pa
 
 template <int W, class Call>
 ONEPASS_DEVICE uint32_t keep_bits(const Call& call, int64_t at) {
+  at += call.dropout.first;
   uint32_t bits = keep_word(call.dropout, at / 32) >> (at % 32);
   if (at % 32 + W > 32) bits |= keep_word(call.dropout, at / 32 + 1) << (32 - at % 32);
   return bits;

@@ -97,7 +97,8 @@ __global__ void __launch_bounds__(kThreads, 2) sum_kernel(const __grid_constant_
 }
 
 // By a warp for each channel: adds the partial sums of its blocks, each lane every 32nd, and then
-// the lanes; without sums it saves what evaluation normalises by. Then it prepares the parameters.
+// the lanes; without sums it saves what evaluation, or the moments of all shares, normalise by.
+// Then it prepares the parameters.
 // Returns whether the channel is scaled.
 template <class T, bool kForward, class Call>
 ONEPASS_DEVICE bool finish_or_prepare(const Call& call, int64_t c) {
@@ -115,14 +116,19 @@ ONEPASS_DEVICE bool finish_or_prepare(const Call& call, int64_t c) {
   }
   if (!leads) return false;
   if constexpr (kForward) {
-    save_running<T>(call, c);
+    if (call.part == Part::whole) save_running<T>(call, c);
+    if (call.part == Part::sums) leave_share(call, c, ShareMoments::none());
+    if (call.part == Part::rest) take_moments<T>(call, c);
   } else if (empty) {
     store_wide(memory(call.dbias), c, 0);
     store_wide(memory(call.dweight), c, 0);
+    if (call.part == Part::sums) leave_share(call, c, ShareSums{0, 0, 0});
     return false;
   }
   if (empty) return false;
-  const auto p = affine_parameters<T>(call, c);
+  auto p = affine_parameters<T>(call, c);
+  if constexpr (Call::is_norm && !kForward)
+    if (call.part == Part::rest) take_sums<T>(call, c, &p);
   store_parameters(call, c, p);
   return p.scales();
 }
@@ -358,6 +364,9 @@ Call describe(const ChannelNorm& n, bool backward) {
   call.saved = n.saved;
   call.rmax = n.rmax;
   call.dmax = n.dmax;
+  call.part = n.part;
+  call.shares = n.shares;
+  call.share_count = n.share_count;
   return call;
 }
 

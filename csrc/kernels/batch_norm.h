@@ -11,8 +11,8 @@
 // and the error goes into a constant. This keeps a small variance around a large mean, and a
 // constant channel gives exactly its bias.
 #pragma once
-#include "core/basic.h"
 #include "core/list.h"
+#include "core/product_error.h"
 
 ONEPASS_BEGIN
 
@@ -44,13 +44,12 @@ struct BatchNormRule {
   };
   using Rows = Members<&Saved::mean, &Saved::lost, &Saved::rstd>;
 
-  // The mean a + b as its rounded value and the rounding error: exact for double (Knuth, TwoSum).
+  // The mean a + b as its rounded value and the rounding error: exact for double.
   static ONEPASS_HD Saved save(double a, double b, double variance, double eps) {
     const double sum = a + b;
-    const double back = sum - a;
-    const double error = (a - (sum - back)) + (b - back);
     const T mean = T(sum);
-    return {mean, T((sum - double(mean)) + error), T(1 / math::sqrt(variance + eps))};
+    return {mean, T((sum - double(mean)) + math::sum_error(a, b, sum)),
+            T(1 / math::sqrt(variance + eps))};
   }
 
   // A momentum of 0 keeps `old` whatever the batch has, an Inf or NaN too.
@@ -79,6 +78,10 @@ struct BatchNormRule {
   };
   static ONEPASS_HD Gradients gradients(Saved saved, double sum_g, double sum_gx, double part) {
     const double dweight = sum_gx - double(saved.lost) * double(saved.rstd) * sum_g;
+    return gradients_of(saved, sum_g, dweight, part);
+  }
+  // The same from Σg and dweight.
+  static ONEPASS_HD Gradients gradients_of(Saved saved, double sum_g, double dweight, double part) {
     const double slope = dweight * part * double(saved.rstd);
     return {dweight, T(sum_g * part - double(saved.lost) * slope), T(slope)};
   }

@@ -66,14 +66,21 @@ struct MomentsInRange {
   typename R::Saved saved;
   double mean, variance;
 };
+// From the mean a + b and the variance of x·scale,
+template <class R>
+ONEPASS_HD MomentsInRange<R> statistics_of_scaled(double a, double b, double variance, double scale,
+                                                  double eps) {
+  using T = decltype(R::Saved::mean);
+  const auto s = R::save(a, b, variance, eps * scale * scale);
+  const double back = 1 / scale;
+  return {unscaled<T>(s, scale), (a + b) * back, variance * back * back};
+}
+// and from the sums.
 template <class R>
 ONEPASS_HD MomentsInRange<R> moments_in_range(double sum, double squares, double first,
                                               double scale, double part, double eps) {
-  using T = decltype(R::Saved::mean);
   const auto m = R::moments(sum, squares, part);
-  const auto s = R::save(first * scale, m.offset, m.variance, eps * scale * scale);
-  const auto found = moments_of_scaled<R>(sum, squares, first, scale, part);
-  return {unscaled<T>(s, scale), found.mean, found.variance};
+  return statistics_of_scaled<R>(first * scale, m.offset, m.variance, scale, eps);
 }
 
 ONEPASS_END

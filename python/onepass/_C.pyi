@@ -33,20 +33,33 @@ activation_backward: dict[str, Callable[..., Array]]
 # The same from y, activation_backward_y[name](dy, y, out), of those whose gradient follows from it.
 activation_backward_y: dict[str, Callable[..., Array]]
 
-def dropout(x: Array, out: Array | None, p: float, seed: int, offset: int, /) -> Array: ...
-def feature_dropout(x: Array, out: Array | None, p: float, seed: int, offset: int, /) -> Array: ...
-def alpha_dropout(x: Array, out: Array | None, p: float, seed: int, offset: int, /) -> Array: ...
+def dropout(
+    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+) -> Array: ...
+def feature_dropout(
+    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+) -> Array: ...
+def alpha_dropout(
+    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+) -> Array: ...
 def alpha_dropout_backward(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, /
+    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
 ) -> Array: ...
 def feature_alpha_dropout(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, /
+    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
 ) -> Array: ...
 def feature_alpha_dropout_backward(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, /
+    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
 ) -> Array: ...
 def dropout_mask(
-    out: Array | None, shape: Sequence[int], p: float, seed: int, offset: int, packed: bool, /
+    out: Array | None,
+    shape: Sequence[int],
+    p: float,
+    seed: int,
+    offset: int,
+    first: int,
+    packed: bool,
+    /,
 ) -> Array: ...
 
 # Channel-wise: `axis` holds the channels, `options` are the activation's.
@@ -61,6 +74,7 @@ def bias_act(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> Array: ...
 def bias_act_backward(
@@ -74,6 +88,7 @@ def bias_act_backward(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> tuple[Array, Array]: ...
 
@@ -91,6 +106,7 @@ def layer_norm(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def layer_norm_backward(
@@ -106,6 +122,7 @@ def layer_norm_backward(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     out: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
@@ -122,6 +139,7 @@ def rms_norm(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def rms_norm_backward(
@@ -137,6 +155,7 @@ def rms_norm_backward(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     out: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
@@ -153,6 +172,7 @@ def group_norm(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def group_norm_backward(
@@ -168,6 +188,7 @@ def group_norm_backward(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     out: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
@@ -186,6 +207,7 @@ def instance_norm(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def instance_norm_backward(
@@ -200,6 +222,7 @@ def instance_norm_backward(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     out: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
@@ -234,6 +257,7 @@ def batch_norm(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def batch_norm_backward(
@@ -250,10 +274,72 @@ def batch_norm_backward(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     out: Array | None,
     add: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
+
+# A batch in several shares: ops/_shared_batch_norm.py. `share` and `shares` are float64.
+def batch_norm_moments(x: Array, share: Array, axis: int, eps: float, /) -> None: ...
+def batch_norm_of_shares(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    residual: Array | None,
+    out: Array | None,
+    shares: Array,
+    axis: int,
+    momentum: float,
+    eps: float,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    first: int,
+    /,
+) -> tuple[Array, tuple[Any, ...]]: ...
+def batch_norm_backward_sums(
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    residual: Array | None,
+    statistics: Array,
+    axis: int,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    first: int,
+    share: Array,
+    /,
+) -> tuple[Array | None, Array | None, Array | None]: ...
+def batch_norm_backward_of_shares(
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    residual: Array | None,
+    statistics: Array,
+    axis: int,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    first: int,
+    shares: Array,
+    dresidual: Array | None,
+    out: Array | None,
+    add: Array | None,
+    /,
+) -> Array: ...
+
 def batch_renorm(
     x: Array,
     weight: Array | None,
@@ -273,6 +359,7 @@ def batch_renorm(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def batch_renorm_backward(
@@ -289,6 +376,7 @@ def batch_renorm_backward(
     dropout_p: float,
     seed: int,
     offset: int,
+    first: int,
     out: Array | None,
     add: Array | None,
     /,

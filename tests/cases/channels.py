@@ -32,34 +32,38 @@ def per_channel(v, ndim, axis):
     return np.reshape(v, shape)
 
 
-def epilogue(z, activation, dropout_p, seed, offset):
+def epilogue(z, activation, dropout_p, seed, offset, first):
     record, options = formula(activation)
-    return dropout(record.reference(z, **options), dropout_p, seed=seed, offset=offset)
+    y = record.reference(z, **options)
+    return dropout(y, dropout_p, seed=seed, offset=offset, first=first)
 
 
-def epilogue_backward(dy, z, activation, dropout_p, seed, offset):
+def epilogue_backward(dy, z, activation, dropout_p, seed, offset, first):
     record, options = formula(activation)
-    da = dropout(dy, dropout_p, seed=seed, offset=offset)
+    da = dropout(dy, dropout_p, seed=seed, offset=offset, first=first)
     return record.reference_backward(da, z, **options)
 
 
-def bias_act(x, bias, *, axis=1, activation=None, dropout_p=0.0, seed=0, offset=0):
+def bias_act(x, bias, *, axis=1, activation=None, dropout_p=0.0, seed=0, offset=0, first=0):
     z = x + per_channel(bias, x.ndim, axis)
-    return epilogue(z, activation, dropout_p, seed, offset)
+    return epilogue(z, activation, dropout_p, seed, offset, first)
 
 
-def bias_act_backward(dy, x, bias, *, axis=1, activation=None, dropout_p=0.0, seed=0, offset=0):
+def bias_act_backward(
+    dy, x, bias, *, axis=1, activation=None, dropout_p=0.0, seed=0, offset=0, first=0
+):
     z = x + per_channel(bias, x.ndim, axis)
-    dx = epilogue_backward(dy, z, activation, dropout_p, seed, offset)
+    dx = epilogue_backward(dy, z, activation, dropout_p, seed, offset, first)
     others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
     return dx, total(dx, others)
 
 
-def torch_epilogue(z, activation=None, dropout_p=0.0, seed=0, offset=0):
+def torch_epilogue(z, activation=None, dropout_p=0.0, seed=0, offset=0, first=0):
     """The same on tensors, with our mask."""
     record, options = formula(activation)
     z = record.torch.call(z, **options)
-    keep = tensor_of(dropout_mask(tuple(z.shape), dropout_p, seed=seed, offset=offset))
+    mask = dropout_mask(tuple(z.shape), dropout_p, seed=seed, offset=offset, first=first)
+    keep = tensor_of(mask)
     return (z * dropout_scale(dropout_p)).where(keep, 0.0)
 
 
@@ -100,9 +104,9 @@ DROPS = [
     {},
     {},
     {"dropout_p": 0.3, "seed": 5},
-    {"dropout_p": 0.1, "seed": 2**40},
+    {"dropout_p": 0.1, "seed": 2**40, "first": 96},
     {},
-    {"dropout_p": 0.5, "seed": 6, "offset": 9},
+    {"dropout_p": 0.5, "seed": 6, "offset": 9, "first": 2**36 + 1003},
 ]
 EPILOGUES = [
     ({} if activation is None else {"activation": activation}) | DROPS[i % len(DROPS)]

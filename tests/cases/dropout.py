@@ -49,14 +49,15 @@ def philox(counter, key):
 
 
 @functools.lru_cache(maxsize=64)
-def uniform_bits(size, seed, offset):
-    """u(e) of the elements 0 … size - 1 as integers: 32-bit fractions times 2³²."""
-    e = np.arange(size, dtype=np.uint64)
+def uniform_bits(size, seed, offset, first=0):
+    """u(e) of the elements first … first + size - 1 as integers: 32-bit fractions times 2³²."""
+    e = np.arange(first, first + size, dtype=np.uint64)
     row, word = (
-        (e // np.uint64(128)).astype(np.intp),
+        (e // np.uint64(128) - np.uint64(first // 128)).astype(np.intp),
         (e // np.uint64(32) % np.uint64(4)).astype(int),
     )
-    bit, groups = e % np.uint64(32), np.arange(-(-size // 128), dtype=np.uint64)
+    bit = e % np.uint64(32)
+    groups = np.arange(first // 128, -(-(first + size) // 128), dtype=np.uint64)
     u = np.zeros(size, np.uint64)
     for k in range(32):  # bit plane k is the k-th most significant bit of u
         words = philox(
@@ -74,9 +75,9 @@ def uniform_bits(size, seed, offset):
     return u
 
 
-def dropout_mask(shape, p=0.5, *, seed, offset=0, packed=False):
-    """True where kept: u(e) >= round(p·2³²), u(e) the 32-bit fraction of element e."""
-    kept = uniform_bits(math.prod(shape), seed, offset) >= np.uint64(round(p * 2**32))
+def dropout_mask(shape, p=0.5, *, seed, offset=0, first=0, packed=False):
+    """True where kept: u(first + e) >= round(p·2³²), u(e) the 32-bit fraction of element e."""
+    kept = uniform_bits(math.prod(shape), seed, offset, first) >= np.uint64(round(p * 2**32))
     return np.packbits(kept, bitorder="little") if packed else kept.reshape(shape)
 
 
@@ -86,19 +87,20 @@ def dropout_scale(p):
 
 
 @quiet
-def dropout(x, p=0.5, *, seed, offset=0):
-    keep = dropout_mask(x.shape, p, seed=seed, offset=offset)
+def dropout(x, p=0.5, *, seed, offset=0, first=0):
+    keep = dropout_mask(x.shape, p, seed=seed, offset=offset, first=first)
     return np.where(keep, x * dropout_scale(p), 0.0)
 
 
-def map_mask(x, p, seed, offset):
-    keep = dropout_mask(x.shape[:2], p, seed=seed, offset=offset)
+def map_mask(x, p, seed, offset, first):
+    """Of x[n, c] what a batch of which it is x[first + n, c] has."""
+    keep = dropout_mask(x.shape[:2], p, seed=seed, offset=offset, first=first * x.shape[1])
     return keep.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
 
 
 @quiet
-def feature_dropout(x, p=0.5, *, seed, offset=0):
-    return np.where(map_mask(x, p, seed, offset), x * dropout_scale(p), 0.0)
+def feature_dropout(x, p=0.5, *, seed, offset=0, first=0):
+    return np.where(map_mask(x, p, seed, offset, first), x * dropout_scale(p), 0.0)
 
 
 def alpha_scales(p):
@@ -111,33 +113,33 @@ def alpha_scales(p):
 
 
 @quiet
-def alpha_dropout(x, p=0.5, *, seed, offset=0):
+def alpha_dropout(x, p=0.5, *, seed, **where):
     a, b, dropped = alpha_scales(p)
-    return np.where(dropout_mask(x.shape, p, seed=seed, offset=offset), a * x + b, dropped)
+    return np.where(dropout_mask(x.shape, p, seed=seed, **where), a * x + b, dropped)
 
 
 @quiet
-def alpha_dropout_backward(dy, p=0.5, *, seed, offset=0):
+def alpha_dropout_backward(dy, p=0.5, *, seed, **where):
     a, _, _ = alpha_scales(p)
-    return np.where(dropout_mask(dy.shape, p, seed=seed, offset=offset), a * dy, 0.0)
+    return np.where(dropout_mask(dy.shape, p, seed=seed, **where), a * dy, 0.0)
 
 
 @quiet
-def feature_alpha_dropout(x, p=0.5, *, seed, offset=0):
+def feature_alpha_dropout(x, p=0.5, *, seed, offset=0, first=0):
     a, b, dropped = alpha_scales(p)
-    return np.where(map_mask(x, p, seed, offset), a * x + b, dropped)
+    return np.where(map_mask(x, p, seed, offset, first), a * x + b, dropped)
 
 
 @quiet
-def feature_alpha_dropout_backward(dy, p=0.5, *, seed, offset=0):
+def feature_alpha_dropout_backward(dy, p=0.5, *, seed, offset=0, first=0):
     a, _, _ = alpha_scales(p)
-    return np.where(map_mask(dy, p, seed, offset), a * dy, 0.0)
+    return np.where(map_mask(dy, p, seed, offset, first), a * dy, 0.0)
 
 
 SWEEP = [
     {"p": 0.5, "seed": 1},
     {"p": 0.1, "seed": 2**64 - 3, "offset": 7},
-    {"p": 0.7, "seed": 2**33 + 5, "offset": 2**64 - 1},
+    {"p": 0.7, "seed": 2**33 + 5, "offset": 2**64 - 1, "first": 2**41 + 77},
     {"p": 0.0, "seed": 3},
     {"p": 1.0, "seed": 3},
 ]

@@ -64,6 +64,7 @@ class BatchNorm:
         dropout_p=0.0,
         seed=0,
         offset=0,
+        first=0,
         channels_last=False,
     ):
         self.axis = x.ndim - 1 if channels_last else 1
@@ -99,7 +100,7 @@ class BatchNorm:
         if residual is not None:
             z = z + residual
         self.z = z
-        self.tail = (activation, dropout_p if training else 0.0, seed, offset)
+        self.tail = (activation, dropout_p if training else 0.0, seed, offset, first)
         self.y = epilogue(z, *self.tail)
 
     def _wide(self, x, v):
@@ -190,14 +191,15 @@ class Norm(NormRivals):
         return op(*inputs, **options)
 
     def _torch(self, x, w, b, mean, var, residual, *, training, channels_last=False,
-               activation=None, dropout_p=0.0, seed=0, offset=0, **options):  # fmt: skip
+               activation=None, dropout_p=0.0, seed=0, offset=0, first=0,
+               **options):  # fmt: skip
         mean, var = (None if a is None else a.detach().clone() for a in (mean, var))
         z = x.movedim(-1, 1) if channels_last else x
         z = self.torch(z, w, b, mean, var, training, **options) if x.numel() else z * 1
         z = z.movedim(1, -1) if channels_last else z
         z = z if residual is None else z + residual
         return (
-            torch_epilogue(z, activation, dropout_p if training else 0.0, seed, offset),
+            torch_epilogue(z, activation, dropout_p if training else 0.0, seed, offset, first),
             mean,
             var,
         )
@@ -363,7 +365,7 @@ NORMS = [
             {"training": True, "with_residual": True, "momentum": 0.3, "eps": 1e-2,
              "dropout_p": 0.2},
             {"training": True, "with_affine": False, "with_running": False, "channels_last": True,
-             "activation": "gelu", "dropout_p": 0.5, "seed": 4, "offset": 11,
+             "activation": "gelu", "dropout_p": 0.5, "seed": 4, "offset": 11, "first": 77,
              "with_residual": True},
             {"training": True, "with_affine": False, "activation": "leaky_relu"},
             {"training": False, "activation": "relu", "dropout_p": 0.5, "with_residual": True},

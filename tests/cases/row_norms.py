@@ -63,7 +63,7 @@ class Rows:
 
     @quiet
     def __init__(self, x, weight, bias, residual, rows, wide, eps, activation=None,
-                 dropout_p=0.0, seed=0, offset=0):  # fmt: skip
+                 dropout_p=0.0, seed=0, offset=0, first=0):  # fmt: skip
         self.shape, self.rows = x.shape, rows
         self.n = x.size // rows if rows else 0
         flat = x.reshape(rows, self.n)
@@ -83,7 +83,7 @@ class Rows:
         if residual is not None:
             z = z + residual
         self.z = z
-        self.tail = (activation, dropout_p, seed, offset)
+        self.tail = (activation, dropout_p, seed, offset, first)
         self.y = epilogue(z, *self.tail)
 
     @quiet
@@ -176,10 +176,10 @@ class RowNorm(NormRivals):
         return x, w, b, normal(rng, shape, dtype) if with_residual else None
 
     def _torch(self, x, w, b, residual, *, activation=None, dropout_p=0.0, seed=0, offset=0,
-               **options):  # fmt: skip
+               first=0, **options):  # fmt: skip
         z = self.torch(x, w, b, **options) if x.numel() else x * 1
         z = z if residual is None else z + residual
-        return torch_epilogue(z, activation, dropout_p, seed, offset)
+        return torch_epilogue(z, activation, dropout_p, seed, offset, first)
 
     def _shown(self, found, residual):
         """Of (dx, dweight, dbias, dresidual) what the function returns."""

@@ -659,8 +659,20 @@ void check_keep_words() {
       add_to_hash(want);
     }
   }
+  for (int64_t first : {int64_t(1), int64_t(31), int64_t(32), int64_t(97), int64_t(128),
+                        (int64_t(1) << 61) + 77})
+    for (int64_t start : {0, 3, 64})
+      for (int64_t n : {1, 5, 130}) {
+        const DropoutStream s{5, 6, 0x55555555, first};
+        std::vector<uint32_t> words(size_t(n), 0);
+        keep_words(words.data(), start, n, s);
+        for (int64_t e = 0; e < 32 * n; e++)
+          CHECK(kept(uint64_t(first + 32 * start + e), s) == (words[size_t(e / 32)] >> e % 32 & 1),
+                "first %lld, element %lld", (long long)first, (long long)e);
+      }
   uint32_t untouched = 7;
   keep_words(&untouched, 3, 0, {1, 2, 3});
+  keep_words(&untouched, 3, 0, {1, 2, 3, 4});
   CHECK(untouched == 7, "count 0 wrote");
 }
 

@@ -29,7 +29,7 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
   call.epilogue = {drops ? r.data() : nullptr,
                    activation,
                    kOptions.data(),
-                   {3, 4, drops ? uint64_t(1) << 31 | 12345 : 0}};
+                   {3, 4, drops ? uint64_t(1) << 31 | 12345 : 0, s.lead ? 1003 : 0}};
   call.y = y.data();
   call.running_mean = mean.vector();
   call.running_var = var.vector();
@@ -145,9 +145,85 @@ void unusual_channels(std::string* bits) {
     }
 }
 
+// A batch in three shares, the second without an element; of values in range, and at the top.
+void shared_channels(std::string* bits) {
+  constexpr int64_t kChannels = 3, kShares = 3;
+  for (const DType d : dtypes())
+    for (const int64_t outer : {20, 8200})
+      for (const bool top : {false, true}) {
+        if (top && size_of(d) == 2) continue;
+        if (kBrief && top) continue;
+        const DType c = computing(d);
+        const int64_t n = outer * kChannels;
+        Buffer x(d, n, 1), y(d, n, 2), r(d, n, 3), dy(d, n, 4), dx(d, n, 5), dr(d, n, 6);
+        Buffer w(c, kChannels, 7), saved(c, 3 * kChannels, 8), mean(c, kChannels, 9);
+        Buffer var(c, kChannels, 10), dw(c, kChannels, 11), db(c, kChannels, 12);
+        for (int64_t i = 0; top && i < n; ++i) {
+          x.set(i, (i % 4 < 2 ? 1 : -1) * (d == DType::f32 ? 3e38 : 1.5e308));
+          dy.set(i, (i % 3 == 0 ? 1 : -1) * (d == DType::f32 ? 3e38 : 1e290));
+        }
+        std::vector<double> moments(size_t(kShares * 5 * kChannels), -1.0);
+        std::vector<double> sums(size_t(kShares * 3 * kChannels), -1.0);
+        ChannelNorm call{};
+        call.channels = kChannels;
+        call.inner = 1;
+        call.dtype = d;
+        call.x = x.data();
+        call.weight = w.vector();
+        call.bias = w.vector();
+        call.epilogue.options = kOptions.data();
+        call.batch_statistics = true;
+        call.momentum = 0.1;
+        call.eps = 1e-5;
+        const auto each_share = [&](std::vector<double>* all, int64_t rows, const char* name,
+                                    Run<ChannelNorm> function) {
+          call.part = Part::sums;
+          call.share_count = 0;
+          for (int64_t i = 0; i < kShares; ++i) {
+            call.outer = i == 1 ? 0 : outer;
+            call.shares = all->data() + i * rows * kChannels;
+            run(name, function, cuda.channelwise_workspace(call), call);
+          }
+          call.part = Part::rest;
+          call.outer = outer;
+          call.shares = all->data();
+          call.share_count = kShares;
+          bits->append(reinterpret_cast<const char*>(all->data()), all->size() * sizeof(double));
+        };
+        each_share(&moments, 5, "moments", cuda.channel_norm[0]);
+        call.saved = saved.data();
+        call.running_mean = mean.vector();
+        call.running_var = var.vector();
+        call.y = y.data();
+        call.epilogue.residual = r.data();
+        call.epilogue.activation = Epilogue::kRelu;
+        run("batch_norm of shares", cuda.channel_norm[0], cuda.channelwise_workspace(call), call);
+        call.dy = dy.data();
+        call.dresidual = dr.data();
+        call.dweight = dw.vector();
+        call.dbias = db.vector();
+        each_share(&sums, 3, "sums", cuda.channel_norm_backward[0]);
+        call.dweight = call.dbias = {};
+        call.dx = dx.data();
+        run("backward of shares", cuda.channel_norm_backward[0], cuda.channelwise_workspace(call),
+            call);
+        for (const Buffer* each : {&y, &saved, &mean, &var, &dx, &dr, &dw, &db})
+          each->append_to(bits);
+        // A batch without an element on any rank keeps the running statistics.
+        for (int64_t i = 0; i < kShares * 5 * kChannels; ++i) moments[size_t(i)] = 0;
+        call.shares = moments.data();
+        call.outer = 0;
+        call.dy = nullptr;
+        const double before = mean.get(1);
+        run("no elements", cuda.channel_norm[0], cuda.channelwise_workspace(call), call);
+        check(mean.get(1) == before, "an empty batch moves the running statistics");
+      }
+}
+
 }  // namespace
 
 void channel_norms_part(std::string* bits) {
+  shared_channels(bits);
   extreme_channels(bits);
   unusual_channels(bits);
   const Shape shapes[] = {{3, 2, 20, 0},   {2, 2, 7, 1},    {40, 6, 1, 0},   {9, 131, 1, 0},

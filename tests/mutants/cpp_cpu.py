@@ -339,4 +339,25 @@ CPU = [
         "((at[i] ^= 0), ...);",
         ("tests/test_bench_limits.py::test_every_byte_is_moved[(1, 0, 3)]",),
     ),
+    Mutant(
+        "keep words: a word from between two loses the bits of the second",
+        "csrc/cpu/keep_words.cpp",
+        "out[i] >> shift | next << (32 - shift);",
+        "out[i] >> shift;",
+        ("tests/test_dropout_rows.py::test_a_mask_from_an_element_on",),
+    ),
+    Mutant(
+        "batch norm of shares: the correction is that of this share",
+        "csrc/cpu/channel_step.h",
+        "part = 1 / all.count;",
+        "part = 1 / count();",
+        ("tests/test_sync_batch_norm.py::test_against_the_reference_of_the_whole_batch",),
+    ),
+    Mutant(
+        "batch norm of shares: dx holds what the first call left there",
+        "csrc/cpu/normalise_call.h",
+        "if (norm.part != Part::whole) return nullptr;",
+        "if (norm.part == Part::sums) return nullptr;",
+        ("tests/test_sync_batch_norm.py::test_against_the_reference_of_the_whole_batch",),
+    ),
 ]

@@ -223,4 +223,25 @@ CUDA = [
         "is_short(w)",
         ("tests/test_cuda_arrays.py::test_an_adaptive_pool_of_a_long_axis",),
     ),
+    Mutant(
+        "CUDA: a warp that draws twice takes the second words from its own groups",
+        "csrc/cuda/dropout_bits.cuh",
+        "mask_word_of_lane(s, first_word + 4 * i)",
+        "mask_word_of_lane(s, first_word)",
+        ("tests/test_cuda_backend.py::test_masks_of_rows_give_the_bits_of_the_cpu",),
+    ),
+    Mutant(
+        "CUDA: a batch norm's units draw as if they were the whole batch",
+        "csrc/cuda/epilogue.cuh",
+        "at += call.dropout.first;",
+        "",
+        ("tests/test_cuda_backend.py::test_masks_of_rows_give_the_bits_of_the_cpu",),
+    ),
+    Mutant(
+        "CUDA: the running variance over shares is biased",
+        "csrc/cuda/finish.cuh",
+        "of.variance * R::bessel(all.count)",
+        "of.variance",
+        ("tests/test_cuda_backend.py::test_shares_of_a_batch",),
+    ),
 ]  # fmt: skip

@@ -342,4 +342,25 @@ KERNELS = [
             "test_a_large_element_leaves_the_sines_of_other_blocks_as_they_are",
         ),
     ),
+    Mutant(
+        "shares: the distance of their means counts for nothing",
+        "csrc/kernels/shares.h",
+        "a.squares + b.squares + distance * distance * (a.count * part), scale};",
+        "a.squares + b.squares, scale};",
+        ("tests/test_sync_batch_norm.py::test_against_the_reference_of_the_whole_batch",),
+    ),
+    Mutant(
+        "shares: what rounding a mean lost is lost",
+        "csrc/kernels/shares.h",
+        "(b.mean - a.mean) + (b.lost - a.lost)",
+        "b.mean - a.mean",
+        ("tests/test_sync_batch_norm.py::test_shares_that_are_far_apart_and_narrow",),
+    ),
+    Mutant(
+        "shares: means that are far apart overflow",
+        "csrc/kernels/shares.h",
+        "constexpr double kFar = 0x1p480;",
+        "constexpr double kFar = 0x1p1020;",
+        ("tests/test_sync_batch_norm.py::test_values_at_the_ends_of_the_range",),
+    ),
 ]  # fmt: skip

@@ -414,4 +414,28 @@ NN = [
         "dx",
         ("tests/test_16_bits.py::test_a_layer_has_the_bits_of_float32_rounded_once",),
     ),
+    Mutant(
+        "dropout: a row of a mask has one element",
+        f"{FOLDER}/_random.py",
+        "return self.row and self.row * prod(shape[1:])",
+        "return self.row",
+        ("tests/test_dropout_rows.py::test_a_model_at_a_place_drops_what_the_whole_batch_would",),
+    ),
+    Mutant(
+        "dropout of maps: rows are counted in elements",
+        f"{FOLDER}/_dropout.py",
+        "        return self.stream.row\n",
+        "        return self.stream.first(shape)\n",
+        ("tests/test_dropout_rows.py::test_a_model_at_a_place_drops_what_the_whole_batch_would",),
+    ),
+    Mutant(
+        "synchronised batch norm: a copy keeps the communicator",
+        f"{FOLDER}/_batch_norm.py",
+        'state.pop("_comm", None)',
+        "None",
+        (
+            "tests/test_sync_batch_norm.py::"
+            "test_conversion_leaves_the_model_as_it_is_but_for_the_norms",
+        ),
+    ),
 ]

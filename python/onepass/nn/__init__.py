@@ -35,6 +35,7 @@ from onepass.nn._row_norm import *  # noqa: F403
 from onepass.nn._sequential import Sequential
 from onepass.nn._softmax import LogSoftmax, Softmax
 from onepass.nn._statistics import update_batch_norm
+from onepass.nn._sync_batch_norm import convert_sync_batch_norm
 from onepass.nn._weight_norm import WeightNorm
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Softmax",
     "Summary",
     "WeightNorm",
+    "convert_sync_batch_norm",
     "fold_batch_norm",
     "from_torch",
     "get_rng_state",

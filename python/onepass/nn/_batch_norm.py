@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from onepass import _numbers as numbers
@@ -12,6 +13,11 @@ from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
 from onepass.nn._images import channels_first, channels_last, lies_channels_last, take_mask
+from onepass.ops._shared_batch_norm import (
+    SavedShare,
+    shared_batch_norm,
+    shared_batch_norm_backward,
+)
 
 
 class OneValueError(ValueError):
@@ -54,6 +60,7 @@ class BatchNorm(ChannelNorm):
     function: ClassVar[Any] = staticmethod(ops.batch_norm)  # gives (y, saved)
     gradient: ClassVar[Any] = staticmethod(ops.batch_norm_backward)  # goes backward
     own_options: ClassVar[tuple[str, ...]] = ()  # attributes that function takes besides
+    _comm: Any = None  # of the ranks whose batch is one: see convert_sync_batch_norm
 
     def __init__(
         self,
@@ -78,7 +85,7 @@ class BatchNorm(ChannelNorm):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         momentum, batch = self.momentum, self._begin(x)
-        options = epilogue.options()
+        options = epilogue.options(x.shape)
         for name in self.own_options:
             options[name] = getattr(self, name)
         last = lies_channels_last(x)
@@ -87,8 +94,11 @@ class BatchNorm(ChannelNorm):
             options["channels_last"] = True
             if "residual" in options:
                 options["residual"] = channels_last(options["residual"])
+        function = type(self).function
+        if batch and self._comm is not None:
+            function = partial(shared_batch_norm, self._comm)
         try:
-            y, saved = type(self).function(
+            y, saved = function(
                 channels_last(x) if last else x,
                 None if self.weight is None else self.weight.data,
                 None if self.bias is None else self.bias.data,
@@ -101,7 +111,7 @@ class BatchNorm(ChannelNorm):
             )
         except BaseException as error:
             epilogue.refused()
-            if batch and isinstance(error, ValueError) and x.size == self.num_features:
+            if batch and isinstance(error, ValueError) and x.size <= self.num_features:
                 refused = OneValueError(str(error))
                 refused.norm = type(self).__name__
                 raise refused from error
@@ -134,7 +144,9 @@ class BatchNorm(ChannelNorm):
         if mask is not None:
             dy = ops.dropout_backward(dy, **mask)
         given = channels_last(dy) if last else dy
-        dx, dweight, dbias, *rest = type(self).gradient(given, saved, **options)
+        shared = type(saved) is SavedShare
+        gradient = shared_batch_norm_backward if shared else type(self).gradient
+        dx, dweight, dbias, *rest = gradient(given, saved, **options)
         if self.weight is not None:
             self.weight.accumulate(dweight)
         if self.bias is not None:
@@ -142,6 +154,11 @@ class BatchNorm(ChannelNorm):
         if rest:
             epilogue.residual_grad = channels_first(rest[0]) if last else rest[0]
         return channels_first(dx) if last else dx
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_comm", None)  # a copy is a layer by itself
+        return state
 
     def _average(self) -> float:
         """The plain average is a momentum of 1/n at the n-th batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from onepass import _numbers as numbers
@@ -41,12 +41,13 @@ class _Dropping(Passing, Module):
             self._remember((kind, None))
             return x
         seed, offset = self.stream.take()
+        mask = self.p, seed, offset, self._first(kind[2])
         try:
-            y = self._apply(type(self)._forward, x, self.p, seed, offset)
+            y = self._apply(type(self)._forward, x, *mask)
         except BaseException:
             self.stream.give_back()
             raise
-        self._remember((kind, (self.p, seed, offset)))
+        self._remember((kind, mask))
         return y
 
     @bypassable
@@ -57,10 +58,14 @@ class _Dropping(Passing, Module):
         check_gradient(f"{type(self).__name__}.backward", dy, y)
         return dy if mask is None else self._apply(type(self)._backward, dy, *mask)
 
+    def _first(self, shape: Sequence[int]) -> int:
+        """``first`` of the functions, for an x of this shape."""
+        return self.stream.first(shape)
+
     def _apply(
-        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int
+        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int, first: int
     ) -> Array:
-        return function(x, p, seed=seed, offset=offset)
+        return function(x, p, seed=seed, offset=offset, first=first)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -117,7 +122,14 @@ class AlphaDropout(_Dropping):
     _forward, _backward = staticmethod(ops.alpha_dropout), staticmethod(ops.alpha_dropout_backward)
 
 
-class FeatureAlphaDropout(_Dropping):
+class _MapDropping(_Dropping):
+    """Of whole maps: its functions count in rows."""
+
+    def _first(self, shape: Sequence[int]) -> int:
+        return self.stream.row
+
+
+class FeatureAlphaDropout(_MapDropping):
     """Alpha dropout of whole maps: those of each sample and channel are kept or dropped together.
 
     x is ``(N, C, …)``, with two axes or more, as in PyTorch. `ops.feature_alpha_dropout` has the
@@ -150,7 +162,7 @@ class FeatureAlphaDropout(_Dropping):
             )
 
 
-class _FeatureDropout(_Dropping):
+class _FeatureDropout(_MapDropping):
     """Drops whole maps; ``_shapes`` names those it takes, by their number of axes."""
 
     _forward, _backward = (
@@ -168,11 +180,11 @@ class _FeatureDropout(_Dropping):
             )
 
     def _apply(
-        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int
+        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int, first: int
     ) -> Array:
         if x.ndim == self._one_sample:
-            return function(x[None], p, seed=seed, offset=offset)[0]
-        return function(x, p, seed=seed, offset=offset)
+            return super()._apply(function, x[None], p, seed, offset, first)[0]
+        return super()._apply(function, x, p, seed, offset, first)
 
 
 class Dropout1d(_FeatureDropout):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,20 @@ class Epilogue:
     def empty(self) -> bool:
         return self.activation is None and self.dropout is None and self.residual is None
 
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of the kernel; takes a mask, see `refused`."""
+    def options(self, shape: Sequence[int]) -> dict[str, Any]:
+        """The keyword arguments of the kernel; takes a mask, see `refused`.
+
+        Args:
+            shape: that of y, with the samples along axis 0.
+        """
         options: dict[str, Any] = {}
         if self.activation is not None:
             options["activation"] = self.activation
         if self.dropout is not None:
-            seed, offset = self.dropout.stream.take()
-            options.update(dropout_p=self.dropout.p, seed=seed, offset=offset)
+            stream = self.dropout.stream
+            seed, offset = stream.take()
+            first = stream.first(shape)
+            options.update(dropout_p=self.dropout.p, seed=seed, offset=offset, first=first)
         if self.residual is not None:
             options["residual"] = self.residual
         return options

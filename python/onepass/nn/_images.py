@@ -54,7 +54,8 @@ def take_mask(options: dict[str, Any]) -> dict[str, Any] | None:
     """
     if "dropout_p" not in options:
         return None
-    return {"p": options.pop("dropout_p"), **{k: options.pop(k) for k in ("seed", "offset")}}
+    rest = ("seed", "offset", "first")
+    return {"p": options.pop("dropout_p"), **{k: options.pop(k) for k in rest}}
 
 
 def image(owner: str, x: Array, channels: int | None = None) -> Like:

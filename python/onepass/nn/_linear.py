@@ -72,11 +72,11 @@ class Linear(Affine):
         wide = convert(rows, weight.dtype.name) if narrow else rows
         # dot, not matmul: the same products of matrices, in half of the time before they begin.
         product = lib.dot(wide, weight.T, out=self._room(wide))
-        options = epilogue.options()
+        y_shape = (*shape[:-1], self.out_features)
+        options = epilogue.options(y_shape)
         y, kept = self._add_bias(product, epilogue, options, -1)
         if narrow:
             y = y.astype(dtype)
-        y_shape = (*shape[:-1], self.out_features)
         self._remember((rows, kept, options, shape, (lib, dtype, y_shape)))
         return y if is_matrix else y.reshape(y_shape)
 

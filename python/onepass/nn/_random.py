@@ -7,8 +7,9 @@ of a layer is two integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from threading import local
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,13 @@ _state = _State()
 
 
 class Stream:
-    """The masks of one dropout layer: ``(seed, offset)`` of the next call."""
+    """The masks of one dropout layer: ``(seed, offset)`` of the next call.
+
+    Attributes:
+        row: which row of a mask the first sample of a call gets; see `_shares.place`.
+    """
+
+    row: int = 0
 
     def __init__(self) -> None:
         self._new_range()
@@ -63,6 +70,10 @@ class Stream:
         offset = self._offset
         self._offset = offset + 1
         return self._seed, offset
+
+    def first(self, shape: Sequence[int]) -> int:
+        """The index in the mask of the first element of an array whose axis 0 has the samples."""
+        return self.row and self.row * prod(shape[1:])
 
     def give_back(self) -> None:
         """The call was refused: the next one gets its mask."""

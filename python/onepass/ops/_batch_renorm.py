@@ -40,6 +40,7 @@ def batch_renorm(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     channels_last: bool = False,
     out: Array | None = None,
 ) -> tuple[Array, SavedBatchRenorm]:
@@ -88,7 +89,7 @@ def batch_renorm(
     name, options = resolve("batch_renorm", activation)
     y, saved = _C.batch_renorm(
         x, weight, bias, running_mean, running_var, residual, out, -1 if channels_last else 1,
-        training, momentum, eps, rmax, dmax, name, options, dropout_p, seed, offset,
+        training, momentum, eps, rmax, dmax, name, options, dropout_p, seed, offset, first,
     )  # fmt: skip
     return y, tuple.__new__(SavedBatchRenorm, saved)
 

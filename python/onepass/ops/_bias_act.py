@@ -16,6 +16,7 @@ def bias_act(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     out: Array | None = None,
 ) -> Array:
     """y = dropout(activation(x + bias)), the bias along ``axis``.
@@ -29,6 +30,7 @@ def bias_act(
         dropout_p: probability of dropping an element; 0 draws nothing.
         seed: as in :func:`onepass.ops.dropout`.
         offset: as in :func:`onepass.ops.dropout`.
+        first: as in :func:`onepass.ops.dropout`.
         out: array like ``x`` to write to; may be ``x``.
 
     Returns:
@@ -47,7 +49,7 @@ def bias_act(
         array([[2., 0.]], dtype=float32)
     """
     name, options = resolve("bias_act", activation)
-    return _C.bias_act(x, bias, out, axis, name, options, dropout_p, seed, offset)
+    return _C.bias_act(x, bias, out, axis, name, options, dropout_p, seed, offset, first)
 
 
 def bias_act_backward(
@@ -60,6 +62,7 @@ def bias_act_backward(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, Array]:
     """dx = activation'(x + bias)·dropout'(dy), dbias = Σ dx over all axes but ``axis``.
@@ -73,6 +76,7 @@ def bias_act_backward(
         dropout_p: as in the forward.
         seed: as in the forward.
         offset: as in the forward.
+        first: as in the forward.
         out: array like ``x`` for dx; may be ``dy`` or ``x``.
 
     Returns:
@@ -92,4 +96,6 @@ def bias_act_backward(
         array([5., 0.], dtype=float32)
     """
     name, options = resolve("bias_act_backward", activation)
-    return _C.bias_act_backward(dy, x, bias, out, axis, name, options, dropout_p, seed, offset)
+    return _C.bias_act_backward(
+        dy, x, bias, out, axis, name, options, dropout_p, seed, offset, first
+    )

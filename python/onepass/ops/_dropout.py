@@ -9,27 +9,36 @@ from onepass._array import Array
 
 
 def dropout(
-    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    x: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """y = x/(1 - p) where the element is kept, 0 where it is dropped.
 
-    Element ``i`` (its index in C order, whatever the strides) is kept iff u(i) ≥ p, where u(i) is a
-    32-bit fraction drawn by Philox4x32-10 from (seed, offset, i): equal on every device, for any
-    number of threads and any layout. p has a resolution of 2⁻³². Dropped elements are selected, not
-    multiplied: p = 1 gives zeros even for Inf.
+    Element ``i`` (its index in C order, whatever the strides) is kept iff u(first + i) ≥ p, where
+    u(i) is a 32-bit fraction drawn by Philox4x32-10 from (seed, offset, i): equal on every device,
+    for any number of threads and any layout. p has a resolution of 2⁻³². Dropped elements are
+    selected, not multiplied: p = 1 gives zeros even for Inf.
 
     Args:
         x: array of any shape.
         p: probability of dropping an element, in [0, 1].
         seed: 64-bit key.
         offset: names an independent 64-bit stream, for instance layer and step.
+        first: index that element 0 of ``x`` counts as: a slice of the rows of a larger array gets
+            that slice of its mask.
         out: array like ``x`` to write to; may be ``x``.
 
     Returns:
         y, like ``x``.
 
     Raises:
-        ValueError: ``p`` outside [0, 1] or NaN; ``seed`` or ``offset`` outside [0, 2⁶⁴).
+        ValueError: ``p`` outside [0, 1] or NaN; ``seed`` or ``offset`` outside [0, 2⁶⁴), ``first``
+            outside [0, 2⁶²).
 
     Source: Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting,
     2014; Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
@@ -40,11 +49,17 @@ def dropout(
         >>> onepass.ops.dropout(np.ones(4, np.float32), 1.0, seed=0)
         array([0., 0., 0., 0.], dtype=float32)
     """
-    return _C.dropout(x, out, p, seed, offset)
+    return _C.dropout(x, out, p, seed, offset, first)
 
 
 def dropout_backward(
-    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    dy: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """dx = dy/(1 - p) where the element was kept, 0 where it was dropped.
 
@@ -53,6 +68,7 @@ def dropout_backward(
         p: as in the forward.
         seed: as in the forward.
         offset: as in the forward.
+        first: as in the forward.
         out: array like ``dy`` to write to; may be ``dy``.
 
     Returns:
@@ -69,11 +85,17 @@ def dropout_backward(
         >>> onepass.ops.dropout_backward(np.ones(2, np.float32), 0.0, seed=0)
         array([1., 1.], dtype=float32)
     """
-    return dropout(dy, p, seed=seed, offset=offset, out=out)
+    return dropout(dy, p, seed=seed, offset=offset, first=first, out=out)
 
 
 def feature_dropout(
-    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    x: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """Dropout of whole maps: ``y[n, c] = x[n, c]/(1 - p)`` where map (n, c) is kept, else 0.
 
@@ -85,6 +107,8 @@ def feature_dropout(
         p: probability of dropping a map, in [0, 1].
         seed: 64-bit key.
         offset: names an independent 64-bit stream, for instance layer and step.
+        first: number that sample 0 of ``x`` counts as: a slice of a larger batch gets that slice
+            of its masks.
         out: array like ``x`` to write to; may be ``x``.
 
     Returns:
@@ -102,11 +126,17 @@ def feature_dropout(
         >>> bool((y == y[:, :, :1, :1]).all())
         True
     """
-    return _C.feature_dropout(x, out, p, seed, offset)
+    return _C.feature_dropout(x, out, p, seed, offset, first)
 
 
 def feature_dropout_backward(
-    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    dy: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """dx = dy/(1 - p) in the maps that were kept, 0 in the others.
 
@@ -115,6 +145,7 @@ def feature_dropout_backward(
         p: as in the forward.
         seed: as in the forward.
         offset: as in the forward.
+        first: as in the forward.
         out: array like ``dy`` to write to; may be ``dy``.
 
     Returns:
@@ -131,11 +162,17 @@ def feature_dropout_backward(
         >>> onepass.ops.feature_dropout_backward(np.ones((1, 2), np.float32), 0.0, seed=0)
         array([[1., 1.]], dtype=float32)
     """
-    return feature_dropout(dy, p, seed=seed, offset=offset, out=out)
+    return feature_dropout(dy, p, seed=seed, offset=offset, first=first, out=out)
 
 
 def alpha_dropout(
-    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    x: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """Dropout for SELU: y = a·x + b where the element is kept, a·α' + b where it is dropped.
 
@@ -148,6 +185,8 @@ def alpha_dropout(
         p: probability of dropping an element, in [0, 1].
         seed: 64-bit key.
         offset: names an independent 64-bit stream, for instance layer and step.
+        first: index that element 0 of ``x`` counts as: a slice of the rows of a larger array gets
+            that slice of its mask.
         out: array like ``x`` to write to; may be ``x``.
 
     Returns:
@@ -166,11 +205,17 @@ def alpha_dropout(
         >>> bool(abs(y.mean()) < 0.02), bool(abs(y.std() - 1) < 0.02)
         (True, True)
     """
-    return _C.alpha_dropout(x, out, p, seed, offset)
+    return _C.alpha_dropout(x, out, p, seed, offset, first)
 
 
 def alpha_dropout_backward(
-    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    dy: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """dx = a·dy where the element was kept, 0 where it was dropped; a of :func:`alpha_dropout`.
 
@@ -179,6 +224,7 @@ def alpha_dropout_backward(
         p: as in the forward.
         seed: as in the forward.
         offset: as in the forward.
+        first: as in the forward.
         out: array like ``dy`` to write to; may be ``dy``.
 
     Returns:
@@ -195,11 +241,17 @@ def alpha_dropout_backward(
         >>> onepass.ops.alpha_dropout_backward(np.ones(2, np.float32), 0.0, seed=0)
         array([1., 1.], dtype=float32)
     """
-    return _C.alpha_dropout_backward(dy, out, p, seed, offset)
+    return _C.alpha_dropout_backward(dy, out, p, seed, offset, first)
 
 
 def feature_alpha_dropout(
-    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    x: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """Alpha dropout of whole maps: y = a·x + b in maps that are kept, a·α' + b in the others.
 
@@ -211,6 +263,8 @@ def feature_alpha_dropout(
         p: probability of dropping a map, in [0, 1].
         seed: 64-bit key.
         offset: names an independent 64-bit stream, for instance layer and step.
+        first: number that sample 0 of ``x`` counts as: a slice of a larger batch gets that slice
+            of its masks.
         out: array like ``x`` to write to; may be ``x``.
 
     Returns:
@@ -229,11 +283,17 @@ def feature_alpha_dropout(
         >>> bool((y == y[:, :, :1, :1]).all())
         True
     """
-    return _C.feature_alpha_dropout(x, out, p, seed, offset)
+    return _C.feature_alpha_dropout(x, out, p, seed, offset, first)
 
 
 def feature_alpha_dropout_backward(
-    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+    dy: Array,
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    first: int = 0,
+    out: Array | None = None,
 ) -> Array:
     """dx = a·dy in the maps that were kept, 0 in the others; a of :func:`alpha_dropout`.
 
@@ -242,6 +302,7 @@ def feature_alpha_dropout_backward(
         p: as in the forward.
         seed: as in the forward.
         offset: as in the forward.
+        first: as in the forward.
         out: array like ``dy`` to write to; may be ``dy``.
 
     Returns:
@@ -259,7 +320,7 @@ def feature_alpha_dropout_backward(
         >>> onepass.ops.feature_alpha_dropout_backward(dy, 0.0, seed=0)
         array([[1., 1.]], dtype=float32)
     """
-    return _C.feature_alpha_dropout_backward(dy, out, p, seed, offset)
+    return _C.feature_alpha_dropout_backward(dy, out, p, seed, offset, first)
 
 
 def dropout_mask(
@@ -268,6 +329,7 @@ def dropout_mask(
     *,
     seed: int,
     offset: int = 0,
+    first: int = 0,
     packed: bool = False,
     out: Array | None = None,
 ) -> Array:
@@ -278,6 +340,7 @@ def dropout_mask(
         p: as in :func:`dropout`.
         seed: as in :func:`dropout`.
         offset: as in :func:`dropout`.
+        first: as in :func:`dropout`.
         packed: give ceil(n/8) bytes instead, bit i of byte b for element 8b + i
             (``numpy.packbits(mask, bitorder="little")``).
         out: array to write to, of the dtype and shape below, dense in C order. One on a CUDA device
@@ -298,4 +361,4 @@ def dropout_mask(
         array([ True,  True,  True])
     """
     extents = shape if isinstance(shape, Sequence) else (shape,)
-    return _C.dropout_mask(out, extents, p, seed, offset, packed)
+    return _C.dropout_mask(out, extents, p, seed, offset, first, packed)

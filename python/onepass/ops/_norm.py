@@ -29,6 +29,7 @@ class SavedBatchNorm(NamedTuple):
     dropout_p: float
     seed: int
     offset: int
+    first: int
 
 
 def batch_norm(
@@ -46,6 +47,7 @@ def batch_norm(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     channels_last: bool = False,
     out: Array | None = None,
 ) -> tuple[Array, SavedBatchNorm]:
@@ -73,6 +75,7 @@ def batch_norm(
         dropout_p: probability of dropping an element; 0 draws nothing.
         seed: as in :func:`onepass.ops.dropout`.
         offset: as in :func:`onepass.ops.dropout`.
+        first: as in :func:`onepass.ops.dropout`.
         channels_last: the channels are the last axis of ``x``.
         out: array like ``x`` to write to; may not be ``x``, which the backward needs.
 
@@ -98,7 +101,7 @@ def batch_norm(
     name, options = resolve("batch_norm", activation)
     y, saved = _C.batch_norm(
         x, weight, bias, running_mean, running_var, residual, out, -1 if channels_last else 1,
-        training, momentum, eps, name, options, dropout_p, seed, offset,
+        training, momentum, eps, name, options, dropout_p, seed, offset, first,
     )  # fmt: skip
     return y, tuple.__new__(SavedBatchNorm, saved)
 

@@ -35,6 +35,7 @@ _ARGS = {
     "dropout_p": "probability of dropping an element; 0 draws nothing.",
     "seed": "as in :func:`onepass.ops.dropout`.",
     "offset": "as in :func:`onepass.ops.dropout`.",
+    "first": "as in :func:`onepass.ops.dropout`.",
     "out": "array like ``x`` to write to; may not be ``x``, which the backward needs.",
 }
 _RETURNS = "(y, saved): y like ``x``; saved for the function of the same name and ``_backward``."
@@ -86,6 +87,7 @@ def layer_norm(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm]:
     """y = dropout(activation((x - mean)/√(var + eps)·weight + bias + residual)), per row.
@@ -115,7 +117,7 @@ def layer_norm(
     name, options = resolve("layer_norm", activation)
     y, kept = _C.layer_norm(
         x, weight, bias, residual, out, _shape(normalized_shape), eps, name, options, dropout_p,
-        seed, offset,
+        seed, offset, first,
     )  # fmt: skip
     return y, SavedRowNorm("layer_norm", kept)
 
@@ -160,6 +162,7 @@ def rms_norm(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm]:
     """y = dropout(activation(x/√(mean(x²) + eps)·weight + residual)), per row.
@@ -190,7 +193,7 @@ def rms_norm(
         eps = machine_epsilon(x)
     y, kept = _C.rms_norm(
         x, weight, None, residual, out, _shape(normalized_shape), eps, name, options, dropout_p,
-        seed, offset,
+        seed, offset, first,
     )  # fmt: skip
     return y, SavedRowNorm("rms_norm", kept)
 
@@ -237,6 +240,7 @@ def group_norm(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm]:
     """y = dropout(activation((x - mean)/√(var + eps)·weight + bias + residual)), per group.
@@ -263,8 +267,9 @@ def group_norm(
     """
     name, options = resolve("group_norm", activation)
     y, kept = _C.group_norm(
-        x, weight, bias, residual, out, num_groups, eps, name, options, dropout_p, seed, offset
-    )
+        x, weight, bias, residual, out, num_groups, eps, name, options, dropout_p, seed, offset,
+        first,
+    )  # fmt: skip
     return y, SavedRowNorm("group_norm", kept)
 
 
@@ -310,6 +315,7 @@ def instance_norm(
     dropout_p: float = 0.0,
     seed: int = 0,
     offset: int = 0,
+    first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm | SavedBatchNorm]:
     """y = dropout(activation((x - mean)/√(var + eps)·weight + bias + residual)), per map.
@@ -354,12 +360,12 @@ def instance_norm(
         return batch_norm(
             x, weight, bias, running_mean, running_var, training=False, momentum=momentum, eps=eps,
             residual=residual, activation=activation, dropout_p=dropout_p, seed=seed,
-            offset=offset, out=out,
+            offset=offset, first=first, out=out,
         )  # fmt: skip
     name, options = resolve("instance_norm", activation)
     y, kept = _C.instance_norm(
         x, weight, bias, residual, out, running_mean, running_var, momentum, eps, name, options,
-        dropout_p, seed, offset,
+        dropout_p, seed, offset, first,
     )  # fmt: skip
     return y, SavedRowNorm("instance_norm", kept)
 

@@ -62,11 +62,11 @@ _DROPOUTS = {
 dropout = Differentiable(
     "dropout", inputs="Tensor x, Tensor seed", options="str kind, float p", results=1,
     saved="Tensor seed",
-    run=lambda x, seed, kind, p: (_DROPOUTS[kind][0](x, _like(x), p, int(seed), 0),),
+    run=lambda x, seed, kind, p: (_DROPOUTS[kind][0](x, _like(x), p, int(seed), 0, 0),),
     fake=lambda x, seed, kind, p: (_like(x),),
     save=lambda given, results, options: (given[1],),
     gradient=lambda dy, wanted, seed, kind, p: [
-        _DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 0)],
+        _DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 0, 0)],
     fake_gradient=lambda dy, wanted, seed, kind, p: [_like(dy)],
 )  # fmt: skip
 
@@ -119,7 +119,7 @@ def _bias_gradients(
 ) -> list[torch.Tensor]:
     added = torch.zeros_like(bias) if name in _PASSES else bias
     dx, dbias = _C.bias_act_backward(
-        dy, x, added, _like(x), axis, name, tuple(values), p, as_int(seed), 0
+        dy, x, added, _like(x), axis, name, tuple(values), p, as_int(seed), 0, 0
     )
     both = zip(wanted, (dx, dbias.to(bias.dtype)), strict=True)
     return [grad for want, grad in both if want]
@@ -130,7 +130,7 @@ bias_act = Differentiable(
     options="int axis, str name, float[] values, float p", results=1,
     saved="Tensor x_or_y, Tensor bias, Tensor? seed",
     run=lambda x, bias, seed, axis, name, values, p: (
-        _C.bias_act(x, bias, _like(x), axis, name, tuple(values), p, as_int(seed), 0),),
+        _C.bias_act(x, bias, _like(x), axis, name, tuple(values), p, as_int(seed), 0, 0),),
     fake=lambda x, *_: (_like(x),),
     save=lambda given, results, options: (
         results[0] if options[1] in _PASSES else given[0], *given[1:3]),

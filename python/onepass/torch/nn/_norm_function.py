@@ -58,14 +58,14 @@ def _channel_norm(kernel: Any) -> Callable[..., tuple[Any, Any]]:
                 x, weight, bias, mean, var, residual, _empty(x), 1, training, momentum, *rest
             )
             return y, saved
-        *options, p, seed, offset = rest
+        *options, p, seed, offset, first = rest
         x, residual = x.movedim(1, -1), _last(residual)
         y, saved = kernel(
             x, weight, bias, mean, var, residual, _empty(x), -1, training, momentum, *options,
-            0.0, 0, 0,
+            0.0, 0, 0, 0,
         )  # fmt: skip
         y = y.movedim(-1, 1)
-        return (_C.dropout(y, y, p, seed, offset) if p else y), saved
+        return (_C.dropout(y, y, p, seed, offset, first) if p else y), saved
 
     return forward
 
@@ -79,12 +79,12 @@ def _channel_norm_backward(kernel: Any) -> Callable[..., Sequence[Any]]:
             return kernel(  # type: ignore[no-any-return]
                 dy, x, weight, bias, residual, statistics, 1, training, *rest, _empty(x), None
             )
-        *options, p, seed, _ = rest
+        *options, p, seed, _, _ = rest
         dy = _dropped(dy, p, seed).movedim(1, -1)
         x, residual = x.movedim(1, -1), _last(residual)
         dx, dweight, dbias, *dresidual = kernel(
-            dy, x, weight, bias, residual, statistics, -1, training, *options, 0.0, 0, 0, _empty(x),
-            None,
+            dy, x, weight, bias, residual, statistics, -1, training, *options, 0.0, 0, 0, 0,
+            _empty(x), None,
         )  # fmt: skip
         return dx.movedim(-1, 1), dweight, dbias, *(d.movedim(-1, 1) for d in dresidual)
 
@@ -176,7 +176,7 @@ def _norm(
         momentum = 0.0 if batches is None else 1.0 / max(int(batches), 1)
     y, saved = _KINDS[kind].forward(
         x, weight, bias, mean, var, residual, size, training, momentum, *numbers, name,
-        tuple(values), p, as_int(seed), 0,
+        tuple(values), p, as_int(seed), 0, 0,
     )  # fmt: skip
     return y, saved[4]
 
@@ -224,8 +224,9 @@ def _norm_gradient(
 ) -> list[torch.Tensor]:  # fmt: skip
     number = as_int(seed)
     dx, dweight, dbias, *dresidual = _KINDS[kind].backward(
-        dy, x, weight, bias, residual, statistics, size, training, name, tuple(values), p, number, 0
-    )
+        dy, x, weight, bias, residual, statistics, size, training, name, tuple(values), p, number,
+        0, 0,
+    )  # fmt: skip
     if wanted[3] and not dresidual:
         dresidual = [_dropped(dy, p, number)]
     grads = (dx, _of(weight, dweight), _of(bias, dbias), *dresidual)
@@ -234,7 +235,7 @@ def _norm_gradient(
 
 def _dropped(dy: Any, p: float, seed: int) -> Any:
     """The gradient behind a dropout."""
-    return dy if p == 0.0 else _C.dropout(dy, torch.empty_like(dy), p, seed, 0)
+    return dy if p == 0.0 else _C.dropout(dy, torch.empty_like(dy), p, seed, 0, 0)
 
 
 def _of(parameter: Given, grad: Any) -> Any:
