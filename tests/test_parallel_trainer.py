@@ -358,6 +358,7 @@ def test_all_ranks_save_and_rank_0_writes(tmp_path):
     assert paths[0] == paths[1] == next(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:damaged checkpoint")
 def test_a_checkpoint_that_cannot_be_read_is_refused_by_all(tmp_path):
     path = fitted(trainer_of()).save(tmp_path)
     (path / "state.json").write_text("{}")

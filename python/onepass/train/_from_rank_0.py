@@ -54,10 +54,11 @@ def by_rank_0(comm: Communicator, call: Callable[[], T]) -> T:
     if comm.rank == 0:
         try:
             outcome[1] = call()
-        except (ValueError, OSError, RuntimeError) as raised:
+        except Exception as raised:
             error = raised
             kinds = [kind.__name__ for kind in type(raised).__mro__]
-            outcome[0] = [next(kind for kind in kinds if kind in ERRORS), str(raised)]
+            known = [kind for kind in kinds if kind in ERRORS]
+            outcome[0] = [*known, "RuntimeError"][0], str(raised)
     failed = broadcast_object(comm, outcome[0])
     if error is not None:
         raise error
