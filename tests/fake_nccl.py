@@ -86,5 +86,5 @@ class Communicator:
 def at(address: int, count: int, dtype: int) -> np.ndarray:
     """The memory that an address and a count stand for."""
     kind = np.dtype(DTYPES[dtype])
-    room = (ctypes.c_char * (count * kind.itemsize)).from_address(address) if count else b""
+    room = (ctypes.c_char * (count * kind.itemsize)).from_address(address) if count else bytearray()
     return np.frombuffer(room, kind)

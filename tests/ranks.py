@@ -31,12 +31,13 @@ TESTS = Path(__file__).resolve().parent
 
 
 class Ended(NamedTuple):
-    """How the processes ended: standard output of each rank, the rest of all, status, seconds."""
+    """How the processes ended: standard output of each rank, the rest of all, status, and when, by
+    ``time.time()``."""
 
     outputs: list[str]
     errors: str
     status: int
-    seconds: float
+    at: float
 
 
 def run_ranks(
@@ -83,10 +84,10 @@ def end_ranks(
             finally:
                 for process in started:
                     _end(process)
-            seconds = time.monotonic() - begun
+            at = time.time()
             outputs = [_text(Path(folder, f"{rank}.out")) for rank in range(n)]
             errors.seek(0)
-            return Ended(outputs, errors.read(), max(map(abs, statuses)), seconds)
+            return Ended(outputs, errors.read(), max(map(abs, statuses)), at)
 
 
 def _commands(launcher: str, n: int, program: list[str]) -> list[tuple[list[str], dict[str, str]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 
@@ -63,4 +64,4 @@ def on_ranks(function: Callable[[Rank], Any], size: int) -> list[Any]:
 def shares_of(n: int, ends: list[float]) -> list[slice]:
     """n rows cut where they are complete to these parts."""
     bounds = [0, *(round(end * n) for end in ends), n]
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(bounds)]

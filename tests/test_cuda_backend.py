@@ -670,7 +670,7 @@ def test_shares_at_the_ends_of_the_range(simulator, dtype):
     for shape, last in [((33, 3), False), ((5, 6, 3), True)]:
         for magnitude in (1.0, *TOP[dtype]):
             given = arrays(shape, last, dtype, magnitude, 1.0)
-            x, dy, w, b, residual = given
+            x, dy, w, b, _ = given
             mean, var = np.zeros(len(w), dtype), np.ones(len(w), dtype)
             with on(simulator):
                 got = by_shares((0.5, 0.75), x, dy, w, b, mean, var, None, momentum=0.5,

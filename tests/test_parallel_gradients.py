@@ -117,6 +117,7 @@ def test_gradients_that_are_one_array_already_are_not_copied():
         lambda room: [room[5:8], room[2:5]],
         lambda room: [room[2:8:2], room[8:11]],
         lambda room: [room[2:5], np.ones(3, np.float32)],
+        lambda room: [np.frombuffer(room.data, np.float32, 3, offset)[:] for offset in (0, 12)],
         lambda room: [np.frombuffer(room.tobytes(), np.float32)[:3].copy(), room[0:3]],
     ],
 )
@@ -153,7 +154,7 @@ def test_little_numbers_ride_along():
         grads = [np.ones(3, np.float32)]
         reduction = _gradients.Reduction(optimizer, comm)
         before = len(comm.calls)
-        reduction(optimizer, grads, extra)
+        reduction(grads, extra)
         return extra.tolist(), grads[0].tolist(), len(comm.calls) - before
 
     assert run_threads(call, 2) == [([[1, 1]], [2, 2, 2], 2)] * 2

@@ -308,7 +308,7 @@ def test_norms_that_cannot_are_refused():
 
 
 def test_what_is_no_model_or_communicator_is_refused():
-    with pytest.raises(TypeError, match="'model' is a str, expected an nn.Module"):
+    with pytest.raises(TypeError, match=r"'model' is a str, expected an nn\.Module"):
         nn.convert_sync_batch_norm("model", Two())
     model = nn.BatchNorm1d(3)
     for comm in (3, "auto", np.zeros(3), type("Half", (), {"rank": 0, "size": 2})()):

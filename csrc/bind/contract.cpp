@@ -51,9 +51,9 @@ py::object contract_list(Arguments given) {
                                          "rows",       "single",        "shorter", "free",
                                          "matrix_row", "matrix_column", "vector",  "broadcast"};
   constexpr const char* kTypeNames[] = {
-      "",       "floating", "reference", "parameter", "computing", "compatible", "wide",
-      "target", "mask",     "flag",      "integer",   "word",      "number",     "real",
-      "norm_order", "choice", "text",    "axis",      "options",   "labels",     "extents"};
+      "",       "floating", "reference", "parameter", "computing", "compatible", "target",
+      "mask",   "flag",     "integer",   "word",      "number",    "real",       "norm_order",
+      "choice", "text",     "axis",      "options",   "labels",    "extents",    "wide"};
   static_assert(std::size(kShapeNames) == kShapes && std::size(kTypeNames) == kTypes);
   py::list all;
   for (const auto& [c, callable] : listed()) {

@@ -40,7 +40,6 @@ enum class Type : uint8_t {
   parameter,   // the reference's, or the type it computes in
   computing,   // the type the reference computes in
   compatible,  // any floating dtype whose kernels compute in the same type
-  wide,        // float64
   target,      // integers in the shape given, or the reference's dtype and shape
   mask,        // bool, or uint8 of packed bits: the call checks it
   // scalars
@@ -56,8 +55,9 @@ enum class Type : uint8_t {
   options,  // a tuple of the activation's
   labels,   // integers in the shape given
   extents,  // a tuple of sizes: the call checks it
+  wide,     // of an array: float64
 };
-constexpr int kTypes = int(Type::extents) + 1;
+constexpr int kTypes = int(Type::wide) + 1;
 
 struct Kind {
   Shape shape;

@@ -22,8 +22,7 @@ int32_t read_activation(const Border& b, ActivationOptions* options, int activat
 void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation) {
   epilogue->activation = read_activation(b, options, activation);
   epilogue->options = options->values;
-  epilogue->dropout =
-      b.dropout(activation + 2, activation + 3, activation + 4, activation + 5);
+  epilogue->dropout = b.dropout(activation + 2, activation + 3, activation + 4, activation + 5);
 }
 
 }  // namespace onepass::bind

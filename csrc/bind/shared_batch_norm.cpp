@@ -1,5 +1,5 @@
-// batch_norm of a batch that lies in several shares, in two calls forward and two backward: what the
-// others need of this share, and then the rest, with that of all.
+// batch_norm of a batch that lies in several shares, in two calls forward and two backward: what
+// the others need of this share, and then the rest, with that of all.
 #include "bind/channel_norm.h"
 #include "kernels/shares.h"
 
@@ -43,8 +43,7 @@ constexpr Argument kBackwardArguments[] = {
     axis("axis"),
 };
 constexpr Argument kOwnRows[] = {{"share", share_rows, update | packed}};
-constexpr auto kSumsTable =
-    join(kBackwardArguments, kEpilogueArguments, kOwnRows, kOtherGradients);
+constexpr auto kSumsTable = join(kBackwardArguments, kEpilogueArguments, kOwnRows, kOtherGradients);
 constexpr Contract kSums = contract("batch_norm_backward_sums", kSumsTable.at);
 
 constexpr Argument kAllRows[] = {
@@ -61,18 +60,18 @@ template <const Contract& kContract, int64_t kRows>
 struct SharesBorder : ChannelBorder<kContract, ChannelNorm> {
   explicit SharesBorder(Arguments given) : ChannelBorder<kContract, ChannelNorm>(given) {
     constexpr int kAll = kContract.find("shares");
-    ChannelNorm& call = this->call;
+    ChannelNorm& norm = this->call;
     check_batch_axes(this->first());
-    call.batch_statistics = true;
-    call.part = kAll < 0 ? Part::sums : Part::rest;
+    norm.batch_statistics = true;
+    norm.part = kAll < 0 ? Part::sums : Part::rest;
     // `statistics` has as many rows as the sums of a share.
     static_assert(kSumRows == host::count_of(host::BatchNormRule<float>::Rows{}));
-    this->set(Shape::saved, {kAll < 0 ? kRows : kSumRows, call.channels},
+    this->set(Shape::saved, {kAll < 0 ? kRows : kSumRows, norm.channels},
               ": a row of what belongs to the channels");
     if constexpr (kAll >= 0) {
       const Array& shares = (*this)[kAll];
-      call.share_count = shares.ndim == 3 && shares.shape[0] > 0 ? shares.shape[0] : 1;
-      const int64_t extents[] = {call.share_count, kRows, call.channels};
+      norm.share_count = shares.ndim == 3 && shares.shape[0] > 0 ? shares.shape[0] : 1;
+      const int64_t extents[] = {norm.share_count, kRows, norm.channels};
       check_shape(shares, extents, 3, ": the rows that each share has left");
     }
   }

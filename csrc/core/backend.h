@@ -193,8 +193,8 @@ struct Channelwise {
 };
 
 // A norm over channels may be one of a batch of which the call has one share of several. Then there
-// are two calls for each, forward and backward: the first leaves what the others need of this share,
-// the second takes that of all and does the rest.
+// are two calls for each, forward and backward: the first leaves what the others need of this
+// share, the second takes that of all and does the rest.
 enum class Part : int32_t { whole, sums, rest };
 
 // A norm over the elements of each channel, by a rule of kernels/channel_norm_list.h.

@@ -71,15 +71,16 @@ struct ChannelStep {
     move_running<R>(call.norm.running_var, first, n, variance, call.norm.momentum);
     return affine_parameters(r, p);
   }
-  // For the other shares.
-  void leave_moments(const Region& r, double* s, double* q, const T* shift, Parameters<T> p) const {
+  // For the other shares. Not inlined, nor the others of shares: all the rest is as without them.
+  [[gnu::noinline]] void leave_moments(const Region& r, double* s, double* q, const T* shift,
+                                       Parameters<T> p) const {
     const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
     double scale[kUnits] = {};
     if (any_moments_scale(n, s, q, shift, count(), call.norm.eps))
       ScaledChannels<R, Call>{call}.moment_sums(r, s, q, shift, p, scale);
     for (int64_t k = 0; k < n; ++k)
-      leave(first + k, share_of_sums(count(), s[k], q[k], double(shift[k]),
-                                     scale[k] == 0 ? 1 : scale[k]));
+      leave(first + k,
+            share_of_sums(count(), s[k], q[k], double(shift[k]), scale[k] == 0 ? 1 : scale[k]));
   }
   template <class Share>
   void leave(int64_t channel, const Share& share) const {
@@ -106,14 +107,17 @@ struct ChannelStep {
       store_channels(call.norm.dweight, first, n, q);
       spread(call.cut, n, level, p.level);
       spread(call.cut, n, slope, p.slope);
-      if (call.part() == Part::sums)
-        for (int64_t k = 0; k < n; ++k) leave(first + k, ShareSums{count(), s[k], q[k]});
+      if (call.part() == Part::sums) leave_sums(first, n, s, q);
     }
     store_channels(call.norm.dbias, first, n, s);
     return scaled;
   }
+  [[gnu::noinline]] void leave_sums(int64_t first, int64_t n, const double* s,
+                                    const double* q) const {
+    for (int64_t k = 0; k < n; ++k) leave(first + k, ShareSums{count(), s[k], q[k]});
+  }
   // The correction of dx from the sums of all shares.
-  bool take_sums(const Region& r, Parameters<T> p, bool scaled) const {
+  [[gnu::noinline]] bool take_sums(const Region& r, Parameters<T> p, bool scaled) const {
     const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
     double s[kUnits], q[kUnits], part = 0;
     T level[kUnits], slope[kUnits];

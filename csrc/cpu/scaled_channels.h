@@ -96,15 +96,16 @@ struct ScaledChannels {
     spread(call.cut, n, by, p.x_scale);
   }
   // Replaces the moments that follow from them.
-  [[gnu::noinline]] void moments(const Region& r, double* s, double* q, const T* first, Parameters<T> p,
-                                 SavedRows<R, T> saved, double* mean, double* unbiased) const {
+  [[gnu::noinline]] void moments(const Region& r, double* s, double* q, const T* first,
+                                 Parameters<T> p, SavedRows<R, T> saved, double* mean,
+                                 double* unbiased) const {
     double scale[kUnits] = {};
     moment_sums(r, s, q, first, p, scale);
     const double count = this->count();
     for (int64_t k = 0; k < channel_count(call.cut, r); ++k) {
       if (scale[k] == 0) continue;
-      const auto m = moments_in_range<R>(s[k], q[k], double(first[k]), scale[k], 1 / count,
-                                         call.norm.eps);
+      const auto m =
+          moments_in_range<R>(s[k], q[k], double(first[k]), scale[k], 1 / count, call.norm.eps);
       saved.set(k, m.saved);
       mean[k] = m.mean;
       unbiased[k] = m.variance * R::bessel(count);

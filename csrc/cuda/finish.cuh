@@ -109,8 +109,7 @@ ONEPASS_DEVICE void take_moments(const Call& call, int64_t c) {
   const auto all = merged_shares(call.shares + c, call.share_count, call.channels);
   if (all.count == 0) return save_running<T>(call, c);
   auto of = statistics_of_shares<R>(all, call.eps);
-  if (all.scale == 1)
-    keep_small<Wide>(all.mean, all.lost, of.variance, call.eps, &of.saved);
+  if (all.scale == 1) keep_small<Wide>(all.mean, all.lost, of.variance, call.eps, &of.saved);
   save<T>(call, c, of.saved);
   move_running<R>(call.running_mean, c, of.mean, call.momentum);
   move_running<R>(call.running_var, c, of.variance * R::bessel(all.count), call.momentum);

@@ -339,7 +339,6 @@ def batch_norm_backward_of_shares(
     add: Array | None,
     /,
 ) -> Array: ...
-
 def batch_renorm(
     x: Array,
     weight: Array | None,

@@ -659,8 +659,8 @@ void check_keep_words() {
       add_to_hash(want);
     }
   }
-  for (int64_t first : {int64_t(1), int64_t(31), int64_t(32), int64_t(97), int64_t(128),
-                        (int64_t(1) << 61) + 77})
+  for (int64_t first :
+       {int64_t(1), int64_t(31), int64_t(32), int64_t(97), int64_t(128), (int64_t(1) << 61) + 77})
     for (int64_t start : {0, 3, 64})
       for (int64_t n : {1, 5, 130}) {
         const DropoutStream s{5, 6, 0x55555555, first};

@@ -376,7 +376,8 @@ FRONT = [
         f"{TORCH}/nn/_norm_function.py",
         "        return (_C.dropout(y, y, p, seed, offset, first) if p else y), saved\n",
         "        z = y.movedim(1, -1)\n"
-        "        return (_C.dropout(z, z, p, seed, offset, first).movedim(-1, 1) if p else y), saved\n",
+        "        z = _C.dropout(z, z, p, seed, offset, first)\n"
+        "        return (z.movedim(-1, 1) if p else y), saved\n",
         (f"{TORCH_NN}::test_a_mask_is_that_of_elements_wherever_they_lie",),
     ),
     Mutant(

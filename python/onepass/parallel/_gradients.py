@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None
         >>> w, grads = np.ones(3, np.float32), [np.float32([1, 2, 2])]
         >>> optimizer = optim.SGD([w], lr=0.1)
         >>> parallel.all_reduce_gradients(optimizer, comm, grads)
-        >>> optimizer.step(grads, grad_scale=comm.size).grad_norm
+        >>> optimizer.step(grads, grad_scale=comm.size, max_norm=9).grad_norm
         3.0
     """
     if comm.size == 1:
@@ -60,7 +60,7 @@ def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None
     known = _reductions.get(optimizer)
     if known is None or known.comm is not comm:
         known = _reductions[optimizer] = Reduction(optimizer, comm)
-    known(optimizer, grads)
+    known(grads)
 
 
 class Reduction:
@@ -70,17 +70,19 @@ class Reduction:
     """
 
     def __init__(self, optimizer: Any, comm: Communicator) -> None:
-        self.comm = comm
+        self.comm, self._optimizer = comm, ref(optimizer)  # weak: _reductions has it as a key
         self._flats: dict[tuple[str, ...], _Flat] = {}
         _refuse_others(optimizer, comm)
 
-    def __call__(self, optimizer: Any, grads: Grads | None = None, extra: Any = None) -> None:
+    def __call__(self, grads: Grads | None = None, extra: Any = None) -> None:
         """Sums them.
 
         Args:
-            optimizer, grads: as in `all_reduce_gradients`.
+            grads: as in `all_reduce_gradients`.
             extra: NumPy array of float64 without gaps, summed along with little ones.
         """
+        optimizer = self._optimizer()
+        assert optimizer is not None
         params = [p for group in optimizer.param_groups for p in group["params"]]
         own = _held(params) if grads is None else grads
         _check(params, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from threading import get_ident
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from onepass._array import Array
 from onepass.parallel._failures import announce, watch
 from onepass.parallel._protocol import check, check_root, is_interactive
+
+_FORWARDING = 0.5  # seconds: mpiexec may lose what a rank has written right before it ends all
 
 
 class MPI:
@@ -107,6 +110,7 @@ class _Member:
         return thread in self._threads
 
     def end(self, why: str) -> None:
+        time.sleep(_FORWARDING)
         self._mpi.COMM_WORLD.Abort(1)
 
     def leave(self) -> None:

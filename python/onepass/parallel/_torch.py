@@ -123,7 +123,8 @@ class Torch:
         try:
             call()
         except RuntimeError as error:
-            raise RuntimeError(f"Torch: {self._member.who_left()}: {error}") from error
+            left = self._member.who_left()
+            raise RuntimeError(f"Torch: {left or f'a call failed: {error}'}") from error
 
 
 class _Member:
@@ -172,12 +173,13 @@ class _Member:
         with suppress(RuntimeError):  # whoever kept the store may be gone, and so are the others
             self._store.set(self._keys[self.rank], what)
 
-    def who_left(self) -> str:
+    def who_left(self) -> str | None:
+        """Which other rank has said that it leaves, and why."""
         with suppress(RuntimeError):
             for rank, key in enumerate(self._keys):
                 if self._store.check([key]):
                     return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
-        return f"a call among {self.size} ranks failed, maybe since one of them has died"
+        return None
 
 
 def _default_group(torch: Any, dist: Any) -> Any:
