@@ -39,7 +39,7 @@ class Summed:
 
     def end_step(self, numbers: Any) -> None:
         """Leave the sums over ranks in the gradients, and in ``numbers``."""
-        self._sum(self.optimizer, extra=numbers)
+        self._sum(extra=numbers)
 
 
 class InTree:
