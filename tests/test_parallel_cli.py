@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
 
 
 def ranks(here, size, *arguments, status=0):
-    ended = end_ranks(command, size, str(here), *arguments)
+    ended = end_ranks(command, size, str(here), *arguments, timeout=180)
     assert ended.status == status, ended
     return ended
 
