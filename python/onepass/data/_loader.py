@@ -231,7 +231,8 @@ class DataLoader:
         return self._each(epoch, start, lambda read, span: read(span))
 
     def shares(self, epoch: int, start: int, rank: int, size: int) -> Generator[Share, None, None]:
-        """The rows of those batches that rank ``rank`` of ``size`` has; of others it reads none.
+        """The rows that rank ``rank`` of ``size`` has of the batches of epoch ``epoch`` from number
+        ``start`` on; others it does not read.
 
         But a transform that mixes samples, or does not say that it does not, gets whole batches.
         """

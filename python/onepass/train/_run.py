@@ -258,7 +258,7 @@ class Run(Evaluator):
         return Path(by_rank_0(self.comm, lambda: str(self.write(dir))))
 
     def write(self, dir: str | Path) -> Path:
-        """As ``save``, by this rank alone."""
+        """As ``save``, into ``dir``, by this rank alone."""
         self.refuse_torn("save")
         averaged = _averages.averaged(self.optimizer, turned_only=True)
         turns = _averages.turns(self.optimizer)
