@@ -26,6 +26,11 @@ def keeps_blas_threads() -> bool:
     return os.environ.get(BLAS_THREADS) == "keep"
 
 
+def sets_threads() -> bool:
+    """Whether somebody has chosen the number of threads of our kernels."""
+    return bool(os.environ.get("ONEPASS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS"))
+
+
 def check(environment: Mapping[str, str]) -> None:
     """Warn of each variable of onepass that has no meaning, and of each value."""
     for name, value in environment.items():

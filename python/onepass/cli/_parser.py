@@ -205,6 +205,8 @@ def _add_training(group: Any, owner: str = "train") -> None:
         add("--groups", metavar="COLUMN", help="rows with the same cell here belong together, such "
             "as those of a patient: all are in one part or fold; not an input")  # fmt: skip
     _add_device(group)
+    if owner == "train":
+        _add_ranks(group)
     add(
         "--seed",
         type=types.seed(owner),
@@ -215,6 +217,15 @@ def _add_training(group: Any, owner: str = "train") -> None:
 
 def _add_device(group: Any) -> None:
     group.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default cpu)")
+
+
+def _add_ranks(group: Any) -> None:
+    add = group.add_argument
+    add("--parallel", choices=("auto", "none"), help="auto: processes that mpiexec or torchrun "
+        "has started train together (default); none: each one alone")  # fmt: skip
+    pieces = types.count("--reproducible")
+    add("--reproducible", type=pieces, metavar="K", help="the same bits with 1, 2, 4 … K "
+        "processes: K pieces of each batch (a power of two, such as 8)")  # fmt: skip
 
 
 def _add_run(group: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import shlex
+import warnings
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,16 @@ from onepass.cli._device import device_of
 from onepass.cli._output import columns, fail, note, say
 
 if TYPE_CHECKING:
+    from onepass.parallel import Communicator
     from onepass.runs._evaluation import Evaluated
     from onepass.runs._recipe import Recipe
 
 
 def train(options: Arguments) -> int:
     """Train; returns the exit status."""
+    from onepass.parallel import Alone, find
     from onepass.runs._options import Options
+    from onepass.runs._ranks import OtherRankError, agree
     from onepass.runs._recipe import Recipe
 
     chosen = vars(options)
@@ -28,23 +32,32 @@ def train(options: Arguments) -> int:
     switches: dict[str, Any] = {
         name: name in chosen for name in ("resume", "overwrite", "diagnose", "profile")
     }
+    comm: Communicator = Alone()
     try:
+        comm = find("auto" if chosen.get("parallel", "auto") == "auto" else None)
+        if comm.rank:
+            quiet = True
+            warnings.simplefilter("ignore")  # rank 0 gives the same
         device_of(chosen)
         run = Recipe(
             {name: value for name, value in chosen.items() if name in fields},
             chosen.get("out"),
             progress=not quiet,
+            comm=comm,
             **switches,
         )
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        return fail(error, 2)
+        if not isinstance(error, OtherRankError):
+            agree(comm, error)
+        return 2 if comm.rank else fail(error, 2)
     if not quiet:
         say(run.describe())
         if importlib.util.find_spec("matplotlib") is None:
             say("note: there will be no curves.png, matplotlib is not installed")
     with closing(run.folder):
-        status = _trained(run, quiet)
-    renewed(run)
+        status = _followed(run) if comm.rank else _trained(run, quiet)
+    if comm.rank == 0:
+        renewed(run)
     return status
 
 
@@ -81,6 +94,23 @@ def _trained(run: Recipe, quiet: bool) -> int:
             run.ended("failed", str(error))
         return fail(error, 1)
     _report(run, result, pictures, folds, quiet)
+    return 0
+
+
+def _followed(run: Recipe) -> int:
+    """What ranks do beside rank 0, which tells of what all of them have: numbers that are not
+    finite, and Ctrl-C."""
+    import numpy as np
+
+    try:
+        with np.errstate(all="ignore"):
+            run.fit()
+    except KeyboardInterrupt:
+        return 130
+    except FloatingPointError:
+        return 1
+    except (OSError, ValueError, MemoryError) as error:
+        return fail(f"rank {run.comm.rank}: {error}", 1)
     return 0
 
 

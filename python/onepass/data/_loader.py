@@ -7,7 +7,7 @@ promise that for ``Generator.permutation``. So a run resumed after an upgrade se
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from onepass.data._rows import (
     rows_or_array,
     samples_or_array,
 )
+from onepass.data._shares import Share, bounds, is_by_sample, share_of
 from onepass.data._weights import checked_weights
 
 SAMPLING = ("epoch", "replacement", "cyclic")
@@ -60,7 +61,9 @@ class DataLoader:
         transform: ``X, y = transform(X, y, seed=…, epoch=…, index=…)`` of each batch, a function of
             these alone, so that a resumed run sees the same; ``index`` has the samples' places in
             the data. Those of ``onepass.data.augment`` are. It is for training: a Trainer's
-            ``evaluate``, ``predict`` and validation leave it out.
+            ``evaluate``, ``predict`` and validation leave it out. Where several ranks train
+            together, each transforms the whole batch, and keeps its share; one whose attribute
+            ``by_sample`` is True, because no sample depends on others, gets the share alone.
         num_workers: threads that read and transform batches ahead, two for each; batches and their
             order are the same for any number. 0 does it when a batch is asked for. None: 1 with a
             transform, else 0; always 0 for arrays on a device, because a stream belongs to its
@@ -225,22 +228,48 @@ class DataLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Any, None, None]:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
+        return self._each(epoch, start, lambda read, span: read(span))
+
+    def shares(self, epoch: int, start: int, rank: int, size: int) -> Generator[Share, None, None]:
+        """The rows that rank ``rank`` of ``size`` has of the batches of epoch ``epoch`` from number
+        ``start`` on; others it does not read.
+
+        But a transform that mixes samples, or does not say that it does not, gets whole batches.
+        """
+        alone = is_by_sample(self.transform)
+
+        def share(read: Callable[[slice], Any], span: slice) -> Share:
+            if not alone:
+                return share_of(read(span), rank, size)
+            total = span.stop - span.start
+            first, end = bounds(total, rank, size)
+            return Share(first, total, read(slice(span.start + first, span.start + end)))
+
+        return self._each(epoch, start, share)
+
+    def _each(
+        self, epoch: int, start: int, taken: Callable[[Callable[[slice], Any], slice], Any]
+    ) -> Generator[Any, None, None]:
+        """What is ``taken(read, span)`` of each batch, ``span`` being its places in the order."""
         order = self.order(numbers.integer("DataLoader", "epoch", epoch, 0))
         arrays = [a for a in (self.X, self.y, self.sample_weight) if a is not None]
         orders = [None if order is None else beside_samples(array, order) for array in arrays]
 
+        def read(span: slice) -> Any:
+            batch = self._read(arrays, orders, span)
+            if self.transform is not None:
+                index = _places(order, span)
+                batch[:2] = self._transformed(*batch[:2], epoch=epoch, index=index)
+            return batch[0] if self.y is None else tuple(batch)
+
         def make(number: int) -> Any:
             span = slice(self._bounds(number), self._bounds(number + 1))
             try:
-                batch = self._read(arrays, orders, span)
-                if self.transform is not None:
-                    index = _places(order, span)
-                    batch[:2] = self._transformed(*batch[:2], epoch=epoch, index=index)
+                return taken(read, span)
             except Exception as error:
                 samples = _listed(_places(order, span))
                 add_note(error, "DataLoader", f"batch {number} of epoch {epoch}, samples {samples}")
                 raise
-            return batch[0] if self.y is None else tuple(batch)
 
         workers = self.num_workers
         if workers is None:
@@ -276,7 +305,8 @@ class DataLoader:
         """The samples of a batch, of each array."""
         taken = [span if order is None else order[span] for order in orders]
         x, y = self.X, self.y
-        if isinstance(x, Column) and isinstance(y, Column) and x.source is y.source:
+        pairs = isinstance(x, Column) and isinstance(y, Column) and x.source is y.source
+        if pairs and span.start < span.stop:
             both = x.source.read(_places(orders[0], span))  # a pair is read once
             return [*both, *(a[t] for a, t in zip(arrays[2:], taken[2:], strict=True))]
         return [array[part] for array, part in zip(arrays, taken, strict=False)]

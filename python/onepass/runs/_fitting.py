@@ -10,6 +10,7 @@ import numpy as np
 
 from onepass import nn
 from onepass._array import mover
+from onepass.parallel import Communicator
 from onepass.runs import _options, _parts, _scores
 from onepass.runs._losses import PlainCrossEntropy, ScaledMSE
 from onepass.runs._network import Architecture
@@ -29,16 +30,22 @@ MAX_NORM = 1.0
 class Fitting:
     """A network that is fitted to parts of the data: for a run, or a fold of a cross-validation.
 
-    Draws the weights from ``options.seed``; those that ``start`` has come from there.
+    Draws the weights from ``options.seed``; those that ``start`` has come from there. The processes
+    of ``comm`` train together.
     """
 
     def __init__(
-        self, source: Source, parts: Parts, options: Options, start: Start | None = None
+        self,
+        source: Source,
+        parts: Parts,
+        options: Options,
+        start: Start | None = None,
+        comm: Communicator | None = None,
     ) -> None:
         if start is not None:
             start.check(options, parts)
             parts = start.scaled(parts, source)
-        self.parts, self.options = parts, options
+        self.parts, self.options, self.comm = parts, options, comm
         self.architecture = Architecture(
             parts.width,
             options.hidden,
@@ -73,6 +80,8 @@ class Fitting:
             seed=self.options.seed,
             log_dir=log_dir,
             progress=False,
+            parallel=self.comm,
+            reproducible=self.options.reproducible,
         )
 
     def fit(self, trainer: Trainer, checkpoints: Path | None = None) -> None:

@@ -62,6 +62,7 @@ class Options(Reading):
     cv: int | None = None
     groups: str | None = None
     device: str = "cpu"
+    reproducible: int | None = None
     seed: int = 0
     drop: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import onepass
 from onepass._page import is_page
+from onepass.parallel import Alone, Communicator
 from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores, _sessions
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
@@ -23,6 +24,7 @@ from onepass.runs._names import (
     RESIDUALS,
 )
 from onepass.runs._options import Options
+from onepass.runs._ranks import agree, folder_of
 from onepass.runs._report import renewed
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import (
@@ -40,6 +42,7 @@ from onepass.train._diagnosis import Diagnosis
 from onepass.train._history import History
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
+from onepass.train._ranks import pieces_of
 from onepass.train._trainer import Trainer
 from onepass.train._verdict import verdict
 
@@ -57,6 +60,7 @@ class Recipe:
         diagnose, profile: watch layers, time the parts of a step.
         progress: show a bar and a table.
         source: the data, where it has been read; standard input can be read only once.
+        comm: of the processes that train together, of which rank 0 writes; None: this one alone.
 
     Attributes:
         options, out: of the run. source, parts: its data. model, trainer, stopping: its training.
@@ -75,10 +79,14 @@ class Recipe:
         profile: bool = False,
         progress: bool = True,
         source: Source | None = None,
+        comm: Communicator | None = None,
     ) -> None:
         if resume and overwrite:
             raise ValueError("train: '--overwrite' is given, expected none with --resume")
-        folder = self._earlier(given, out) if resume else None
+        self.comm = comm = comm or Alone()
+        folder = None
+        if resume:
+            folder = folder_of(comm, lambda: self._earlier(given, out))
         self.resume = folder is not None
         before = folder.record["options"] if folder is not None else {}
         if folder is not None and "data" not in given:
@@ -88,6 +96,7 @@ class Recipe:
         self.start = Start.of(given.get("init_from"), folder)
         network = self.start.options if self.start is not None else {}
         self.options = options = Options.of(given, {**network, **before})
+        self._check_ranks()
         self.source = source or Source.read(options)
         check_options_of_classes(self.source, given)
         self.parts = _parts.split(self.source, options.seed, options.preprocess)
@@ -109,9 +118,14 @@ class Recipe:
         self.diagnosis = next((c for c in self.callbacks if isinstance(c, Diagnosis)), None)
         self.profile = next((c for c in self.callbacks if isinstance(c, Profile)), None)
         self.progress = progress
-        self.fitting = Fitting(self.source, self.parts, options, self.start)
+        self.fitting = Fitting(self.source, self.parts, options, self.start, comm)
         self.parts = self.fitting.parts
-        self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
+        agree(comm)
+        if folder is None:
+            name = name_of(options.data)
+            folder = folder_of(comm, lambda: Folder.new(name, out, overwrite=overwrite))
+            assert folder is not None
+        self.folder = folder
         self.out = self.folder.path
         self._had_page = is_page(self.folder.whole / REPORT)
         if options.cv is not None:
@@ -122,6 +136,21 @@ class Recipe:
         self.undrawn: dict[str, Exception] = {}
         self.trainer = self._trainer()
         self.folds: list[dict[str, Any]] = []
+        agree(comm)
+
+    def _check_ranks(self) -> None:
+        """Refuse what several processes cannot do together."""
+        size, options = self.comm.size, self.options
+        pieces_of(options.reproducible, size, "train", "--reproducible")
+        if size == 1:
+            return
+        wrong = f"'--cv' is {options.cv}" if options.cv is not None else ""
+        if options.device != "cpu":
+            wrong = f"'--device' is {options.device}"
+        if wrong:
+            raise ValueError(
+                f"train: {wrong}, expected none with {size} processes that train together"
+            )
 
     @property
     def stopping(self) -> EarlyStopping:
@@ -155,9 +184,13 @@ class Recipe:
                 self.folder.write(folds=self.folds)
             yield f"fold {len(self.folds)}/{self.options.cv}: {_scores.line(scores)}"
 
+    def fit(self) -> None:
+        """Train; all that ranks do beside rank 0."""
+        self.fitting.fit(self.trainer, self.folder.path / CHECKPOINTS if self.resume else None)
+
     def train(self) -> Evaluated:
         """Train, write the model, evaluate the held-out part and write the result."""
-        self.fitting.fit(self.trainer, self.folder.path / CHECKPOINTS if self.resume else None)
+        self.fit()
         self.trainer.history.to_csv(self.out / HISTORY)  # damaged, perhaps, where no epoch was left
         saved = self._saved()
         saved.write(self.out)
@@ -267,6 +300,8 @@ class Recipe:
             before: the options of the run that this one goes on with.
         """
         notes = [*self.source.notes, *filter(None, [self.folder.note])]
+        if self.comm.size > 1:
+            notes.append(f"{self.comm.size} processes train together")
         if self.start is not None:
             notes += self.start.notes(self.options, self.source, self.parts, contents)
         if resume and not self.resume:
@@ -309,7 +344,7 @@ class Recipe:
             epochs=None,
             data=self.parts.described(self.source),
         )
-        if self.start is not None:
+        if self.start is not None and self.comm.rank == 0:
             self.start.keep(self.folder.path)
         return [*filter(None, [note, self.renew_page()])]
 

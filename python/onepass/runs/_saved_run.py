@@ -339,6 +339,8 @@ class KeepBest(Callback):
         folder: of the run.
     """
 
+    rank_0_only = True
+
     def __init__(
         self, stopping: EarlyStopping, saved: Callable[[], SavedRun], folder: Path
     ) -> None:

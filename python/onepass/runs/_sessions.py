@@ -28,6 +28,8 @@ def ended(folder: Folder, how: str, why: str = "", where: str = "") -> None:
 class Began(Callback):
     """Note when a training began or went on, after which epoch, and on what machine."""
 
+    rank_0_only = True
+
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from onepass._array import to_numpy
 from onepass.data._given import array_of
+from onepass.data._shares import Share, share_of
 
 
 class Batches:
@@ -75,6 +77,12 @@ class Batches:
             batch, ahead = ahead, next(batches, None)
             self._at_end = ahead is None
             yield batch
+
+    def shares(self, epoch: int, start: int, rank: int, size: int) -> Generator[Share, None, None]:
+        """The rows of those batches that rank ``rank`` of ``size`` has."""
+        with closing(self.batches(epoch, start)) as batches:
+            for batch in batches:
+                yield share_of(batch, rank, size)
 
     def _checked(self, start: int) -> Iterator[Any]:
         count = start

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from functools import cache
 from threading import get_ident
 from typing import Any
 
-from onepass import _environment
+from onepass import _environment, config
 from onepass._one_thread import Lock, freed_by_fork, keep_only
 
+# What launchers call the number of processes on a machine: MPICH, Open MPI, torchrun.
+LOCAL_SIZE = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE")
 LARGE = 1 << 24  # multiply-adds of a product: about a millisecond of one core
 
 
@@ -100,6 +103,24 @@ def threads_for(model: Any, loader: Any) -> Iterator[None]:
         yield
     finally:
         _users.end(training)
+
+
+@contextlib.contextmanager
+def cores_of_rank() -> Iterator[None]:
+    """No more threads inside, of our kernels and of BLAS, than there are cores for each of the
+    processes that a launcher has started on this machine."""
+    ranks = next((int(n) for name in LOCAL_SIZE if (n := os.environ.get(name, "")).isdigit()), 1)
+    most = max((os.cpu_count() or 1) // max(ranks, 1), 1)
+    owners: list[Any] = [] if _environment.sets_threads() else [config]
+    owners += [] if _environment.keeps_blas_threads() else libraries()
+    before = [(owner, owner.get_num_threads()) for owner in owners]
+    try:
+        for owner, count in before:
+            owner.set_num_threads(min(count, most))
+        yield
+    finally:
+        for owner, count in before:
+            owner.set_num_threads(count)
 
 
 def state() -> dict[str, Any]:

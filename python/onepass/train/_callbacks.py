@@ -47,6 +47,9 @@ class Callback:
     Attributes:
         monitor: the name in the history that the callback watches; fit checks it before training.
         logs: the names that the callback gives to ``run.log``, so that others may monitor them.
+        rank_0_only: where several ranks train together, whether the hooks are called on rank 0
+            alone, as those of what writes and prints are. Others must do the same on all ranks:
+            what they log at the end of an epoch is taken from rank 0, and all stop where one is to.
 
     Example:
         >>> import numpy as np
@@ -71,6 +74,7 @@ class Callback:
 
     monitor: str | None = None
     logs: tuple[str, ...] = ()
+    rank_0_only: bool = False
     _training: Any = None  # what the memory belongs to, see _training.py
 
     def reset(self) -> None:
@@ -283,6 +287,7 @@ class CSVLogger(Callback):
             RuntimeError: at the start of training, another fit of this process writes there.
     """
 
+    rank_0_only = True
     _argument = ("CSVLogger", "path")  # where the path came from, for messages
 
     @suggest_keywords

@@ -81,6 +81,8 @@ class Checkpoint(Callback):
         self.best = math.nan
         self.best_step = -1
 
+    rank_0_only = True
+
     @property
     def best_path(self) -> Path | None:
         """The best checkpoint by ``monitor``, or None."""
@@ -132,7 +134,7 @@ class Checkpoint(Callback):
     def _save(self, run: Run) -> None:
         if run.torn:  # by a signal that cut another hook, which the run ends with
             return
-        run.save(self.dir)
+        run.write(self.dir)
         *older, _ = _store.checkpoints(self.dir)
         for path in older[: len(older) + 1 - self.keep]:
             if _store.step_of(path) != self.best_step:

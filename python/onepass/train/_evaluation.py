@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,16 +85,24 @@ class Evaluator:
 
     def evaluate_batches(self, loader: Loader) -> dict[str, float]:
         """``loss`` and the metrics over the batches of ``loader``."""
-
         totals = Totals()
-        threads = threads_for(self.model, loader)
-        with self._using("evaluate"), threads, closing(iter(loader)) as batches:
+        with self.evaluating(loader), closing(iter(loader)) as batches:
             for batch in batches:
-                x, target = map(self.moved, batch[:2])  # every sample counts once
-                output = self.model(x)
-                loss, _, divisor = loss_of(self.loss, output, target)
-                totals.add(self.metrics, float(loss), divisor, output, target)
+                totals.add(self.metrics, *self.judged(batch))
         return totals.values_of(self.metrics)
+
+    def judged(self, batch: Sequence[Any]) -> tuple[float, float | None, Any, Any]:
+        """The loss of a batch, its divisor, outputs and targets; every sample counts once."""
+        x, target = map(self.moved, batch[:2])
+        output = self.model(x)
+        loss, _, divisor = loss_of(self.loss, output, target)
+        return float(loss), divisor, output, target
+
+    @contextmanager
+    def evaluating(self, loader: Loader) -> Iterator[None]:
+        """Around an evaluation of the batches of ``loader``."""
+        with self._using("evaluate"), threads_for(self.model, loader):
+            yield
 
     @contextmanager
     def _using(self, call: str) -> Iterator[None]:

@@ -12,6 +12,7 @@ from onepass import _numbers as numbers
 from onepass.data import split_indices
 from onepass.data._folds import split_groups
 from onepass.data._rows import part_of
+from onepass.data._shares import placed
 from onepass.data._split import Indices, held_out
 from onepass.nn import _random
 from onepass.train._checkpoint import Checkpoint
@@ -20,7 +21,6 @@ from onepass.train._fold_record import FoldRecord
 from onepass.train._fold_result import Fold
 from onepass.train._fold_samples import OWNER, fitted, one_at_a_time, part_of_samples, prepared
 from onepass.train._history import FILE
-from onepass.train._loaders import placed
 from onepass.train._marks import digest
 from onepass.train._trainer import Trainer
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from onepass import _numbers as numbers
 from onepass.data import DataLoader, split_indices
 from onepass.data._rows import Column, Rows, is_data_set, part_of, rows_or_array, samples_or_array
+from onepass.data._shares import placed
 from onepass.data._split import held_out
 from onepass.train._batches import Batches, is_batches
 from onepass.train._weights import ClassWeight, of_samples
@@ -89,13 +90,6 @@ def to_train(
         **options,
     )
     return loader, _validation(validation_data)
-
-
-def placed(
-    transform: Any, places: Any, X: Any, y: Any, *, seed: int, epoch: int, index: Any
-) -> Any:
-    """A transform of samples whose places in the user's data these are."""
-    return transform(X, y, seed=seed, epoch=epoch, index=places[index])
 
 
 def to_read(call: str, X: Any, y: Any, batch_size: int) -> Loader:

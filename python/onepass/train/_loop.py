@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -37,7 +37,8 @@ class Loop:
     def _forget(self) -> None:
         """Let callbacks and data go: a trainer is pickled without those of its last fit."""
         self._callbacks: list[Any] = []
-        self._batch: tuple[Any, ...] = ()
+        self._called: list[Any] = []
+        self._batch: Any = ()
 
     def train(self, loader: Loader, validation: Loader | None) -> None:
         """Epochs until ``run.max_epochs`` or ``run.stop``."""
@@ -79,11 +80,11 @@ class Loop:
 
     def _abort(self, error: BaseException) -> None:
         """Call ``on_abort`` of every callback, also where that of another one fails."""
-        for number, callback in enumerate(self._callbacks):
+        for number, callback in enumerate(self._called):
             try:
                 callback.on_abort(self.run, error)
             except BaseException:
-                for other in self._callbacks[number + 1 :]:
+                for other in self._called[number + 1 :]:
                     with suppress(Exception):
                         other.on_abort(self.run, error)
                 raise
@@ -102,19 +103,19 @@ class Loop:
             run.sums.refuse_others(run.metrics)
         _use.train(run.model)
         _averages.turn(run.optimizer, training=True)
-        with closing(loader.batches(run.epoch, run.position)) as batches:  # ends their threads
+        with closing(self._batches(loader)) as batches:  # ends their threads
             done = self._run_batches(loader, batches)
         _averages.turn(run.optimizer, training=False)
         if not done:
             return
         run.row = row = run.sums.values_of(run.metrics)
         if validation is not None:
-            row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
+            row |= {f"val_{k}": v for k, v in self._evaluated(validation).items()}
             self._call("on_validation_end", waits=True)
         before, mark, logged = run.torn, self._mark(), run.logged  # torn by a hook that was cut
         run.torn, run.at_boundary = True, False
         try:
-            entry = {**row, **run.take_logged(), "lr": run.lr}
+            entry = {**row, **self._take_logged(), "lr": run.lr}
             _schedule.after_epoch(run, row)
             run.history.append(entry)
             run.row_is_done = True
@@ -138,10 +139,10 @@ class Loop:
                     if not run.model.training:  # a hook has called its eval()
                         _use.train(run.model)
                     self._start.keep()
-                    self._first_divisor = self._weight = 0.0
+                    self._begin_step()
                 pending += 1
                 last = pending == run.accumulate or loader.ends(run.position + 1)
-                self._forward_backward(*map(run.moved, batch))
+                self._forward_backward(batch)
                 counts["position"] += 1
                 if last:
                     self._update()
@@ -156,19 +157,31 @@ class Loop:
             raise
         return True
 
-    def _forward_backward(self, x: Any, target: Any, *weight: Any) -> None:
-        run = self.run
-        self._batch = x, target, *weight
-        output = run.model(x)
+    def _begin_step(self) -> None:
+        """Before the first batch of a step."""
+        self._first_divisor = self._weight = 0.0
+
+    def _forward_backward(self, batch: Any) -> None:
+        """The loss of a batch, and its gradients."""
+        self._batch = x, target, *weight = tuple(map(self.run.moved, batch))
+        output = self.run.model(x)
         loss, dy, divisor = self._loss_of(output, target, *weight)
+        self._count(loss, divisor, output)
+        self._backward(x, dy, divisor)
+
+    def _count(self, loss: Any, divisor: float | None, output: Any) -> None:
+        """Count a batch in the sums of the epoch, unless its loss is not finite."""
+        run, (x, target, *_) = self.run, self._batch
         run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
-            where = f"epoch {run.epoch + 1}, batch {run.position + 1}"
-            raise not_finite(run.batch_loss, where, X=x, y=target)
+            raise not_finite(run.batch_loss, self._where(), X=x, y=target)
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
-        self._backward(x, dy, divisor)
+
+    def _where(self) -> str:
+        """The batch in progress, for messages."""
+        return f"epoch {self.run.epoch + 1}, batch {self.run.position + 1}"
 
     def _loss_of(self, output: Any, target: Any, *weight: Any) -> tuple[Any, Any, float | None]:
         if weight:
@@ -184,7 +197,8 @@ class Loop:
             return
         self._penalties.before_backward(run, share)
         run.model.backward(dy, **self._options)
-        self._penalties.after_batch(run, x, share, divisor)
+        values = self._penalties.of_batch(run, x, share)
+        self._penalties.after_batch(run, values, divisor, run.position + 1)
 
     def _share(self, divisor: float | None) -> float:
         """The weight of the batch in the step, against the first that has any."""
@@ -199,6 +213,7 @@ class Loop:
         """Step with the mean over all that the accumulated batches hold, and zero the gradients."""
         run = self.run
         run.read_lr()
+        self._gather()
         run.grad_scale = self._weight or 1.0
         run.read_norm()
         self._penalties.before_step(run)
@@ -235,20 +250,25 @@ class Loop:
 
         With the masks of dropout and the running statistics of the step's start.
         """
-        run, counts, (x, target, *weight) = self.run, vars(self.run), self._batch
+        run, counts = self.run, vars(self.run)
         kept = counts["position"], counts["batch_loss"]
         run.optimizer.zero_grad()
         self._start.again()
-        self._first_divisor = self._weight = 0.0
+        self._begin_step()
         counts["position"], self._penalties.silent = kept[0] - 1, True
         try:
-            loss, dy, divisor = self._loss_of(run.model(x), target, *weight)
-            counts["batch_loss"] = 0.0 if divisor == 0 else float(loss)
-            self._backward(x, dy, divisor)
+            counts["batch_loss"] = self._again()
             self._penalties.before_step(run)
             return self._objective()
         finally:
             (counts["position"], counts["batch_loss"]), self._penalties.silent = kept, False
+
+    def _again(self) -> float:
+        """The loss of the step's batch where the parameters are now, and its gradients."""
+        x, target, *weight = self._batch
+        loss, dy, divisor = self._loss_of(self.run.model(x), target, *weight)
+        self._backward(x, dy, divisor)
+        return 0.0 if divisor == 0 else float(loss)
 
     def _step(self) -> None:
         run = self.run
@@ -271,7 +291,7 @@ class Loop:
         """Call a hook of every callback; Ctrl-C waits until all have run, or until the next hook
         where the run is between two of its states now.
         """
-        for callback in self._callbacks:
+        for callback in self._called:
             cuts = self._interrupt.cuts
             try:
                 getattr(callback, hook)(self.run)
@@ -284,7 +304,7 @@ class Loop:
             self.run.callbacks = self.run.callbacks  # checks what was put into the list
         if self.run.parts_changed:
             self._follow_parts()
-        if self._interrupt.requested and not waits:
+        if not waits and self._is_interrupted():
             self._interrupt.answer()
 
     def _follow_parts(self) -> None:
@@ -306,6 +326,31 @@ class Loop:
             _checks.of_monitors(run, new, validates=self._validates)
             assert run.training is not None
             adopt(run.training, new, fitting=True)
-        self._callbacks = present
-        for callback in new if self._begun else ():
+        self._callbacks, self._called = present, self._to_call(present)
+        for callback in self._to_call(new) if self._begun else ():
             callback.on_fit_begin(run)
+
+    # What several ranks do otherwise, see _shared_loop.py.
+
+    def _batches(self, loader: Loader) -> Generator[Any, None, None]:
+        """What is left of the epoch."""
+        return loader.batches(self.run.epoch, self.run.position)
+
+    def _evaluated(self, validation: Loader) -> dict[str, float]:
+        """The loss and the metrics of the validation."""
+        return self.run.evaluate_batches(validation)
+
+    def _take_logged(self) -> dict[str, float]:
+        """The averages of what was logged in the epoch."""
+        return self.run.take_logged()
+
+    def _gather(self) -> None:
+        """Before a step, whose gradients are those of all batches since the last."""
+
+    def _is_interrupted(self) -> bool:
+        """Whether there is a SIGINT to answer, between two hooks."""
+        return self._interrupt.requested
+
+    def _to_call(self, callbacks: list[Any]) -> list[Any]:
+        """Those of the callbacks whose hooks are called."""
+        return callbacks

@@ -60,6 +60,19 @@ class Penalties:
     def __bool__(self) -> bool:
         return bool(self._active)
 
+    def __len__(self) -> int:
+        return len(self._active)
+
+    @property
+    def are_of_batches(self) -> bool:
+        """Whether one has a penalty of batches, beside those of parameters alone."""
+        own = ("before_backward", "after_batch")
+        return any(
+            getattr(type(r), name) is not getattr(Regularizer, name)
+            for r in self._active
+            for name in own
+        )
+
     def follow(self, run: Any) -> None:
         """Begin those of the run, and end those that it has no more."""
         self.end()
@@ -90,12 +103,18 @@ class Penalties:
         for regularizer in self._active:
             regularizer.before_backward(run, share)
 
-    def after_batch(self, run: Any, x: Any, share: float, divisor: float | None) -> None:
+    def of_batch(self, run: Any, x: Any, share: float) -> list[float | None]:
+        """The penalties of a batch, whose gradients are added."""
+        return [regularizer.after_batch(run, x, share) for regularizer in self._active]
+
+    def after_batch(
+        self, run: Any, values: list[float | None], divisor: float | None, batch: int
+    ) -> None:
+        """Count the penalties of batch number ``batch``, of ``of_batch``."""
         count = 1.0 if divisor is None else divisor
         self.value = 0.0
-        for regularizer in self._active:
-            value = regularizer.after_batch(run, x, share)
-            self._note(run, regularizer, value, count, run.position + 1)
+        for regularizer, value in zip(self._active, values, strict=True):
+            self._note(run, regularizer, value, count, batch)
 
     def before_step(self, run: Any) -> None:
         for regularizer in self._active:

@@ -33,6 +33,8 @@ class ProgressBar(Callback):
         ProgressBar(file=None)
     """
 
+    rank_0_only = True
+
     @suggest_keywords
     def __init__(self, file: TextIO | None = None) -> None:
         if file is not None and not callable(getattr(file, "write", None)):

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onepass.data._shares import placed
 from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.train import _schedule
-from onepass.train._loaders import Loader, placed
+from onepass.train._loaders import Loader
 from onepass.train._marks import OF_LOADER, fingerprint, text_of, text_of_kind
 
-OF_RUN = ("accumulate", "max_norm", "nonfinite")
+OF_RUN = ("accumulate", "max_norm", "nonfinite", "reproducible")
 # Another one gives other meanings to the numbers that the checkpoint keeps.
 FIXED = {
     "loss": "the checkpoint's losses and its best epochs are of that one; to train its model on "

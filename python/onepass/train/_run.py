@@ -13,8 +13,10 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass.nn import _random, _use
 from onepass.ops import StepInfo
+from onepass.parallel import Alone, Communicator
 from onepass.train import _averages, _saving, _store
 from onepass.train._evaluation import Evaluator
+from onepass.train._from_rank_0 import by_rank_0
 from onepass.train._history import OWN, History
 from onepass.train._saving import Stateful
 from onepass.train._totals import Totals
@@ -40,13 +42,19 @@ class Run(Evaluator):
         lr: learning rate of the last step. batch_loss: loss of the last batch.
         step_info: what the optimizer told of the last step: skipped, grad_norm, nonfinite_param;
             None before the first. On CUDA a look at it waits for the step.
-        grad_scale: what the step divides the gradients by, where it accumulates over batches; 1
-            elsewhere.
+        grad_scale: what the step divides the gradients by, where it accumulates over batches or
+            over ranks; 1 elsewhere.
         row: from on_validation_end to on_epoch_end, the numbers of the epoch.
         skipped_steps: steps skipped so far.
         resumed: whether this run continues from a saved state, or goes on with a fit that an
             exception has ended.
         at_boundary: whether the run is between two steps.
+        comm: the communicator of the processes that train together: ``comm.rank`` and
+            ``comm.size``, 0 and 1 where there is one. Hooks are called on every rank, those of
+            callbacks with ``rank_0_only`` on rank 0 alone; numbers of the run are the same on all.
+        reproducible: into how many pieces a batch is cut whatever the number of ranks, or None.
+        place: with several ranks, where the rows of the present part of a batch begin, and how
+            many the batch has; for regularizers. None: it is the whole batch.
 
     Example:
         >>> from onepass.train import Callback, Run
@@ -64,6 +72,8 @@ class Run(Evaluator):
     regularizers: Sequence[Any]
     last_batch: str
     seed: int
+    comm: Communicator = field(default_factory=Alone)
+    reproducible: int | None = None
     history: History = field(default_factory=History)
     epoch: int = 0
     step: int = 0
@@ -79,6 +89,7 @@ class Run(Evaluator):
     resumed: bool = False
     loaded: bool = False  # a state was restored and fit has not started from it yet
     at_boundary: bool = False
+    place: tuple[int, int] | None = None
     sums: Totals = field(default_factory=Totals)  # of the current epoch
     # Values logged in the current epoch: name → (sum, count).
     logged: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -237,11 +248,17 @@ class Run(Evaluator):
     def save(self, dir: str | Path) -> Path:
         """Write a checkpoint of everything into ``dir``; returns the new directory inside it.
 
+        With several ranks all of them call it, and rank 0 writes.
+
         Raises:
             OSError: the file that could not be written, and what is whole.
             RuntimeError: another thread trains the model, or the last fit was interrupted inside a
                 step.
         """
+        return Path(by_rank_0(self.comm, lambda: str(self.write(dir))))
+
+    def write(self, dir: str | Path) -> Path:
+        """As ``save``, into ``dir``, by this rank alone."""
         self.refuse_torn("save")
         averaged = _averages.averaged(self.optimizer, turned_only=True)
         turns = _averages.turns(self.optimizer)

@@ -13,21 +13,22 @@ class SpoiltBatchError(FloatingPointError):
     """A loss is not finite because the data of its batch are not."""
 
 
-def not_finite(loss: float, where: str, **batch: Any) -> FloatingPointError:
+def not_finite(loss: float, where: str, first: int = 0, **batch: Any) -> FloatingPointError:
     """The error of a loss that is not finite.
 
     Args:
         loss: its value.
         where: "epoch 1, batch 2".
-        batch: X and y of the batch, as the model and the loss got them.
+        first: the place in the batch of the first sample.
+        batch: X and y of the batch, or of a part of it, as the model and the loss got them.
     """
     for name, values in batch.items():
         spoilt = _first_not_finite(values)
         if spoilt is not None:
             sample, value = spoilt
             return SpoiltBatchError(
-                f"the loss is {loss} in {where}: {name!r} has {value} in sample {sample} of this "
-                "batch; mend the data, or pass nonfinite='skip'"
+                f"the loss is {loss} in {where}: {name!r} has {value} in sample {first + sample} "
+                "of this batch; mend the data, or pass nonfinite='skip'"
             )
     return FloatingPointError(
         f"the loss is {loss} in {where}; lower the learning rate, check the data, or pass "

@@ -28,6 +28,8 @@ class TensorBoard(Callback):
             to ``log_dir``.
     """
 
+    rank_0_only = True
+
     @suggest_keywords
     def __init__(self, log_dir: str | Path) -> None:
         self.log_dir = str(path_of("TensorBoard", "log_dir", log_dir))

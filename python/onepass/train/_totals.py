@@ -23,8 +23,11 @@ class Totals:
 
     Attributes:
         sums: name → (sum, count).
+        summed: whether the loss is a sum over samples, no mean.
         outputs, targets: arrays, one a batch.
     """
+
+    summed = False
 
     def __init__(self) -> None:
         self.sums: dict[str, tuple[float, float]] = {}
@@ -46,6 +49,7 @@ class Totals:
             divisor: what the loss was divided by; None for a sum.
         """
         if divisor is None:
+            self.summed = True
             self.sums["loss"] = self.sums.get("loss", NONE)[0] + loss, 1.0
         elif divisor:
             self._count("loss", loss * divisor, divisor)
@@ -58,6 +62,17 @@ class Totals:
         if any(metric.parts is None for metric in metrics.values()):
             self.outputs.append(np.array(to_numpy(output)))
             self.targets.append(np.array(to_numpy(target)))
+
+    def join(self, other: Totals) -> None:
+        """Add what another one has counted."""
+        self.summed |= other.summed
+        for name, (total, count) in other.sums.items():
+            if name == "loss" and other.summed:
+                self.sums[name] = self.sums.get(name, NONE)[0] + total, 1.0
+            else:
+                self._count(name, total, count)
+        self.outputs += other.outputs
+        self.targets += other.targets
 
     def values_of(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
         """The loss and the metrics; NaN if every batch was skipped."""

@@ -12,19 +12,22 @@ from onepass._files import path_of
 from onepass._keywords import suggest_keywords
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
+from onepass.parallel import Communicator, find
 from onepass.train import _checks, _loaders, _resume, _saving, _schedule, _settings
 from onepass.train._blas import threads_for
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import newest, weights
 from onepass.train._evaluation import BATCH
+from onepass.train._from_rank_0 import by_rank_0
 from onepass.train._history import FILE, History
 from onepass.train._loaders import Loader
-from onepass.train._loop import Loop
 from onepass.train._marks import fingerprint
 from onepass.train._metrics import Chosen, Metric
 from onepass.train._of_run import _OfRun
 from onepass.train._progress import ProgressBar
+from onepass.train._ranks import pieces_of
 from onepass.train._run import Run
+from onepass.train._shared_loop import loop_of
 from onepass.train._totals import Totals
 from onepass.train._weights import ClassWeight
 from onepass.train.regularizers import Regularizer
@@ -84,6 +87,15 @@ class Trainer:
         progress: add a ProgressBar.
         device: "cpu", "cuda" or "cuda:N": move the model and the loss there now, and each batch
             before its step. None leaves everything where it is.
+        parallel: with whom it trains: "auto" for all processes that ``mpiexec`` or ``torchrun``
+            has started, a communicator of ``onepass.parallel``, or None for this process alone.
+            Each rank trains on its rows of the same batches, of ``batch_size`` rows together, with
+            the results of one process up to rounding; all ranks make the same calls with the same
+            arguments. Rank 0 writes and prints. ``evaluate`` and ``predict`` compute all on each
+            rank, without the others.
+        reproducible: a power of two that the number of ranks divides, or True for 8: each batch is
+            computed in so many pieces, whose gradients are added up in one order, so that the
+            parameters and the history are the same bit for bit on 1, 2, 4 and 8 ranks.
 
     Attributes:
         run: the state of the run, which callbacks receive. The trainer has the same attributes:
@@ -159,6 +171,8 @@ class Trainer:
     at_boundary = _OfRun[bool]()
     sums = _OfRun[Totals]()
     data = _OfRun["dict[str, Any] | None"]()
+    comm = _OfRun[Communicator]()
+    reproducible = _OfRun["int | None"]()
 
     @suggest_keywords
     def __init__(
@@ -179,7 +193,10 @@ class Trainer:
         log_dir: str | Path | None = None,
         progress: bool = True,
         device: str | None = None,
+        parallel: Any = None,
+        reproducible: int | bool | None = None,
     ) -> None:
+        comm = find(parallel)
         # Run refuses what cannot be used before anything moves.
         self.run = run = Run(
             model=model,
@@ -195,6 +212,8 @@ class Trainer:
             regularizers=cast("Any", regularizers),
             last_batch=last_batch,
             seed=seed,
+            comm=comm,
+            reproducible=pieces_of(reproducible, comm.size),
         )
         _checks.of_model("Trainer", model, optimizer)
         _schedule.of_optimizer(scheduler, optimizer)
@@ -212,7 +231,7 @@ class Trainer:
             model.to(device)
             if hasattr(loss, "to"):
                 loss.to(device)
-        self._loop = Loop(self.run)
+        self._loop = loop_of(run)
 
     @suggest_keywords
     def fit(
@@ -301,7 +320,8 @@ class Trainer:
                 return run.history
             parts = None
             if ckpt_path is not None:
-                parts = newest(path_of("fit", "ckpt_path", ckpt_path))
+                path = path_of("fit", "ckpt_path", ckpt_path)
+                parts = by_rank_0(run.comm, lambda: newest(path))
             if parts is None:
                 run.refuse_torn("fit")
             seed = run.seed if parts is None else _saving.seed_of(run, parts)
@@ -361,6 +381,8 @@ class Trainer:
     @suggest_keywords
     def save(self, dir: str | Path) -> Path:
         """Write a checkpoint of everything into ``dir``; returns the new directory inside it.
+
+        With several ranks all of them call it, and rank 0 writes.
 
         Args:
             dir: a directory, made where it is missing; ``load`` and ``fit(ckpt_path=)`` read it.

@@ -23,8 +23,13 @@ def loss_of(loss: Any, output: Any, target: Any) -> tuple[Any, Any, float | None
     without it is taken for a mean over samples.
     """
     value, dy = _called(loss, output, target)
+    return value, dy, divisor_of(loss, target)
+
+
+def divisor_of(loss: Any, target: Any) -> float | None:
+    """What a loss of these targets is divided by; None for a sum."""
     own = getattr(loss, "divisor", None)
-    return value, dy, float(len(target)) if own is None else own(target)
+    return float(len(target)) if own is None else own(target)
 
 
 def _called(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
@@ -70,19 +75,25 @@ class WeightedLoss:
         """As `loss_of`."""
         if self._each is None:
             value, dy = _called(self._own, y, target, sample_weight=weight)
-            return value, dy, float(to_numpy(weight).sum())
+            return value, dy, self.divisor(target, weight)
         losses, dy = self._each(y, target)
+        divisor = self.divisor(target, weight)
         own = _shaped(weight, losses)
         total = float((own * losses).sum(dtype=np.float64))
-        divisor = None
-        if self._own.reduction != "sum":
-            counted = self._own.weights(target)
-            divisor = float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
         scale = own if divisor is None else own / (divisor or 1.0)
         if losses.ndim < dy.ndim:  # one loss for all classes
             scale = scale[:, None]
         loss = total if divisor is None else total / (divisor or 1.0)
         return loss, dy * scale.astype(dy.dtype), divisor
+
+    def divisor(self, target: Any, weight: Any) -> float | None:
+        """What the loss of these targets is divided by; None for a sum."""
+        if self._each is None:
+            return float(to_numpy(weight).sum())
+        if self._own.reduction == "sum":
+            return None
+        counted = self._own.weights(target)
+        return float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
 
 
 def of_samples(

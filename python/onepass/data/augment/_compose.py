@@ -8,6 +8,7 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
 from onepass.data._given import pair_of
+from onepass.data._shares import is_by_sample
 from onepass.data.augment._draws import seed_of_part
 
 
@@ -43,6 +44,11 @@ class Compose:
                     f"Compose: 'transforms' has {transform!r}, expected functions (X, y, *, seed, "
                     "epoch, index) -> (X, y), such as RandomFlip()"
                 )
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether no sample depends on the others of its batch."""
+        return all(map(is_by_sample, self.transforms))
 
     def __call__(self, X: Any, y: Any = None, *, seed: int, epoch: int, index: Any) -> Any:
         """``(X, y)`` after all of them."""

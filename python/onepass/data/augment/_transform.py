@@ -38,6 +38,11 @@ class Transform:
     moves = False
     stream: ClassVar[str | None] = None
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether no sample depends on the others of its batch."""
+        return type(self).batch in (Transform.batch, Moved.batch)
+
     def __call__(self, X: Any, y: Any = None, *, seed: int, epoch: int, index: Any) -> Any:
         """The batch, changed; ``X`` and ``y`` stay as they are.
 

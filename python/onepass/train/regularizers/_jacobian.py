@@ -71,23 +71,23 @@ class Jacobian(Regularizer):
                 f"Jacobian: 'X' has dtype {x.dtype}, expected floats: there is no derivative by "
                 "whole numbers"
             )
-        if not self.weight or not len(x):
+        if not self.weight or not (len(x) or run.place):  # of several ranks, all go on
             return 0.0
         where = [self.seed, run.epoch, run.position]
         rng = np.random.default_rng(np.random.SeedSequence(where))
         start = ModelState(run.model)
         start.keep()
         try:
-            return sum(
-                self._projected(run.model, start, x, share, rng) for _ in range(self.projections)
-            )
+            return sum(self._projected(run, start, x, share, rng) for _ in range(self.projections))
         finally:  # the masks of the batches that follow are those without a penalty
             start.again()
 
     def _projected(
-        self, model: Any, start: ModelState, x: Array, share: float, rng: np.random.Generator
+        self, run: Any, start: ModelState, x: Array, share: float, rng: np.random.Generator
     ) -> float:
-        drawn = rng.standard_normal(tuple(x.shape)) * self.eps
+        model = run.model
+        first, total = run.place or (0, len(x))
+        drawn = rng.standard_normal((total, *x.shape[1:]))[first : first + len(x)] * self.eps
         step = beside(x, drawn.astype(str(x.dtype)))
         start.again()
         below = model(x - step)
@@ -96,7 +96,7 @@ class Jacobian(Regularizer):
         if not is_floating(above) or above.shape != below.shape:
             raise TypeError("Jacobian: the model's output is not an array of floats, expected one")
         slope = (above - below) / (2 * self.eps)
-        each = self.weight / (len(x) * self.projections)
+        each = self.weight / (max(len(x), 1) * self.projections)
         dy = slope * (each * share / self.eps)
         model.backward(dy)  # that of the last call, above
         start.again()

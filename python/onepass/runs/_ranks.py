@@ -1,0 +1,74 @@
+"""A run of several processes: rank 0 alone has its folder, and an error of one is one of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onepass.parallel import Communicator
+from onepass.parallel._collectives import broadcast_object
+from onepass.runs._folder import Folder
+from onepass.train._from_rank_0 import by_rank_0
+
+
+class OtherRankError(RuntimeError):
+    """Another rank has failed; the message says which and why."""
+
+
+class _Follower(Folder):
+    """The folder of a run as ranks see it that do not write."""
+
+    def write(self, **more: Any) -> None:
+        """Keep the entries in ``record`` alone."""
+        self.record = {k: v for k, v in {**self.record, **more}.items() if v is not None}
+
+    def put_damaged_history_aside(self) -> str:
+        """Nothing: rank 0 does it."""
+        return ""
+
+    def remove_figures(self) -> str:
+        """Nothing: rank 0 does it."""
+        return ""
+
+    def finish(self) -> None:
+        """Nothing: rank 0 does it."""
+
+
+def folder_of(comm: Communicator, make: Callable[[], Folder | None]) -> Folder | None:
+    """What ``make()`` gives on rank 0, whose errors are raised on all ranks."""
+    own: list[Folder | None] = []
+
+    def made() -> dict[str, Any] | None:
+        own.append(folder := make())
+        if folder is None:
+            return None
+        return {"path": str(folder.path), "record": folder.record, "note": folder.note}
+
+    about = by_rank_0(comm, made)
+    if own:
+        return own[0]
+    if about is None:
+        return None
+    return _Follower(Path(about["path"]), [], about["record"], about["note"])
+
+
+def agree(comm: Communicator, error: Exception | None = None) -> None:
+    """Every rank calls it, where it has come so far without an error, or with the one it has.
+
+    Raises:
+        OtherRankError: on the ranks without one, where one has.
+    """
+    if comm.size == 1:
+        return
+    failed = np.zeros(comm.size, np.int64)
+    failed[comm.rank] = error is not None
+    comm.sum_(failed)
+    if not failed.any():
+        return
+    first = int(failed.argmax())
+    text = broadcast_object(comm, str(error), first)
+    if error is None:
+        raise OtherRankError(f"rank {first} of {comm.size}: {text}")

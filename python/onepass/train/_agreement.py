@@ -1,0 +1,76 @@
+"""What ranks must have in common before they train together: checked, or given by rank 0."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass import nn
+from onepass.parallel import Communicator
+from onepass.parallel._collectives import all_equal, broadcast_object
+from onepass.train._from_rank_0 import sent
+from onepass.train._run import Run
+from onepass.train._tree import pack
+
+SHOWN = 200  # characters of a difference
+
+
+def refuse_differences(run: Run, comm: Communicator) -> None:
+    """Refuse ranks with another model, other data or other options than rank 0, on all ranks.
+
+    Raises:
+        ValueError: there is one; it says what differs.
+    """
+    for what, text in _described(run):
+        rank = all_equal(comm, text)
+        if rank is None:
+            continue
+        shown = [broadcast_object(comm, text, root) for root in (0, rank)]
+        where = next((i for i, (a, b) in enumerate(zip(*shown, strict=False)) if a != b), 0)
+        begin = max(where - SHOWN // 2, 0)
+        parts = [("…" if begin else "") + text[begin : begin + SHOWN] for text in shown]
+        raise ValueError(
+            f"fit: {what!r} differs between ranks, {parts[0]} on rank 0 and {parts[1]} on rank "
+            f"{rank}, expected the same on all ranks"
+        )
+
+
+def _described(run: Run) -> Iterator[tuple[str, str]]:
+    """Name and text of all that must be equal; no texts that hold addresses."""
+    names = {id(p): name for name, p in run.model.named_parameters()}
+    yield "modules", str({k: type(m).__name__ for k, m in run.model.named_modules()})
+    yield "parameters", str([
+        (name, tuple(p.shape), str(p.dtype), p.requires_grad)
+        for name, p in run.model.named_parameters()
+    ])  # fmt: skip
+    yield "optimizer", str([
+        type(run.optimizer).__name__,
+        [[names.get(id(p)) for p in group["params"]] for group in run.optimizer.param_groups],
+    ])  # fmt: skip
+    yield "scheduler", type(run.scheduler).__name__
+    yield "metrics", str([*run.metrics])
+    for name, value in (run.data or {}).items():
+        yield name, repr(value)
+    for name in ("max_epochs", "epoch", "step", "position"):
+        yield name, repr(getattr(run, name))
+    yield "masks of dropout", repr(nn.get_rng_state(run.model)["layers"])
+    yield "state of the optimizer", _checksum(run.optimizer.state_dict())
+
+
+def _checksum(state: Any) -> str:
+    arrays: dict[str, NDArray[Any]] = {}
+    tree = repr(pack(state, arrays, "state"))
+    for name in arrays:
+        tree += f"{name} {zlib.crc32(np.ascontiguousarray(arrays[name]).view(np.uint8)):08x}"
+    return tree
+
+
+def share_model(run: Run, comm: Communicator) -> None:
+    """Give every rank the parameters and buffers of rank 0."""
+    state = sent(comm, run.model.state_dict() if comm.rank == 0 else None)
+    if comm.rank:
+        run.model.load_state_dict(state)

@@ -1,0 +1,76 @@
+"""Values and errors that all ranks get from rank 0."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.parallel import Communicator
+from onepass.parallel._collectives import broadcast_object
+from onepass.train._store import CheckpointError
+from onepass.train._tree import pack, unpack
+
+T = TypeVar("T")
+ERRORS = {
+    kind.__name__: kind
+    for kind in (CheckpointError, FileNotFoundError, ValueError, OSError, RuntimeError)
+}
+
+
+def sent(comm: Communicator, value: Any) -> Any:
+    """``value`` of rank 0, a state of numbers, text, arrays, lists and dicts, on every rank."""
+    if comm.size == 1:
+        return value
+    arrays: dict[str, NDArray[Any]] = {}
+    tree = pack(value, arrays, "sent") if comm.rank == 0 else None
+    table = {name: [array.dtype.name, array.shape] for name, array in arrays.items()}
+    tree, table = broadcast_object(comm, [tree, table])
+    joined = io.BytesIO()
+    for array in arrays.values():
+        joined.write(np.ascontiguousarray(array).tobytes())
+    received = broadcast_object(comm, joined.getvalue())
+    if comm.rank == 0:
+        return value
+    place, found = 0, {}
+    for name, (dtype, shape) in table.items():
+        array = np.empty(shape, _dtype(dtype))
+        part = np.frombuffer(received[place : place + array.nbytes], array.dtype)
+        found[f"sent/{name}"] = array
+        array[...] = part.reshape(shape)
+        place += array.nbytes
+    return unpack(tree, found, "sent")
+
+
+def by_rank_0(comm: Communicator, call: Callable[[], T]) -> T:
+    """What ``call()`` gives on rank 0, which alone makes it; its error is raised on all ranks."""
+    if comm.size == 1:
+        return call()
+    outcome: list[Any] = [None, None]
+    error: Exception | None = None
+    if comm.rank == 0:
+        try:
+            outcome[1] = call()
+        except Exception as raised:
+            error = raised
+            kinds = [kind.__name__ for kind in type(raised).__mro__]
+            known = [kind for kind in kinds if kind in ERRORS]
+            outcome[0] = [*known, "RuntimeError"][0], str(raised)
+    failed = broadcast_object(comm, outcome[0])
+    if error is not None:
+        raise error
+    if failed is not None:
+        raise ERRORS[failed[0]](failed[1])
+    result: T = sent(comm, outcome[1])
+    return result
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)

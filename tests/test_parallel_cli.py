@@ -1,0 +1,108 @@
+"""``mpiexec -n N onepass train``: one run of several processes, as that of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onepass.cli import main
+from ranks import end_ranks
+
+FAST = ["--hidden", "6", "--epochs", "3", "--batch-size", "20", "--quiet"]
+# Adam makes whole steps of the rounding of gradients that are 0, as of biases before a batch norm.
+SGD = ["--optimizer", "sgd", "--lr", "0.05"]
+
+
+def command(folder: str, *arguments: str) -> None:
+    """What a rank runs."""
+    os.chdir(folder)
+    sys.exit(main([*arguments]))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a, b = np.random.default_rng(0).standard_normal((2, 130))
+    rows = zip(a.tolist(), b.tolist(), np.where(a + b > 0, "yes", "no").tolist(), strict=True)
+    Path("t.csv").write_text("a,b,y\n" + "".join(f"{a},{b},{y}\n" for a, b, y in rows))
+    return tmp_path
+
+
+def ranks(here, size, *arguments, status=0):
+    ended = end_ranks(command, size, str(here), *arguments, timeout=180)
+    assert ended.status == status, ended
+    return ended
+
+
+def history(folder):
+    table = np.genfromtxt(Path(folder) / "history.csv", delimiter=",", names=True)
+    return {name: table[name] for name in table.dtype.names}
+
+
+def arrays(folder):
+    with np.load(Path(folder) / "model.npz") as file:
+        return {name: file[name] for name in file.files if name.startswith("weights/")}
+
+
+def assert_close(a, b):
+    assert a.keys() == b.keys()
+    for name in a:  # of float32
+        np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_a_run_of_several_processes(here, capsys):
+    """Of three, the shares are unequal; they read one table, and write one run."""
+    assert main(["train", "t.csv", *FAST, *SGD, "--out", "one"]) == 0
+    ended = ranks(here, 3, "train", "t.csv", *FAST, *SGD, "--out", "three")
+    last = "predict with: onepass predict three NEW.csv --out predictions.csv"
+    assert ended.outputs[0].splitlines()[-1] == last
+    assert (ended.outputs[1:], ended.errors) == (["", ""], "")
+    assert_close(history("three"), history("one"))
+    assert_close(arrays("three"), arrays("one"))
+    assert {p.name for p in Path("three").iterdir()} == {p.name for p in Path("one").iterdir()}
+    assert len(json.loads(Path("three/run.json").read_text())["sessions"]) == 1
+
+
+def test_a_run_goes_on_with_another_number_of_processes(here):
+    options = [*FAST, *SGD, "--schedule", "none"]
+    ranks(here, 2, "train", "t.csv", *options, "--out", "run")
+    ranks(here, 3, "train", "--resume", "--out", "run", "--epochs", "6", "--quiet")
+    assert main(["train", "t.csv", *options, "--epochs", "6", "--out", "one"]) == 0
+    assert_close(history("run"), history("one"))
+
+
+def test_reproducible_runs_have_the_same_bits(here):
+    """With the batch norms and dropout that a run has by default."""
+    options = [*FAST, "--reproducible", "4"]
+    assert main(["train", "t.csv", *options, "--out", "one"]) == 0
+    for size in (2, 4):
+        ranks(here, size, "train", "t.csv", *options, "--out", f"of {size}")
+        assert Path(f"of {size}/history.csv").read_bytes() == Path("one/history.csv").read_bytes()
+        assert all((arrays(f"of {size}")[k] == v).all() for k, v in arrays("one").items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.csv"], "nowhere.csv"),
+        (["t.csv", "--out", "t.csv"], "expected a directory"),
+        (["t.csv", "--cv", "3"], "'--cv' is 3, expected none with 3 processes"),
+        (["t.csv", "--reproducible", "8"], "'--reproducible' is 8, with 3 ranks"),
+        (["t.csv", "--reproducible", "6"], "'--reproducible' is 6, expected a power of two"),
+    ],
+)
+def test_wrong_use_is_one_line_of_rank_0(here, arguments, said):
+    ended = ranks(here, 3, "train", *arguments, *FAST, status=2)
+    lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_without_parallel_each_process_trains_alone(here):
+    ranks(here, 2, "train", "t.csv", *FAST, "--parallel", "none")
+    assert sorted(p.name for p in Path("runs").iterdir()) == ["t", "t-2"]
+    assert_close(history("runs/t"), history("runs/t-2"))
