@@ -625,6 +625,23 @@ def test_workloads_are_checked(row):
     assert not row.make(Context(against=frozenset())).check().wrong
 
 
+def test_a_result_that_is_wrong_with_out_alone_is_found(monkeypatch):
+    case = cases.BY_NAME["relu"]
+    known = case.op
+
+    def spoils(*arrays, out=None, **options):
+        result = known(*arrays, out=out, **options)
+        if out is not None:
+            out[-1] = 7
+        return result
+
+    row = _kernels.kernel(case, (1000,))(Context(against=frozenset()))
+    assert row.check().error <= 1
+    wrong = _kernels.kernel(dataclasses.replace(case, op=spoils), (1000,))
+    found = wrong(Context(against=frozenset())).check()
+    assert (found.wrong, found.note) == (True, "out= gives another result")
+
+
 @pytest.mark.parametrize(("errors", "draws"), [([0.5], 1), ([40, 3, 0.9], 3), ([9, 8, 7, 6, 5], 5)])
 def test_a_network_is_wrong_where_no_draw_agrees(errors, draws, monkeypatch):
     asked = []
