@@ -228,6 +228,9 @@ def test_pools_of_libraries_that_a_row_loads_are_told(monkeypatch):
     about = _run.Meter().about()
     assert "BLAS: its threads are not set" in _table.head(about | dict.fromkeys(
         ("cpu", "cpus", "level", "onepass"), "x"))  # fmt: skip
+    machine = {"cpu": "a chip", "cpus": 2, "level": "v3", "onepass": "1"}
+    assert "busy, a load of 2.5" in _table.head(machine | {"load": 2.5})
+    assert "busy" not in _table.head(machine | {"load": 1.5})
 
 
 def test_shape_and_dtype(capsys):

@@ -31,6 +31,9 @@ def head(machine: dict[str, Any]) -> str:
     """The machine, and the names of the columns."""
     about = f"{machine['cpu']}, {machine['cpus']} processors, {machine['level']}"
     note = f"\nBLAS: {machine['blas']}" if "blas" in machine else ""
+    load = machine.get("load")
+    if load and load > machine["cpus"]:
+        note += f"\nbusy, a load of {load:.1f}: times and the ratios of many threads say little"
     return f"onepass {machine['onepass']} on {about}{note}\n\n{_HEAD}"
 
 
@@ -124,7 +127,8 @@ def summary(results: Sequence[dict[str, Any]], absent: dict[str, str]) -> list[s
 
 def _standing(done: Sequence[dict[str, Any]]) -> Iterator[str]:
     """How many rows are faster than every rival, and those that are not."""
-    best = [(*found, result) for result in done if (found := best_rival(result)) is not None]
+    right = [result for result in done if not result.get("wrong")]
+    best = [(*found, result) for result in right if (found := best_rival(result)) is not None]
     if not best:
         return
     even = [found for found in best if is_even(found[2], found[0])]
