@@ -57,9 +57,10 @@ def kernel(
         own = checked(context, [case], shape, given, inputs)
 
         def both_forms() -> Check:
-            new, there = (
+            results: list[Any] = [
                 single(case, check.copied(inputs), keywords, into)() for into in (False, True)
-            )
+            ]
+            new, there = results
             if isinstance(new, tuple):
                 new, there = new[0], there[0]
             assert own is not None

@@ -145,6 +145,7 @@ def _named(
     against: Sequence[Callable[[], Any]] | Mapping[str, Callable[[], Any]],
 ) -> dict[str, Callable[[], Any]]:
     """All by name; a second one of the same name has a number."""
+    pairs: list[tuple[str, Any]]
     if isinstance(against, Mapping):
         pairs = [(str(label), f) for label, f in against.items()]
     elif isinstance(against, Iterable) and not isinstance(against, str):

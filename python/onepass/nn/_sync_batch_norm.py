@@ -79,7 +79,7 @@ def _norms(model: Module, several: bool) -> Iterator[BatchNorm]:
             several
             and isinstance(module, Running)
             and module.has_statistics()
-            and not module.statistics_frozen  # type: ignore[attr-defined]
+            and not module.statistics_frozen
         ):
             kind = type(module).__name__
             raise ValueError(

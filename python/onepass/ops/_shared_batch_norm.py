@@ -100,9 +100,11 @@ def shared_batch_norm_backward(
     ranks, kept = saved
     dy, x = contiguous(dy), kept[0]
     shares = zeros((ranks.size, SUMS, x.shape[saved.axis]), np.float64, x)
-    dweight, dbias, dresidual = _C.batch_norm_backward_sums(dy, *kept, shares[ranks.rank])
+    own: tuple[Any, ...] = (dy, *kept, shares[ranks.rank])
+    dweight, dbias, dresidual = _C.batch_norm_backward_sums(*own)
     ranks.sum_(shares)
-    dx = _C.batch_norm_backward_of_shares(dy, *kept, shares, dresidual, out, add)
+    of_all: tuple[Any, ...] = (dy, *kept, shares, dresidual, out, add)
+    dx = _C.batch_norm_backward_of_shares(*of_all)
     return (dx, dweight, dbias) if dresidual is None else (dx, dweight, dbias, dresidual)
 
 

@@ -61,7 +61,8 @@ class NCCL:
         if (carrier := self._carrier(array)) is not self:
             return carrier.sum_(array)
         at, count, dtype, stream = self._place(array)
-        return self._comm.allReduce(at, at, count, dtype, self._nccl.NCCL_SUM, stream)
+        self._comm.allReduce(at, at, count, dtype, self._nccl.NCCL_SUM, stream)
+        return None
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """Overwrites ``array`` with that of rank ``root``."""
@@ -69,7 +70,8 @@ class NCCL:
             return carrier.broadcast_(array, root)
         check_root("NCCL", root, self.size)
         at, count, dtype, stream = self._place(array)
-        return self._comm.broadcast(at, at, count, dtype, root, stream)
+        self._comm.broadcast(at, at, count, dtype, root, stream)
+        return None
 
     def barrier(self) -> None:
         """Returns when every rank has called it and its stream has done all before."""

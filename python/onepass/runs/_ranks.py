@@ -29,9 +29,8 @@ class _Follower(Folder):
         """Nothing: rank 0 does it."""
         return ""
 
-    def remove_figures(self) -> str:
+    def remove_figures(self) -> None:
         """Nothing: rank 0 does it."""
-        return ""
 
     def finish(self) -> None:
         """Nothing: rank 0 does it."""

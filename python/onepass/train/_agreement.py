@@ -65,7 +65,7 @@ def _checksum(state: Any) -> str:
     arrays: dict[str, NDArray[Any]] = {}
     tree = repr(pack(state, arrays, "state"))
     for name in arrays:
-        tree += f"{name} {zlib.crc32(np.ascontiguousarray(arrays[name]).view(np.uint8)):08x}"
+        tree += f"{name} {zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes()):08x}"
     return tree
 
 

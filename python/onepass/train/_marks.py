@@ -222,7 +222,7 @@ class _Parts:
         if isinstance(value, functools.partial):
             return [self.of(part) for part in (value.func, value.args, value.keywords)]
         if isinstance(value, types.MethodType):
-            function = value.__func__
+            function: Any = value.__func__
             plain = isinstance(function, types.FunctionType)
             told = self._of_function(function) if plain else function.__qualname__
             return [told, self.of(value.__self__)]

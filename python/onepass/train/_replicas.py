@@ -102,9 +102,9 @@ class Replicas:
             first = one(0)
         except BaseException as error:
             errors.append(error)
-        errors += [error for other in others if (error := other.exception()) is not None]
-        for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
-            raise error
+        errors += [e for e in (other.exception() for other in others) if e is not None]
+        if errors:
+            raise min(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError))
         return [first, *(other.result() for other in others)]  # type: ignore[list-item]
 
     def parameters(self, number: int, optimizer: Any) -> list[Any]:
