@@ -55,7 +55,7 @@ class MLPRegressor(RegressorMixin, MLP):
         >>> from onepass.sklearn import MLPRegressor
         >>> X = np.linspace(-3, 3, 200)[:, None]
         >>> y = np.hstack([np.sin(X), np.cos(X)])
-        >>> model = MLPRegressor(50, "tanh", optimizer="lbfgs", tol=3e-4, random_state=0)
+        >>> model = MLPRegressor(50, "tanh", optimizer="lbfgs", tol=3e-4, max_iter=2000, random_state=0)
         >>> model = model.fit(X, y)
         >>> model.predict([[0.0]]).round(1) + 0.0
         array([[0., 1.]])
