@@ -55,8 +55,8 @@ class MLPRegressor(RegressorMixin, MLP):
         >>> from onepass.sklearn import MLPRegressor
         >>> X = np.linspace(-3, 3, 200)[:, None]
         >>> y = np.hstack([np.sin(X), np.cos(X)])
-        >>> model = MLPRegressor(50, "tanh", optimizer="lbfgs", tol=3e-4, max_iter=2000, random_state=0)
-        >>> model = model.fit(X, y)
+        >>> model = MLPRegressor(50, "tanh", optimizer="lbfgs", tol=3e-4, max_iter=2000)
+        >>> model = model.set_params(random_state=0).fit(X, y)
         >>> model.predict([[0.0]]).round(1) + 0.0
         array([[0., 1.]])
     """
