@@ -145,8 +145,8 @@ AUGMENT = [
     Mutant(
         "loader: a pair is read once for x and once for y",
         f"{DATA}/_loader.py",
-        "if isinstance(x, Column) and isinstance(y, Column) and x.source is y.source:",
-        "if False:",
+        "pairs = isinstance(x, Column) and isinstance(y, Column) and x.source is y.source",
+        "pairs = False",
         (f"{SETS}::test_each_sample_is_read_once_an_epoch_and_only_when_it_is_due",),
     ),
     Mutant(

@@ -461,7 +461,7 @@ TRAIN = [
     ),
     Mutant(
         "transform: places in the training part",
-        f"{FOLDER}/_loaders.py",
+        "python/onepass/data/_shares.py",
         "index=places[index]",
         "index=index",
         (
@@ -724,8 +724,8 @@ TRAIN = [
     Mutant(
         "full batch: later evaluations of a step have other masks",
         f"{FOLDER}/_loop.py",
-        "        self._start.again()\n        self._first_divisor",
-        "        self._first_divisor",
+        "        self._start.again()\n        self._begin_step()",
+        "        self._begin_step()",
         (f"{FULL_BATCH}::test_every_evaluation_has_the_masks_and_statistics_of_the_first",),
     ),
     Mutant(
