@@ -11,6 +11,7 @@ from onepass._array import mover
 from onepass.runs import _options, _parts
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import OtherRunError, candidates, newest_first
+from onepass.runs._names import BEST
 from onepass.runs._names import RECORD as OF_RUN
 from onepass.runs._options import Options
 from onepass.runs._recipe import Recipe, check_options_of_classes
@@ -25,7 +26,6 @@ from onepass.train._search_space import Choice, Distribution, LogUniform, Unifor
 from onepass.train._search_trial import COMPLETE, STATES, Trial
 from onepass.train._trainer import Trainer
 
-BEST = "best"  # the run of the best trial, in the folder
 MEASURED = ("loss", "accuracy", "balanced_accuracy", "mae")  # of validation, without val_
 SPACE: dict[str, Distribution] = {
     "lr": LogUniform(3e-4, 0.1),
