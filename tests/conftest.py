@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import signal
 import sys
@@ -54,6 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="whole grids where a sample is run in which every pair of values occurs",
     )
+    parser.addoption(
+        "--file-times",
+        action="store_true",
+        help="at the end, how long the tests of each file took: what LONG_FILES is made from",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,6 +85,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = set(map(id, kept))
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
     items[:] = kept
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if not config.getoption("--file-times"):
+        return
+    seconds: collections.Counter[str] = collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.location[0]] += report.duration
+    terminalreporter.section("seconds of each file")
+    for name, took in seconds.most_common():
+        if took >= 15:
+            terminalreporter.write_line(f"{took:6.0f}  {name}")
 
 
 def pytest_exception_interact(

@@ -7,12 +7,14 @@ tests/cuda_sim can be the CUDA backend.
 
 For tests: ``state.allocations`` and ``state.live`` count arrays with memory of their own,
 ``state.limit`` (bytes that an allocation may have) lets the allocator run out, ``state.waits``
-lists (stream, stream it was made to wait for), ``state.synchronised`` counts waits of the host.
+lists (stream, stream it was made to wait for), ``state.synchronised`` counts waits of the host, in
+the thread that asks.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import types
 import weakref
 from typing import Any
@@ -27,12 +29,21 @@ class State:
     def __init__(self) -> None:
         self.device = 0
         self.streams: dict[int, Stream] = {}  # of each device, where it is not the null stream
-        self.allocations = self.synchronised = 0
+        self.allocations = 0
+        self._waits = threading.local()
         self.live: weakref.WeakSet[MemoryPointer] = weakref.WeakSet()
         self.limit: float = float("inf")
         self.waits: list[tuple[int, int]] = []
         self.next_stream = 0x5000
         self.captured: int | None = None  # the stream that a graph is made of
+
+    @property
+    def synchronised(self) -> int:
+        return getattr(self._waits, "count", 0)
+
+    @synchronised.setter
+    def synchronised(self, count: int) -> None:
+        self._waits.count = count
 
 
 state: State

@@ -104,7 +104,7 @@ def test_the_median_pruner() -> None:
     assert curves_of(found, "min", warm)[0] == [("complete", 3)] * 6  # the last epoch ends anyway
     assert curves_of(found, "min", "median")[0][3] == ("complete", 3)  # five first
     nothing = [[1, 1, 1], [math.nan, 1, 1]]
-    assert curves_of(nothing, "min", MedianPruner(1))[0][1] == ("pruned", 1)
+    assert curves_of(nothing, "min", MedianPruner(1))[0][1] == ("failed", 1)
 
 
 def test_the_halving_pruner() -> None:

@@ -1,8 +1,8 @@
 """What was measured: bench/results/*.json in one form, the newest file of each machine.
 
 A file is named MACHINE-DATE.json or MACHINE-DATE-WORDS.json. Those with ``"format": 2`` are of
-``onepass bench``; the GPU's without are older. What findings cite of processors, in forms of its own,
-lies in bench/results/earlier and is not read.
+``onepass bench``; the GPU's without are older. What findings cite of processors, in forms of its
+own, lies in bench/results/earlier and is not read.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Units of a layer that begin with the same weights compute the same number, get t
 remain copies for ever: 32 of them are worth one. With zeros not even one is left: the hidden layer
 gives 0 and passes no gradient on, so only the last bias moves, which cannot tell digits apart.
 Random initial values break this symmetry, and the same network learns.
+
+Rounding breaks it too: a matrix product may add up one unit's sum in another order than the next
+one's, and training enlarges the difference. In float64 it stays too small to see.
 """
 
 from typing import Any
@@ -20,7 +23,8 @@ STARTS = ("zeros", "constant", "random")
 
 
 def network(start: str, seed: int) -> nn.Sequential:
-    model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+    layers = nn.Linear(64, 32, dtype=np.float64), nn.Tanh(), nn.Linear(32, 10, dtype=np.float64)
+    model = nn.Sequential(*layers)
     nn.init.apply(model, "zeros" if start == "zeros" else "xavier_normal", seed)
     if start == "constant":
         for name, parameter in model.named_parameters():
@@ -38,6 +42,7 @@ def units(weight: Any) -> Any:
 
 def run(lab: Lab) -> str:
     X, y, X_test, y_test = digits(lab.seed)
+    X, X_test = X.astype(np.float64), X_test.astype(np.float64)
     models, histories = {}, {}
     for start in STARTS:
         model = models[start] = network(start, lab.seed)

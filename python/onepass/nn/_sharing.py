@@ -66,7 +66,8 @@ def places(model: Any) -> Iterator[Place]:
                 seen.add(id(value))
                 yield place_of(dot + name, value.data, id(value))
         for name in module.buffer_names:
-            if (array := getattr(module, name)) is not None:
+            array = getattr(module, name)
+            if hasattr(array, "__dlpack_device__"):  # a count may be a number
                 yield place_of(dot + name, array, dot + name)
 
 

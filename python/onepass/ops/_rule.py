@@ -214,7 +214,7 @@ class Rule(OptionRule):
             starts_follow=bool(self._starts),
             compat=self.compat,
         )
-        meant = {*self.compat["torch"], *self.decided, *self.switches}
+        meant = {*formula, *self.decided, *self.switches}
         self.asked = tuple(option for option, *_ in self._reads if option not in meant)
         self._lists_given = tuple(
             (state.plural, None if state.when in self.switches else state.when)
@@ -228,15 +228,12 @@ class Rule(OptionRule):
 
     def _check(self, info: Mapping[str, Any], ranged: set[str]) -> None:
         """ValueError for a rule that does not fit its kernel."""
-        kernel, rows = self.kernel, self.compat.values()
+        kernel = self.kernel
         if unknown := sorted(set(info["scalars"]) - set(SCALAR_RANGES)):
             raise ValueError(
                 f"{kernel}: no range for the scalar {unknown[0]!r}: add it to SCALAR_RANGES in "
                 "python/onepass/ops/_ranges.py"
             )
-        formula = {option for row in rows for option in row}
-        if any(row.keys() != formula for row in rows):
-            raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
         if unread := sorted(ranged - self.reads - set(self._starts)):
             raise ValueError(
                 f"{kernel}: {unread} of ranges are not hyper-parameters of the kernel, "
@@ -347,7 +344,11 @@ def _formulas(kernel: str, more: Mapping[str, Options] | None) -> dict[str, dict
     """The formula of each library: those of _compat.py, or the libraries that ``more`` has."""
     known = {name: library.formula for name, library in libraries(kernel).items()}
     rows = more if more is not None else {name: {} for name in known}
-    return {name: {**known.get(name, known["torch"]), **row} for name, row in rows.items()}
+    formulas = {name: {**known.get(name, known["torch"]), **row} for name, row in rows.items()}
+    wanted = sorted({option for row in formulas.values() for option in row})
+    if any(sorted(row) != wanted for row in formulas.values()):
+        raise ValueError(f"{kernel}: every row of compat needs all of {wanted}")
+    return formulas
 
 
 def flag_of_groups(owner: str, option: str, groups: Sequence[Options]) -> bool | tuple[bool, ...]:
