@@ -22,15 +22,6 @@ void check_batch(const ChannelNorm& call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-constexpr Argument kInputs[] = {
-    {"x", reference, read | dense},
-    {"weight", per_channel, read | optional},
-    {"bias", per_channel, read | optional},
-};
-constexpr Argument kRunning[] = {
-    {"running_mean", per_channel, update | optional},
-    {"running_var", per_channel, update | optional},
-};
 constexpr Argument kNeededRunning[] = {
     {"running_mean", per_channel, update},
     {"running_var", per_channel, update},
@@ -44,25 +35,17 @@ constexpr Argument kOptions[] = {
     number("eps", 0, kLargest),
 };
 constexpr auto kForwardTable =
-    join(kInputs, kRunning, kOptions, kEpilogueArguments, kSavedStatistics);
+    join(kBatchInputs, kBatchRunning, kOptions, kEpilogueArguments, kSavedStatistics);
 constexpr Contract kForward = contract("batch_norm", kForwardTable.at);
 constexpr auto kRenormTable =
-    join(kInputs, kNeededRunning, kOptions, kRenormLimits, kEpilogueArguments, kSavedStatistics);
+    join(kBatchInputs, kNeededRunning, kOptions, kRenormLimits, kEpilogueArguments,
+         kSavedStatistics);
 constexpr Contract kRenorm = contract("batch_renorm", kRenormTable.at);
 
-constexpr Argument kBackwardArguments[] = {
-    {"dy", like_reference, read | dense | aliased},
-    {"x", reference, read | dense},
-    {"weight", per_channel, read | optional},
-    {"bias", per_channel, read | optional},
-    {"residual", like_reference, read | dense | optional},
-    {"statistics", saved, read | packed},
-    axis("axis"),
-    flag("training"),
-};
+constexpr Argument kTraining[] = {flag("training")};
 constexpr Argument kAdded[] = {{"add", like_reference, read | dense | optional | aliased}};
 constexpr auto kBackwardTable =
-    join(kBackwardArguments, kEpilogueArguments, kInputGradient, kAdded, kOtherGradients);
+    join(kBatchKept, kTraining, kEpilogueArguments, kInputGradient, kAdded, kOtherGradients);
 constexpr Contract kBackward = contract("batch_norm_backward", kBackwardTable.at);
 constexpr Contract kRenormBackward = contract("batch_renorm_backward", kBackwardTable.at);
 

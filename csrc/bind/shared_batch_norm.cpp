@@ -17,12 +17,7 @@ constexpr Argument kMomentsArguments[] = {
 };
 constexpr Contract kMoments = contract("batch_norm_moments", kMomentsArguments);
 
-constexpr Argument kForwardArguments[] = {
-    {"x", reference, read | dense},
-    {"weight", per_channel, read | optional},
-    {"bias", per_channel, read | optional},
-    {"running_mean", per_channel, update | optional},
-    {"running_var", per_channel, update | optional},
+constexpr Argument kOptions[] = {
     {"residual", like_reference, read | dense | optional},
     {"out", like_reference, write},
     {"shares", all_shares, read | packed},
@@ -30,20 +25,12 @@ constexpr Argument kForwardArguments[] = {
     number("momentum", 0, 1),
     number("eps", 0, kLargest),
 };
-constexpr auto kForwardTable = join(kForwardArguments, kEpilogueArguments, kSavedStatistics);
+constexpr auto kForwardTable =
+    join(kBatchInputs, kBatchRunning, kOptions, kEpilogueArguments, kSavedStatistics);
 constexpr Contract kForward = contract("batch_norm_of_shares", kForwardTable.at);
 
-constexpr Argument kBackwardArguments[] = {
-    {"dy", like_reference, read | dense | aliased},
-    {"x", reference, read | dense},
-    {"weight", per_channel, read | optional},
-    {"bias", per_channel, read | optional},
-    {"residual", like_reference, read | dense | optional},
-    {"statistics", saved, read | packed},
-    axis("axis"),
-};
 constexpr Argument kOwnRows[] = {{"share", share_rows, update | packed}};
-constexpr auto kSumsTable = join(kBackwardArguments, kEpilogueArguments, kOwnRows, kOtherGradients);
+constexpr auto kSumsTable = join(kBatchKept, kEpilogueArguments, kOwnRows, kOtherGradients);
 constexpr Contract kSums = contract("batch_norm_backward_sums", kSumsTable.at);
 
 constexpr Argument kAllRows[] = {
@@ -52,7 +39,7 @@ constexpr Argument kAllRows[] = {
     {"out", like_reference, write},
     {"add", like_reference, read | dense | optional | aliased},
 };
-constexpr auto kBackwardTable = join(kBackwardArguments, kEpilogueArguments, kAllRows);
+constexpr auto kBackwardTable = join(kBatchKept, kEpilogueArguments, kAllRows);
 constexpr Contract kBackward = contract("batch_norm_backward_of_shares", kBackwardTable.at);
 
 // kRows: of a share.
