@@ -97,9 +97,7 @@ ONEPASS_HD int64_t unit_end_in_row(const Cut& cut, const Region& r, int64_t row)
 // The channels of a region; with repeat > 1 there is one strip, which has them all.
 ONEPASS_HD int64_t first_channel(const Cut& cut, const Region& r) { return r.unit / cut.spread; }
 ONEPASS_HD int64_t channel_count(const Cut& cut, const Region& r) {
-  const int64_t count = r.units() / cut.spread / cut.repeat;
-  if (count < 1) __builtin_unreachable();  // else GCC sees arrays that no loop fills
-  return count;
+  return r.units() / cut.spread / cut.repeat;
 }
 
 }  // namespace normalise

@@ -72,7 +72,8 @@ OF_FILE = {
     "activations": {"_activation", "_softmax", "_glu", "_gated", "_maxout"},
     "norms": {
         *("_norm", "_batch_norm", "_batch_renorm", "_row_norm", "_channel_norm"),
-        *("_decorrelated", "_weight_norm", "_fold", "_statistics"), "_sync_batch_norm",
+        *("_decorrelated", "_weight_norm", "_fold", "_statistics"),
+        "_sync_batch_norm",
     },
     "losses": {"_loss", "_pointwise_loss"},
     "dropout": {"_dropout"},
