@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = [ROOT / "tests" / "cpp" / "parallel_test.cpp", ROOT / "csrc" / "cpu" / "parallel.cpp"]
+SOURCES = [
+    ROOT / name
+    for name in ("tests/cpp/parallel_test.cpp", "csrc/cpu/parallel.cpp", "csrc/cpu/cpus.cpp")
+]
 BUILDS = {
     "plain": ["-O2"],
     "condition_variable": ["-O2", "-DONEPASS_FUTEX=0"],
@@ -74,6 +77,57 @@ def test_pool_on_one_cpu(plain: Path) -> None:
     assert run("taskset", "-c", str(cpu), plain, "threads").stdout == "1\n"
 
 
+def usable_cpus(program: Path) -> int:
+    """Of the affinity mask, within the quota, of which the next test knows what is right."""
+    quota = int(run(program, "/proc/self/cgroup", "/sys/fs/cgroup").stdout)
+    return min(len(os.sched_getaffinity(0)), quota or 1024, 1024)
+
+
+@pytest.mark.parametrize(
+    ("process", "files", "cpus"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "100000 100000"}, 1),
+        ("0::/", {"cpu.max": "1000 100000"}, 1),
+        ("0::/", {"cpu.max": "max 100000"}, 0),
+        ("0::/", {"cpu.max": ""}, 0),
+        ("0::/", {"cpu.max": "100000"}, 0),
+        ("0::/", {"cpu.max": "100000 0"}, 0),
+        ("0::/", {}, 0),
+        ("", {"cpu.max": "100000 100000"}, 0),
+        ("nonsense", {"cpu.max": "100000 100000"}, 0),
+        # The least of a group and of those around it.
+        ("0::/a/b", {"a/b/cpu.max": "800000 100000", "a/cpu.max": "300000 100000"}, 3),
+        ("0::/a/b", {"a/b/cpu.max": "200000 100000", "cpu.max": "300000 100000"}, 2),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "cpu.max": "300000 100000"}, 3),
+        ("0::/a b/c:d", {"a b/c:d/cpu.max": "400000 100000"}, 4),
+        # A container that sees its own group as the root, and the path of the machine.
+        ("0::/docker/0f", {"cpu.max": "300000 100000"}, 3),
+        # The first version, whose folder has the names of several controllers or a link to it.
+        ("4:cpu,cpuacct:/a", {"cpu,cpuacct/a/cpu.cfs_quota_us": "250000\n",
+                              "cpu,cpuacct/a/cpu.cfs_period_us": "100000\n"}, 3),
+        ("4:cpuacct,cpu:/docker/0f", {"cpu/cpu.cfs_quota_us": "50000",
+                                      "cpu/cpu.cfs_period_us": "100000"}, 1),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 0),
+        ("4:cpuset:/", {"cpuset/cpu.cfs_quota_us": "100000",
+                        "cpuset/cpu.cfs_period_us": "100000"}, 0),
+        # Both at once.
+        ("4:cpu:/a\n0::/a", {"cpu/a/cpu.cfs_quota_us": "300000",
+                             "cpu/a/cpu.cfs_period_us": "100000",
+                             "a/cpu.max": "max 100000"}, 3),
+    ],
+)  # fmt: skip
+def test_quotas_of_control_groups(
+    plain: Path, tmp_path: Path, process: str, files: dict[str, str], cpus: int
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "cgroup").write_text(process)
+    assert run(plain, tmp_path / "cgroup", tmp_path / "root").stdout == f"{cpus}\n"
+
+
 @pytest.mark.parametrize("value", ["1", "3", "1024"])
 def test_number_of_threads_from_the_environment(plain: Path, value: str) -> None:
     assert run(plain, "threads", ONEPASS_NUM_THREADS=value).stdout == f"{value}\n"
@@ -82,8 +136,7 @@ def test_number_of_threads_from_the_environment(plain: Path, value: str) -> None
 @pytest.mark.parametrize("value", [None, "", "0", "-2", "1025", "3x", "two", "9" * 30])
 def test_number_of_threads_by_default(plain: Path, value: str | None) -> None:
     env = {} if value is None else {"ONEPASS_NUM_THREADS": value}
-    cpus = min(len(os.sched_getaffinity(0)), 1024)
-    assert run(plain, "threads", **env).stdout == f"{cpus}\n"
+    assert run(plain, "threads", **env).stdout == f"{usable_cpus(plain)}\n"
 
 
 @pytest.mark.parametrize(
@@ -108,8 +161,7 @@ def test_number_of_threads_of_openmp(
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "two", "4,", "4,x", "4;2", "1.5"])
 def test_what_openmp_does_not_take_is_ignored(plain: Path, value: str) -> None:
-    cpus = min(len(os.sched_getaffinity(0)), 1024)
-    assert run(plain, "threads", OMP_NUM_THREADS=value).stdout == f"{cpus}\n"
+    assert run(plain, "threads", OMP_NUM_THREADS=value).stdout == f"{usable_cpus(plain)}\n"
 
 
 @pytest.mark.parametrize(
@@ -156,3 +208,49 @@ def test_variables_that_say_what_they_may_are_no_warning() -> None:
              "ONEPASS_CUDA": "OFF", "ONEPASS_TEST_TORCH": "1"}  # fmt: skip
     for variables in (right, dict.fromkeys(right, "")):
         assert run(sys.executable, "-W", "error", "-c", "import onepass", **variables).stderr == ""
+
+
+THREADPOOLCTL = """
+import sys
+import {first}
+import {second}
+assert "threadpoolctl" in sys.modules
+import onepass, threadpoolctl
+onepass.config.set_num_threads(3)
+pools = [p for p in threadpoolctl.threadpool_info() if p["user_api"] == "onepass"]
+assert len(pools) == 1 and pools[0]["num_threads"] == 3, pools
+assert pools[0]["version"] == onepass.__version__
+for limits in (2, {{"onepass": 2}}):
+    with threadpoolctl.threadpool_limits(limits):
+        assert onepass.config.get_num_threads() == 2
+    assert onepass.config.get_num_threads() == 3
+with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    assert onepass.config.get_num_threads() == 3
+assert not any(type(f).__module__.startswith("onepass") for f in sys.meta_path)
+assert "class" in __import__("inspect").getsource(threadpoolctl)  # its loader is its own again
+"""
+
+
+@pytest.mark.parametrize("names", [("onepass", "threadpoolctl"), ("threadpoolctl", "onepass")])
+def test_threadpoolctl_limits_the_pool(names: tuple[str, str]) -> None:
+    pytest.importorskip("threadpoolctl")
+    code = THREADPOOLCTL.format(first=names[0], second=names[1])
+    result = run(sys.executable, "-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_without_threadpoolctl_its_import_fails_as_ever() -> None:
+    code = """
+import sys, onepass
+sys.path[:] = []  # nothing is found any more
+sys.modules.pop("threadpoolctl", None)
+for _ in range(2):
+    try:
+        import threadpoolctl
+    except ModuleNotFoundError as error:
+        assert error.name == "threadpoolctl"
+    else:
+        raise AssertionError
+"""
+    result = run(sys.executable, "-c", code)
+    assert result.returncode == 0, result.stderr

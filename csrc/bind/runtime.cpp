@@ -9,6 +9,11 @@
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 
+// Tells this library from others of the same name: see python/onepass/_threadpools.py.
+extern "C" __attribute__((visibility("default"))) int onepass_pool() {
+  return onepass::get_num_threads();
+}
+
 namespace onepass::bind {
 namespace {
 

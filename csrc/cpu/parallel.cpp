@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include "cpus.h"
+
 // Workers sleep on a futex; without Linux, and in one of the tests, on a condition variable.
 #if defined(__linux__) && !defined(ONEPASS_FUTEX)
 #define ONEPASS_FUTEX 1
@@ -253,12 +255,8 @@ constexpr const char *kOwnVariable = "ONEPASS_NUM_THREADS", *kOpenMpVariable = "
 int default_num_threads() {
   if (const int n = threads_of(kOwnVariable, false); n > 0) return n;
   if (const int n = threads_of(kOpenMpVariable, true); n > 0) return n;
-  int cpus = int(std::thread::hardware_concurrency());
-#ifdef __linux__
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) cpus = CPU_COUNT(&allowed);
-#endif
-  return cpus < 1 ? 1 : cpus < kMaxThreads ? cpus : kMaxThreads;
+  const int cpus = usable_cpus();
+  return cpus < kMaxThreads ? cpus : kMaxThreads;
 }
 
 }  // namespace

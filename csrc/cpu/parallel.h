@@ -26,7 +26,7 @@ void parallel_for(int64_t chunks, ChunkFn fn, void* context);
 void set_num_threads(int n);
 
 // The default is ONEPASS_NUM_THREADS if that is an integer in [1, 1024], else OMP_NUM_THREADS, else
-// the number of CPUs in the affinity mask of the first thread that calls this.
+// what cpus.h says in the first thread that calls this.
 int get_num_threads();
 
 // The variable among those two that is set and not understood, and hence ignored; null if none is.

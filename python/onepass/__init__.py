@@ -17,7 +17,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
-from onepass import _environment
+from onepass import _environment, _threadpools
 from onepass._C import __version__
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 _environment.check(os.environ)
+_threadpools.connect()
 # Not in __all__: `from onepass import *` would import PyTorch, and take its name.
 _OPTIONAL = frozenset({"torch", "sklearn"})
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})

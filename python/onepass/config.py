@@ -23,8 +23,10 @@ def set_num_threads(n: int) -> None:
 
     Results do not depend on it. The default is the environment variable ``ONEPASS_NUM_THREADS``;
     without it ``OMP_NUM_THREADS``, of which the first number counts if it is a list; without both
-    the number of processors this process may use. A value that is not a number of threads is
-    ignored, and a RuntimeWarning at import says so.
+    the number of processors this process may use: those of its affinity mask, but no more than
+    the quota of its control group (of a container), rounded up. A value that is not a number of
+    threads is ignored, and a RuntimeWarning at import says so. threadpoolctl's
+    ``threadpool_limits`` limits them too (``user_api="onepass"``).
 
     Args:
         n: 1 to 1024.

@@ -2,6 +2,7 @@
 // which needs smaller counts. Exits 0 and prints "ok" if all hold; else names the first check that
 // failed.
 #include "../../csrc/cpu/parallel.h"
+#include "../../csrc/cpu/cpus.h"
 
 #include <sched.h>
 #include <signal.h>
@@ -269,7 +270,11 @@ void fork_while_another_thread_is_in_a_job() {
   holder.join();
 }
 
-int main(int argc, char**) {
+int main(int argc, char** argv) {
+  if (argc > 2) {
+    std::printf("%d\n", onepass::quota_cpus(argv[1], argv[2]));
+    return 0;
+  }
   if (argc > 1) {
     std::printf("%d\n", get_num_threads());
     return 0;
