@@ -37,9 +37,8 @@ constexpr Argument kOptions[] = {
 constexpr auto kForwardTable =
     join(kBatchInputs, kBatchRunning, kOptions, kEpilogueArguments, kSavedStatistics);
 constexpr Contract kForward = contract("batch_norm", kForwardTable.at);
-constexpr auto kRenormTable =
-    join(kBatchInputs, kNeededRunning, kOptions, kRenormLimits, kEpilogueArguments,
-         kSavedStatistics);
+constexpr auto kRenormTable = join(kBatchInputs, kNeededRunning, kOptions, kRenormLimits,
+                                   kEpilogueArguments, kSavedStatistics);
 constexpr Contract kRenorm = contract("batch_renorm", kRenormTable.at);
 
 constexpr Argument kTraining[] = {flag("training")};
