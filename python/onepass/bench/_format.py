@@ -23,7 +23,7 @@ class Kind(NamedTuple):
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return isinstance(value, int | float) and value is not True and math.isfinite(value)
 
 
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))

@@ -240,10 +240,8 @@ def _found(
         except Exception as error:
             missing[library.name] = line_of(error)
     try:
-        found = recorded() if context.wants("torch") or context.wants("numpy") else {}
+        functions = (recorded() if context.wants("torch") else {}) | functions
     except Exception as error:
         missing["torch"] = line_of(error)
-        found = {}
-    functions = {k: f for k, f in found.items() if context.wants(library_of(k))} | functions
     good, raised = tried(functions)
     return Found(good, missing | raised)
