@@ -267,6 +267,12 @@ def test_shape_and_dtype(capsys):
     assert re.search(r"^glu 6x5 +1 +skipped: .*even", out, re.MULTILINE)
 
 
+def odd(data, name, value):
+    """A file whose first row has another value there, or with `...` none."""
+    row = {k: v for k, v in data["results"][0].items() if (k, value) != (name, ...)}
+    return data | {"results": [row if value is ... else row | {name: value}]}
+
+
 def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_path):
     path = tmp_path / "a.json"
     both = [*RELU, "--only", "^relu (65536|1048576)", "--json", path]
@@ -294,6 +300,12 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
             data | {"results": [data["results"][0] | {"seconds": {}}]},
             "results[0].seconds has no 'onepass'",
         ),
+        (odd(data, "ratios", {"torch": 2.0}), "results[0].ratios has 'torch', which has no sampl"),
+        (odd(data, "low", {"onepass": "x"}), "results[0].low['onepass'] is 'x', expected a number"),
+        (odd(data, "missing", {"jax": 3}), "results[0].missing['jax'] is 3, expected a text"),
+        (odd(data, "group", ...), "results[0] has no 'group'"),
+        (odd(data, "bytes", None), "results[0].bytes is None, expected a number >= 0"),
+        (odd(data, "wrong", 2), "results[0].wrong is 2, expected true or false"),
         (data | {"machine": machine | {"malloc": "tuned"}}, "malloc was 'tuned' and is 'plain'"),
         (data | {"machine": machine | {"numpy": "1"}}, "numpy was '1' and is"),
         (data | {"machine": machine | {"clock": "processor time"}}, "clock was"),

@@ -256,7 +256,7 @@ def _notes(old: Results, new: Results, machine: Machine, other: set[str]) -> Ite
             rows = "" if medians == len(results.entries) else f" in {medians} rows"
             yield (
                 f"{results.name} has medians without samples{rows}: there medians are compared, "
-                f"and each is taken to be off by {MEDIAN:.0%} (one standard deviation)."
+                f"whose noise is not known; {MEDIAN:.0%} are assumed of each."
             )
 
 

@@ -58,9 +58,16 @@ class Place:
 
     def part(self, name: str) -> Place:
         """A member of an object, which has to be there."""
-        if name not in self.check(OBJECT):
-            self.fail(f"has no {name!r}")
-        return Place(self.file, f"{self.path}.{name}".lstrip("."), self.value[name])
+        return self._part(name, f"{self.path}.{name}".lstrip("."))
+
+    def of(self, label: str) -> Place:
+        """The same where the keys are labels of functions."""
+        return self._part(label, f"{self.path}[{label!r}]")
+
+    def _part(self, key: str, path: str) -> Place:
+        if key not in self.check(OBJECT):
+            self.fail(f"has no {key!r}")
+        return Place(self.file, path, self.value[key])
 
     def maybe(self, name: str, kind: Kind) -> None:
         """A member that may be absent."""
@@ -71,11 +78,10 @@ class Place:
         """All of an object whose keys are labels; there is at least one."""
         if not self.check(OBJECT):
             self.fail("is {}, expected at least one function")
-        for label, value in self.value.items():
-            place = Place(self.file, f"{self.path}[{label!r}]", value)
+        for label in self.value:
             if not NAME.has(label):
                 self.fail(f"has {label!r}, expected the label of a function")
-            yield place
+            yield self.of(label)
 
     def items(self) -> Iterator[Place]:
         """All of a list."""
@@ -136,7 +142,7 @@ def _check_samples(result: Place) -> None:
         for count in each.items():
             count.check(COUNT)
     for label, times in samples.value.items():
-        visits = result.part("visits").part(label)
+        visits = result.part("visits").of(label)
         if sum(visits.value) != len(times):
             visits.fail(f"is {visits.value}, expected counts of {len(times)} samples")
 
@@ -159,22 +165,22 @@ def check_whole(content: Any, file: str) -> None:
 def _check_measured(result: Place) -> None:
     """Of a row that has times."""
     samples = result.part("samples")
-    samples.part("onepass")
+    samples.of("onepass")
     for name in ("seconds", "low", "high"):
         for label in samples.value:
-            result.part(name).part(label).check(SECONDS)
+            result.part(name).of(label).check(SECONDS)
         _check_labels(result.part(name), samples.value)
     for name in ("ratios", "own"):
         _check_labels(result.part(name), samples.value)
-        for ratio in result.value[name].values():
-            Place(result.file, f"{result.path}.{name}", ratio).check(SECONDS)
+        for label in result.value[name]:
+            result.part(name).of(label).check(SECONDS)
     for name, kind in (
         ("elements", COUNT), ("bytes", LOAD), ("error", NUMBER_OR_NONE), ("ulps", NUMBER_OR_NONE),
         ("products", NUMBER_OR_NONE), ("checked", TEXT), ("wrong", YES_OR_NO), ("missing", OBJECT),
     ):  # fmt: skip
         result.part(name).check(kind)
-    for label, why in result.value["missing"].items():
-        Place(result.file, f"{result.path}.missing[{label!r}]", why).check(TEXT)
+    for label in result.value["missing"]:
+        result.part("missing").of(label).check(TEXT)
 
 
 def _check_labels(labels: Place, known: dict[str, Any]) -> None:
