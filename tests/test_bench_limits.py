@@ -243,6 +243,13 @@ def test_the_command(quick, tmp_path, monkeypatch, capsys):
     assert len(numbers["rates"]) == 20
     assert _command.main(["roofline", "--threads", "1", "--png", "none"]) == 0
     assert "wrote" not in capsys.readouterr().out
+    again = ["roofline", "--threads", "1", "--png", "none", "--json", "r.json"]
+    assert _command.main(again) == 2
+    assert "--json r.json: the file is there already" in capsys.readouterr().err
+    assert json.loads((tmp_path / "r.json").read_text()) == numbers
+    assert _command.main([*again, "--overwrite"]) == 0
+    assert len(json.loads((tmp_path / "r.json").read_text())["rates"]) == 10
+    capsys.readouterr()
     for arguments, message in [
         (["--threads", "0"], "'0', expected numbers of threads such as 1,2"),
         (

@@ -205,8 +205,11 @@ def main(arguments: Iterable[str]) -> int:
         help="the picture (default: roofline.png); none: no picture",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="the numbers")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE of --json")
     try:
         options = parser.parse_args(list(arguments))
+        if options.json is not None and not options.overwrite:
+            _options.keep("--json", Path(options.json))
         _check_files(options.json, None if options.png == "none" else options.png)
         found = roofline(options.threads)
         _console.write(f"{found}\n", sys.stdout)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from onepass import _bar, _console, _files
 from onepass._suggest import suggestion
 from onepass.bench import _format, _machine, _results, _rows, _run, _table
+from onepass.bench._options import keep
 from onepass.bench._row import GROUPS, Context, Row, UsageError, named
 
 QUICK_SECONDS = 37.0  # for a quick run without its start: with all rivals that takes 15 more
@@ -191,12 +192,8 @@ class Session:
         files = {name: path for name, path in files.items() if path is not None}
         there = {name: path for name, path in files.items() if path.is_file()}
         for name, path in there.items():
-            if not (goes_on or given.overwrite) and path.stat().st_size:
-                cures = "--resume to go on with it, " if name == "json" else ""
-                raise UsageError(
-                    f"--{name} {path}: the file is there already, expected another one (or "
-                    f"{cures}--overwrite to replace it)"
-                )
+            if not (goes_on or given.overwrite):
+                keep(f"--{name}", path, "--resume to go on with it, " if name == "json" else "")
         kept = [path for path in there.values() if os.access(path.parent, os.W_OK)]
         if len(kept) < len(files):
             self._write(without=kept)
