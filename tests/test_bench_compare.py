@@ -207,6 +207,27 @@ def test_an_odd_file_is_one_clear_error(path, value, message, files, capsys):
         bench.compare(good, odd(path, value))
 
 
+def places_of(value, path=()):
+    """Every place of a file, by its way from the top."""
+    if path:
+        yield path
+    for key in value if isinstance(value, dict) else range(len(value) * isinstance(value, list)):
+        yield from places_of(value[key], (*path, key))
+
+
+def test_no_odd_value_is_a_raw_error():
+    """Whatever stands anywhere, it is read, or refused in words of ours."""
+    good, refused = odd(("machine", "cpus"), 2), 0
+    for path in places_of(good):
+        for value in (None, True, 3, -1, "x", "", [], {}, [1], {"a": 1}, float("nan"), ...):
+            try:
+                str(bench.compare(good, odd(path, value), across_machines=True))
+            except ValueError as error:
+                assert str(error).startswith("compare: "), (path, value)
+                refused += 1
+    assert refused > 100
+
+
 @pytest.mark.parametrize("name", ["old", "new"])
 def test_what_is_no_file_is_refused(name):
     with pytest.raises(TypeError, match=f"compare: '{name}' is 3, expected a file of --json"):

@@ -334,5 +334,4 @@ def _matching(results: Results, only: str) -> Results:
     skipped = {key: why for key, why in results.skipped.items() if pattern.search(key[1])}
     if only and not (entries or skipped):
         raise UsageError(f"--only {only!r} matches no row of {results.name}")
-    failed = results.failed & skipped.keys()
-    return dataclasses.replace(results, entries=entries, skipped=skipped, failed=failed)
+    return dataclasses.replace(results, entries=entries, skipped=skipped)
