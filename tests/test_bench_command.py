@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib.util
 import itertools
@@ -107,7 +108,7 @@ def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
     files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
     for change, words in ((off, "error .* times its bound"), (nan, "no result")):
         with monkeypatch.context() as patch:
-            status, out, _ = run(capsys, *leaky_relu(patch, change), *files)
+            status, out, _ = run(capsys, *leaky_relu(patch, change), *files, "--overwrite")
         assert status == 1
         assert re.search(r"leaky_relu 65536 .* WRONG", out)
         assert re.search(f"^WRONG: leaky_relu 65536, 1 thread: {words}", out, re.MULTILINE)
@@ -143,11 +144,27 @@ def test_a_run_goes_on_after_a_row_that_raises(capsys, monkeypatch, tmp_path):
     assert re.search(r"^relu 1 .* unchecked$", out, re.MULTILINE)
     wrong = [result["wrong"] for result in json.loads(path.read_text())["results"]]
     assert wrong == [True, True, False]
-    status, out, _ = run(capsys, *arguments, "--resume")  # what failed is tried again
-    assert (status, "leaky_relu 65536" in out, "\nrelu 1 " in out) == (1, True, False)
+    tried, known = [], _run.measured
+    monkeypatch.setattr(_run, "measured", lambda row, *a: tried.append(row.name) or known(row, *a))
+    table = tmp_path / "a.csv"
+    status, out, _ = run(capsys, *arguments, "--resume", "--csv", table)
+    assert (status, tried) == (1, ["leaky_relu 65536", "muon"])  # what failed is tried again
+    failed = [line for line in csv.DictReader(table.read_text().splitlines()) if line["skipped"]]
+    assert [(line["row"], line["wrong"], line["skipped"], line["seconds"]) for line in failed] == [
+        ("leaky_relu 65536", "True", "ValueError: no", ""),
+        ("muon", "True", "AttributeError: module 'torch.optim' has no attribute 'Muon'", ""),
+    ]
+    # Rows that are not chosen stay as they are.
+    before = json.loads(path.read_text())["results"]
+    status, out, _ = run(capsys, *arguments, "--only", "^relu", "--resume")
+    assert (status, "FAILED" in out.split("time  ")[0]) == (0, False)
+    assert out.endswith("a.json has 2 rows more, which are not chosen here\n")
+    assert json.loads(path.read_text())["results"] == before
     # Where a shape does not fit, the row has not failed.
+    arguments += ["--overwrite", "--csv", table]
     status, out, _ = run(capsys, *arguments, "--shape", "4", "--only", "leaky_relu")
     assert (status, "skipped: no such thing" in out) == (0, True)
+    assert table.read_text().endswith(",False,no such thing\n")
 
 
 def test_forms_of_ours_stand_beside_the_rivals(capsys, monkeypatch, tmp_path):
@@ -250,26 +267,45 @@ def test_shape_and_dtype(capsys):
     assert re.search(r"^glu 6x5 +1 +skipped: .*even", out, re.MULTILINE)
 
 
+def odd(data, name, value):
+    """A file whose first row has another value there, or with `...` none."""
+    row = {k: v for k, v in data["results"][0].items() if (k, value) != (name, ...)}
+    return data | {"results": [row if value is ... else row | {name: value}]}
+
+
 def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_path):
     path = tmp_path / "a.json"
     both = [*RELU, "--only", "^relu (65536|1048576)", "--json", path]
     status, out, _ = run(capsys, *both, "--minutes", "1e-9")
     assert status == 0
     assert "out of time before relu 65536" in out
+    assert not path.exists()
     run(capsys, *RELU, "--json", path)
-    kept = json.loads(path.read_text())["results"]
+    first = json.loads(path.read_text())
     _, out, _ = run(capsys, *both, "--resume")
-    assert re.findall(r"^relu (\d+) ", out, re.MULTILINE) == ["1048576"]
-    assert json.loads(path.read_text())["results"][:1] == kept
+    # All that is chosen is shown, what the file had first.
+    assert re.findall(r"^relu (\d+) ", out, re.MULTILINE) == ["65536", "1048576"]
     data = json.loads(path.read_text())
+    assert data["results"][:1] == first["results"]
+    assert data["options"] == first["options"]  # how the file was begun
+    assert [call["only"] for call in data["resumed"]] == ["^relu (65536|1048576)"]
     assert (data["options"]["against"], data["machine"]["malloc"]) == ([], "plain")
     machine = data["machine"]
     for content, words in (
         ([], "cannot be read as a file of --json"),
         ({"machine": machine, "results": []}, "another version"),
-        (data | {"machine": []}, "is damaged"),
-        (data | {"options": None}, "is damaged"),
-        (data | {"results": [data["results"][0] | {"seconds": {}}]}, "is damaged: KeyError"),
+        (data | {"machine": []}, "machine is [], expected an object"),
+        (data | {"options": None}, "options is None, expected an object"),
+        (
+            data | {"results": [data["results"][0] | {"seconds": {}}]},
+            "results[0].seconds has no 'onepass'",
+        ),
+        (odd(data, "ratios", {"torch": 2.0}), "results[0].ratios has 'torch', which has no sampl"),
+        (odd(data, "low", {"onepass": "x"}), "results[0].low['onepass'] is 'x', expected a number"),
+        (odd(data, "missing", {"jax": 3}), "results[0].missing['jax'] is 3, expected a text"),
+        (odd(data, "group", ...), "results[0] has no 'group'"),
+        (odd(data, "bytes", None), "results[0].bytes is None, expected a number >= 0"),
+        (odd(data, "wrong", 2), "results[0].wrong is 2, expected true or false"),
         (data | {"machine": machine | {"malloc": "tuned"}}, "malloc was 'tuned' and is 'plain'"),
         (data | {"machine": machine | {"numpy": "1"}}, "numpy was '1' and is"),
         (data | {"machine": machine | {"clock": "processor time"}}, "clock was"),
@@ -290,8 +326,82 @@ def test_a_file_stays_until_it_has_a_row_to_give_way_to(capsys, monkeypatch, tmp
     path = tmp_path / "a.json"
     path.write_text("kept")
     monkeypatch.setattr(_session._run, "measured", interrupted)
-    assert run(capsys, *RELU, "--json", path)[0] == 130
+    assert run(capsys, *RELU, "--json", path, "--overwrite")[0] == 130
     assert path.read_text() == "kept"
+    path.unlink()
+    assert run(capsys, *RELU, "--json", path)[0] == 130
+    assert not path.exists()  # nothing to lose next time
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "html"])
+def test_a_file_that_is_there_is_not_lost(capsys, monkeypatch, tmp_path, kind):
+    """As a run's folder in `onepass train`: the user says which of the two is meant."""
+    path = tmp_path / "a"
+    path.write_text("half an hour")
+    with monkeypatch.context() as patch:
+        patch.setattr(_session._run, "measured", lambda *_: pytest.fail("measured in vain"))
+        status, out, err = run(capsys, *RELU, f"--{kind}", path)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    cures = "--resume to go on with it, " if kind == "json" else ""
+    assert f"{path}: the file is there already" in err
+    assert f"(or {cures}--overwrite to replace it)" in err
+    assert path.read_text() == "half an hour"
+    assert run(capsys, *RELU, "--list", f"--{kind}", path)[0] == 0  # it writes nothing
+    assert run(capsys, *RELU, f"--{kind}", path, "--overwrite")[0] == 0
+    assert "relu 65536" in path.read_text()
+    path.write_text("")  # of mktemp
+    assert run(capsys, *RELU, f"--{kind}", path)[0] == 0
+    # A table and a page that are made of the file of --json are made anew with it, not before.
+    if kind != "json":
+        more = [*RELU, "--resume", "--json", tmp_path / "a.json", f"--{kind}", path]
+        assert run(capsys, *more)[0] == 2
+        run(capsys, *RELU, "--json", tmp_path / "a.json")
+        assert run(capsys, *more)[0] == 0
+
+
+def test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record(capsys, monkeypatch, tmp_path):
+    path = tmp_path / "a.json"
+    numpy = [*RELU, "--against", "numpy", "--json", path]
+    run(capsys, *numpy, "--only", "^(relu|sigmoid|tanh) 65536")
+    content = path.read_text()
+    monkeypatch.setattr(_session._run, "measured", lambda *_: pytest.fail("nothing is left"))
+    for only, names in (
+        ("^(relu|sigmoid|tanh) 65536", ["sigmoid", "relu", "tanh"]),
+        ("^relu 65536", ["relu"]),
+    ):
+        status, out, _ = run(capsys, *numpy, "--only", only, "--resume")
+        assert status == 0
+        assert sorted(re.findall(r"^(\w+) 65536 +1 ", out, re.MULTILINE)) == sorted(names)
+        assert f" of {len(names)} rows are faster" in out
+        assert ("not chosen here" in out) == (len(names) < 3)
+        assert path.read_text() == content
+    # The same in the other files, which are of all that the file has.
+    table = tmp_path / "a.csv"
+    run(capsys, *numpy, "--only", "^relu 65536", "--resume", "--csv", table)
+    assert {line["row"] for line in csv.DictReader(table.read_text().splitlines())} == {
+        "relu 65536", "sigmoid 65536", "tanh 65536",
+    }  # fmt: skip
+    # A wrong row counts where it is shown.
+    data = json.loads(content)
+    data["results"][0]["wrong"] = True
+    path.write_text(json.dumps(data))
+    wrong, *others = (result["row"] for result in data["results"])
+    for row, expected in ((wrong, 1), (others[0], 0)):
+        assert run(capsys, *numpy, "--only", f"^{row}$", "--resume")[0] == expected
+
+
+def test_a_call_that_goes_on_is_recorded_once(capsys, tmp_path):
+    path = tmp_path / "a.json"
+
+    def goes_on(only):
+        run(capsys, *RELU, "--only", only, "--json", path, "--resume")
+        data = json.loads(path.read_text())
+        return [call["only"] for call in (data["options"], *data.get("resumed", []))]
+
+    assert goes_on("^relu 65536") == ["^relu 65536"]
+    assert goes_on("^(relu|sigmoid) 65536") == ["^relu 65536", "^(relu|sigmoid) 65536"]
+    assert goes_on("^(relu|sigmoid) 65536") == ["^relu 65536", "^(relu|sigmoid) 65536"]
+    assert goes_on("^sigmoid 65536") == ["^relu 65536", "^(relu|sigmoid) 65536"]
 
 
 def test_an_interrupted_start_is_a_line(capsys, monkeypatch):
@@ -300,6 +410,31 @@ def test_an_interrupted_start_is_a_line(capsys, monkeypatch):
 
     monkeypatch.setattr(_session, "Session", interrupted)
     assert run(capsys, *RELU) == (130, "", "\nonepass bench: interrupted\n")
+
+
+HEAD = """
+import sys
+from onepass.bench._command import main
+RIVALS = {"torch", "jax", "optax", "thinc", "sklearn", "keras", "bitsandbytes"}
+class Out:
+    began = None
+    def write(self, text):
+        self.began = self.began or [text.split()[0], sorted(RIVALS & sys.modules.keys())]
+    def flush(self): pass
+out = sys.stdout = Out()
+status = main(sys.argv[1:])
+print([status, *out.began, sorted(RIVALS & sys.modules.keys())], file=sys.__stdout__)
+"""
+
+
+@pytest.mark.parametrize("against", ["none", "numpy", "torch"])
+def test_the_head_comes_before_rivals_are_imported(against):
+    """Which takes many seconds, some of them; and only those that are asked for are."""
+    command = [sys.executable, "-c", HEAD, *RELU, "--against", against]
+    environment = os.environ | {"PYTHONPATH": str(Path(onepass.__file__).parents[1])}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    there = {"torch"} & {against} if importlib.util.find_spec("torch") else set()
+    assert done.stdout == f"[0, 'onepass', [], {sorted(there)}]\n"
 
 
 def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
@@ -428,7 +563,14 @@ WRONG = {
     "--threads ²": "--threads: '²', expected numbers of threads",
     "--only (": "--only: '\\(' is not a regular expression",
     "--only relo": "--only 'relo' matches no row, see --list; did you mean 'relu'",
-    "--only adamw loss": "--only 'adamw' matches no row of loss",
+    "--only adamw loss": "--only 'adamw' matches no row of loss; without loss there are \\d+, see",
+    "--only ^softmax --shape 1": "'\\^softmax' matches no row with --shape 1; without --shape 1",
+    "--only conv --shape 8x8 --dtype float64": "'conv' matches no row with --shape 8x8 and --dtype",
+    "--only ^front --dtype float16": "with --dtype float16; without --dtype float16 there are",
+    "--only ^softmax --quick loss": "of loss with --quick; without loss there is one, see --list$",
+    "--shape 1x1x1x1x1x1x1 conv": "there is no row of conv with --shape 1x1x1x1x1x1x1; without",
+    "--overwrite": "--overwrite: expected --json, --csv or --html FILE",
+    "--overwrite --json a --resume": "--overwrite: expected .* and no --resume",
     "--against tf": "--against: 'tf', expected some of torch,",
     "norms": "'norms', expected some of optim, norm, .*; did you mean 'norm'",
     "--shape 3y4": "--shape: '3y4', expected sizes such as 4096x512",
@@ -551,6 +693,11 @@ def test_measure_for_own_functions():
     assert found.gb_per_s == pytest.approx(8e-6 / found.seconds["double"])
     assert re.search(r"^double .* GB/s, \d+% of the limit$", str(found), re.MULTILINE)
     for fails, words in (
+        (
+            lambda: bench.measure(double, bytes=10**30),
+            r"'bytes' is 1e\+30, expected no more .* free",
+        ),
+        (lambda: bench.measure(double, bytes=10**400), "'bytes' is 1"),
         (lambda: bench.measure(3), "'fn' has 3, expected functions"),
         (lambda: bench.measure(double, against=[3]), "'against' has 3, expected functions"),
         (lambda: bench.measure(double, against=[double()]), "'against' has array"),
@@ -564,6 +711,39 @@ def test_measure_for_own_functions():
     ):
         with pytest.raises((TypeError, ValueError), match=words):
             fails()
+
+
+@pytest.mark.parametrize("late", [0, 9], ids=["at once", "late"])
+def test_the_function_that_raises_is_named(late, monkeypatch):
+    count = itertools.count()
+
+    def boom():
+        if next(count) >= late:
+            raise ZeroDivisionError("boom\nand more")
+
+    monkeypatch.setattr(_timing, "SAMPLE_SECONDS", 1e-9)
+    with pytest.raises(
+        RuntimeError, match=r"^measure: 'mine' raised ZeroDivisionError: boom$"
+    ) as e:
+        bench.measure(lambda: None, against={"good": int, "mine": boom})
+    assert isinstance(e.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "skipped", "wrong"),
+    [
+        (OSError("gone"), "'torch' raised OSError: gone", True),
+        (MemoryError(), "not enough memory", None),
+    ],
+)
+def test_the_rival_that_raises_is_named(monkeypatch, error, skipped, wrong):
+    def fails():
+        raise error
+
+    workload = Workload({"onepass": lambda: None, "torch": fails}, 1, 1.0)
+    context = Context(threads=1, against=frozenset(["torch"]))
+    found = _run.measured(Row("n", "optim", lambda _: workload), context, _run.Meter(rounds=1))
+    assert (found["skipped"], found.get("wrong")) == (skipped, wrong)
 
 
 # --------------------------------------------------------------------------------------- checks

@@ -138,8 +138,100 @@ def test_what_all_functions_of_a_visit_share_is_no_noise():
 def test_visits_of_another_number_of_samples_are_refused():
     content = visited(0, 6)
     content["results"][0]["visits"]["torch"] = [2] * 5
-    with pytest.raises(ValueError, match=r"cannot be read as a file of --json.*visits of"):
+    what = r"results\[0\]\.visits\['torch'\] is \[2, 2, 2, 2, 2\], expected counts of 12 samples"
+    with pytest.raises(ValueError, match=what):
         bench.compare(content, content)
+
+
+def odd(path, value):
+    """A good file but for one place; `...` takes it away."""
+    content = rows_of(onepass=1.0, torch=2.0)
+    content["machine"] = dict(MACHINE)
+    content["results"][0] |= {"visits": {"onepass": [4, 5], "torch": [4, 5]}}
+    *way, last = path
+    part = content
+    for step in way:
+        part = part[step]
+    if value is ...:
+        del part[last]
+    else:
+        part[last] = value
+    return content
+
+
+ROW = ("results", 0)
+ODD = [
+    (("machine",), ..., "it has no 'machine'"),
+    (("machine",), [], "machine is [], expected an object"),
+    (("machine", "cpus"), "two", "machine.cpus is 'two', expected a whole number >= 1"),
+    (("machine", "load"), "high", "machine.load is 'high', expected a number >= 0"),
+    (("results",), {}, "results is {}, expected a list"),
+    (("results", 0), 3, "results[0] is 3, expected an object"),
+    ((*ROW, "row"), ..., "results[0] has no 'row'"),
+    ((*ROW, "row"), "", "results[0].row is '', expected a name"),
+    ((*ROW, "dtype"), None, "results[0].dtype is None, expected a name"),
+    ((*ROW, "threads"), "two", "results[0].threads is 'two', expected a whole number >= 1"),
+    ((*ROW, "threads"), True, "results[0].threads is True, expected a whole number >= 1"),
+    ((*ROW, "wrong"), "no", "results[0].wrong is 'no', expected true or false"),
+    ((*ROW, "skipped"), 1, "results[0].skipped is 1, expected a text"),
+    ((*ROW, "samples"), ..., "results[0] has no 'seconds'"),
+    ((*ROW, "samples"), [], "results[0].samples is [], expected an object"),
+    ((*ROW, "samples"), "fast", "results[0].samples is 'fast', expected an object"),
+    ((*ROW, "samples"), {}, "results[0].samples is {}, expected at least one function"),
+    ((*ROW, "samples", " "), [1.0], "results[0].samples has ' ', expected the label of a function"),
+    ((*ROW, "samples", "torch"), 3, "results[0].samples['torch'] is 3, expected a list"),
+    ((*ROW, "samples", "torch"), [], "results[0].samples['torch'] is [], expected at least one"),
+    ((*ROW, "samples", "torch", 1), "x", "samples['torch'][1] is 'x', expected a number > 0"),
+    ((*ROW, "samples", "torch", 1), True, "samples['torch'][1] is True, expected a number > 0"),
+    ((*ROW, "samples", "torch", 1), -1, "samples['torch'][1] is -1, expected a number > 0"),
+    ((*ROW, "visits"), 3, "results[0].visits is 3, expected an object"),
+    ((*ROW, "visits", "torch"), ..., "results[0].visits has no 'torch'"),
+    ((*ROW, "visits", "torch"), 9, "results[0].visits['torch'] is 9, expected a list"),
+    ((*ROW, "visits", "torch", 0), 0, "visits['torch'][0] is 0, expected a whole number >= 1"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), ODD, ids=lambda value: str(value)[:40])
+def test_an_odd_file_is_one_clear_error(path, value, message, files, capsys):
+    """The file, the place in it, what stands there, what was expected."""
+    good = odd(("machine", "cpus"), 2)
+    assert bench.compare(good, good).changes
+    old, new = files(good, odd(path, value))
+    status, text, error = compare(capsys, old, new)
+    assert (status, text) == (2, "")
+    start = f"onepass bench compare: {new} cannot be read as a file of --json: "
+    assert error.startswith(start)
+    assert message in error.removeprefix(start)
+    assert error.count("\n") == 1
+    with pytest.raises(ValueError, match=r"^compare: these results cannot be read"):
+        bench.compare(good, odd(path, value))
+
+
+def places_of(value, path=()):
+    """Every place of a file, by its way from the top."""
+    if path:
+        yield path
+    for key in value if isinstance(value, dict) else range(len(value) * isinstance(value, list)):
+        yield from places_of(value[key], (*path, key))
+
+
+def test_no_odd_value_is_a_raw_error():
+    """Whatever stands anywhere, it is read, or refused in words of ours."""
+    good, refused = odd(("machine", "cpus"), 2), 0
+    for path in places_of(good):
+        for value in (None, True, 3, -1, "x", "", [], {}, [1], {"a": 1}, float("nan"), ...):
+            try:
+                str(bench.compare(good, odd(path, value), across_machines=True))
+            except ValueError as error:
+                assert str(error).startswith("compare: "), (path, value)
+                refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("name", ["old", "new"])
+def test_what_is_no_file_is_refused(name):
+    with pytest.raises(TypeError, match=f"compare: '{name}' is 3, expected a file of --json"):
+        bench.compare(**{"old": rows_of(onepass=1.0), "new": rows_of(onepass=1.0), name: 3})
 
 
 def rows_of(**seconds):
@@ -291,6 +383,40 @@ def test_a_row_that_fails_now_fails_the_comparison(tmp_path, capsys):
         assert ("1 FAILED, 0 SLOWER" in out) == wrong
 
 
+def test_a_row_that_failed_and_is_right_is_said(files, capsys):
+    """With its other forms; and a wrong one."""
+    right = results([{"onepass": [1.0] * 5, "onepass out=": [0.5] * 5}])
+    place = {k: right["results"][0][k] for k in ("row", "threads", "device", "dtype")}
+    failed, wrong = copy.deepcopy(right), copy.deepcopy(right)
+    failed["results"] = [place | {"skipped": "OverflowError: too much", "wrong": True}]
+    wrong["results"][0]["wrong"] = True
+    name = "row 0 (2 threads)"
+    for old, line in (
+        (failed, f"{name}, FAILED in the old file: OverflowError: too much"),
+        (wrong, f"{name}, WRONG in the old file"),
+    ):
+        found = bench.compare(old, right)
+        assert (found.mended, found.only_old, found.only_new, found.failed) == ([line], [], [], [])
+        status, text, _ = compare(capsys, *files(old, right))
+        assert status == 0
+        assert f"\nmended: {line}\n" in f"\n{text}"
+    # The other way round it has failed, with all its forms.
+    found = bench.compare(right, failed)
+    assert (found.failed, found.only_old) == ([f"{name}: OverflowError: too much"], [])
+    # In both, and where the old file has no such row, too.
+    found = bench.compare(failed, failed)
+    assert found.failed == [f"{name}: OverflowError: too much; in the old file too"]
+    assert compare(capsys, *files(failed, failed))[0] == 1
+    other = results([{"onepass": [1.0] * 5}])
+    other["results"][0]["row"] = "another"
+    assert bench.compare(other, failed).failed == [f"{name}: OverflowError: too much"]
+    # Rows that are not asked for do not count.
+    failed["results"].append(other["results"][0])
+    assert compare(capsys, *files(other, failed), "--only", "another")[0] == 0
+    assert compare(capsys, *files(other, failed))[0] == 1
+    assert bench.compare(wrong, wrong).mended == []
+
+
 def test_rows_of_one_file_have_their_dtype():
     old, new = rows_of(onepass=1.0), rows_of(onepass=1.0)
     new["results"][0]["dtype"] = "bfloat16"
@@ -331,6 +457,44 @@ def test_files_of_the_first_format():
     new = rows_of(onepass=1.6, torch=2.0)
     new["results"][0]["row"] = "relu 64"
     assert verdict_of(FIRST, new) == "SLOWER"
+
+
+def without_samples(content, rows):
+    """The medians alone of some rows."""
+    content = copy.deepcopy(content)
+    for row in content["results"][:rows]:
+        row["seconds"] = {label: float(np.median(s)) for label, s in row.pop("samples").items()}
+    return content
+
+
+@pytest.mark.parametrize("rows", [1, 12])
+def test_medians_are_compared_with_medians(rows):
+    """Skewed samples, whose faster half lies a tenth below their median."""
+
+    def skewed(factor=1.0):
+        steps = np.exp(0.25 * np.linspace(-1, 1, 15))
+        each = {"onepass": factor * steps, "limit": 0.5 * steps, "torch": 2 * steps}
+        return results([{label: s.tolist() for label, s in each.items()} for _ in range(12)])
+
+    whole = skewed()
+    found = bench.compare(without_samples(whole, rows), whole)
+    assert [change.change for change in found.changes] == pytest.approx([0] * 12, abs=1e-9)
+    assert {change.verdict for change in found.changes} == {"SAME"}
+    expected = f" in {rows} rows" if rows < 12 else ""
+    assert f"has medians without samples{expected}: there medians are compared" in found.notes[-1]
+    # Rows with samples are as certain as before.
+    certain = bench.compare(whole, whole).changes[0].noise
+    noise = sorted(change.noise for change in found.changes)
+    assert noise[0] == pytest.approx(certain, rel=0.2) or rows == 12
+    assert 0.06 < noise[-1] < 0.16
+    for factor, verdict in ((1.3, "SLOWER"), (0.7, "FASTER")):
+        for pair in (
+            (without_samples(whole, rows), skewed(factor)),
+            (whole, without_samples(skewed(factor), rows)),
+        ):
+            found = bench.compare(*pair).changes
+            assert {change.verdict for change in found} == {verdict}
+            assert [c.change for c in found] == pytest.approx([factor - 1] * 12, abs=1e-9)
 
 
 def test_files_of_a_gpu_in_the_first_format():
@@ -411,15 +575,19 @@ def test_the_command(files, capsys):
     ("contents", "more", "message"),
     [
         ((FIRST, "no json"), (), "1.json cannot be read as a file of --json: Expecting value"),
-        ((FIRST, "[]"), (), "1.json cannot be read as a file of --json"),
+        ((FIRST, "[]"), (), "1.json cannot be read as a file of --json: it is [], expected an obj"),
         (
             (FIRST, {"machine": {}}),
             (),
-            "1.json cannot be read as a file of --json: KeyError('results')",
+            "1.json cannot be read as a file of --json: it has no 'results'",
         ),
         ((FIRST, {"format": 3}), (), "has format 3, this version of onepass reads 1 and 2"),
-        ((FIRST, first_format(0.0)), (), "a time is not a number > 0"),
-        ((FIRST, first_format(float("nan"))), (), "a time is not a number > 0"),
+        (
+            (FIRST, first_format(0.0)),
+            (),
+            "results[0].seconds['onepass'] is 0.0, expected a number > 0",
+        ),
+        ((FIRST, first_format(float("nan"))), (), "is nan, expected a number > 0"),
         ((FIRST, rows_of(onepass=1.0)), (), "have no row in common"),
         ((FIRST, FIRST), ("--only", "gelu"), "--only 'gelu' matches no row of"),
         ((FIRST, FIRST), ("--only", "("), "'(' is not a regular expression"),

@@ -207,7 +207,7 @@ def test_a_roofline(quick):
 )
 def test_sizes_of_caches_and_memory(monkeypatch, caches, free, sizes):
     monkeypatch.setattr(_machine, "caches", lambda: caches)
-    monkeypatch.setattr(_roofline, "_free", lambda: free)
+    monkeypatch.setattr(_machine, "free_memory", lambda: free)
     found, notes = _roofline.places(2)
     assert [place.size for place in found] == sizes
     assert bool(notes) == (not caches or "L3" not in caches or free < 1 << 40)
@@ -216,7 +216,8 @@ def test_sizes_of_caches_and_memory(monkeypatch, caches, free, sizes):
 @pytest.mark.parametrize(
     ("keywords", "error"),
     [({"threads": []}, ValueError), ({"threads": [0]}, ValueError), ({"threads": [1.5]}, TypeError),
-     ({"rounds": 0}, ValueError), ({"memory": 3}, ValueError)],
+     ({"rounds": 0}, ValueError), ({"memory": 3}, ValueError),
+     ({"memory": 10**30}, ValueError)],
 )  # fmt: skip
 def test_what_a_roofline_refuses(keywords, error):
     with pytest.raises(error, match=f"roofline: '{next(iter(keywords))}' is"):
@@ -242,6 +243,13 @@ def test_the_command(quick, tmp_path, monkeypatch, capsys):
     assert len(numbers["rates"]) == 20
     assert _command.main(["roofline", "--threads", "1", "--png", "none"]) == 0
     assert "wrote" not in capsys.readouterr().out
+    again = ["roofline", "--threads", "1", "--png", "none", "--json", "r.json"]
+    assert _command.main(again) == 2
+    assert "--json r.json: the file is there already" in capsys.readouterr().err
+    assert json.loads((tmp_path / "r.json").read_text()) == numbers
+    assert _command.main([*again, "--overwrite"]) == 0
+    assert len(json.loads((tmp_path / "r.json").read_text())["rates"]) == 10
+    capsys.readouterr()
     for arguments, message in [
         (["--threads", "0"], "'0', expected numbers of threads such as 1,2"),
         (

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from onepass.bench import _end_to_end, _peers, _run, _training
+from onepass.bench import _end_to_end, _networks, _peers, _run, _table, _training
 from onepass.bench._peers import LIBRARIES
 from onepass.bench._peers._library import CLASSES_ALONE, Lacks, Library, Step
 from onepass.bench._records import cases
@@ -427,6 +427,13 @@ def test_a_dtype_that_a_library_lacks_is_a_line(monkeypatch):
     case = cases.BY_NAME["softmax"]
     inputs, _, keywords = inputs_of(case)
     context = Context(dtype="float16", against=frozenset(["numpy"]))
+    # NumPy writes single elements in 16 bits, and sums nothing in them.
+    found = _peers.kernel(context, case, (inputs[0].astype(np.float16),), keywords)
+    assert found == ({}, {"numpy": "not in float16"})
+    relu = np.array([-1, 2], np.float16)
+    found = _peers.kernel(context, cases.BY_NAME["relu"], (relu,), {})
+    assert (found.functions["numpy out="]().tolist(), found.missing) == ([0, 2], {})
+    replaced(monkeypatch)
     assert _peers.kernel(context, case, inputs, keywords).missing == {"numpy": "not in float16"}
 
 
@@ -436,6 +443,84 @@ def test_only_those_asked_for():
     functions = _peers.kernel(asked("numpy"), case, inputs, keywords).functions
     assert {_peers.library_of(label) for label in functions} == {"numpy"}
     assert _peers.kernel(asked("thinc"), cases.BY_NAME["im2col"], inputs, {}) == ({}, {})
+
+
+ON_DEMAND = "compiles for seconds a row; measured with --against torch-compile"
+
+
+def test_what_is_measured_on_demand_alone_is_a_line(monkeypatch):
+    """In rows that have it; where it cannot be had, that is the reason."""
+    needs("torch")
+    for name in LIBRARIES.keys() - {"torch", "torch-compile"}:
+        monkeypatch.delitem(LIBRARIES, name)
+    case = cases.BY_NAME["gelu"]
+    inputs, _, keywords = inputs_of(case)
+
+    assert _peers.kernel(Context(), case, inputs, keywords).missing["torch-compile"] == ON_DEMAND
+    assert "torch-compile" not in _peers.kernel(asked("torch"), case, inputs, keywords).missing
+    layer = next(row for row in _networks.rows() if row.name.startswith("global avg pool"))
+    step = next(iter(_end_to_end.rows()))
+    network = Row("small", "end-to-end", _networks._network("lenet", (2, 1, 8, 8)))
+    for row in (layer, step, network):
+        assert row.make(Context()).missing["torch-compile"] == ON_DEMAND
+    (line,) = [x for x in _table.summary([missing_of(ON_DEMAND)], {}) if "torch-compile" in x]
+    assert line == f"  torch-compile: {ON_DEMAND}"
+    (line,) = [
+        x
+        for x in _table.summary([missing_of(ON_DEMAND)], {"torch-compile": "not installed"})
+        if "torch-compile" in x
+    ]
+    assert line == "  torch-compile: not installed"
+
+
+def missing_of(why):
+    return {"wrong": False, "ratios": {}, "missing": {"torch-compile": why}}
+
+
+@pytest.mark.parametrize("kind", ["layer", "network"])
+def test_modules_that_are_compiled_have_the_gradients_of_ours(kind, monkeypatch):
+    """Compiled in fact where ONEPASS_TEST_WHOLE=1; else the forms are told apart."""
+    needs("torch")
+    import torch
+
+    made = []
+    if not WHOLE:
+        monkeypatch.setattr(torch, "compile", lambda f, dynamic: made.append(dynamic) or f)
+    context = Context(threads=1, against=frozenset(["torch", "torch-compile"]))
+    if kind == "layer":
+        layer = _networks.LAYERS["avg pool 2x2"]._replace(shape=(2, 3, 6, 6))
+        found = _networks.layer_functions(context, layer, last=True)
+        (eager,), (fast,) = (found.functions[f"torch {form}"]() for form in ("eager", "compile"))
+        assert eager.abs().max() > 0
+        torch.testing.assert_close(fast, eager)
+        more = 0
+    else:
+        found = _networks.step_functions(context, _networks.lenet, (4, 1, 8, 8))
+        more = 1
+    assert not found.missing
+    assert [label for label in found.functions if "compile" in label] == [
+        "torch compile", "torch compile channels_last",
+    ][: 1 + more]  # fmt: skip
+    assert WHOLE or made == [False] * (1 + more)
+
+
+def test_a_compiler_that_is_missing_is_a_line(monkeypatch):
+    needs("torch")
+    import torch
+
+    def fails(function, dynamic):
+        def call(*_):
+            raise RuntimeError("no working C++ compiler\nfound")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    found = networks(SMALL[0], "torch-compile")
+    why = "RuntimeError: no working C++ compiler"
+    assert found == ({}, {"torch compile": why, "onepass torch compile": why})
+    context = Context(threads=1, against=frozenset(["torch-compile"]))
+    layer = _networks.LAYERS["avg pool 2x2"]._replace(shape=(2, 3, 6, 6))
+    assert _networks.layer_functions(context, layer, last=False).missing == {"torch compile": why}
 
 
 @pytest.mark.parametrize(

@@ -153,21 +153,13 @@ class Activation:
         )
 
     def _rivals(self, inputs, keywords):
-        rivals: dict[str, Callable[[], object]] = {}
-        in_numpy = isinstance(inputs[0], np.ndarray)
-        if self.numpy is not None and in_numpy and not keywords:
-            rivals["numpy out="] = functools.partial(
-                self.numpy, inputs[0], np.empty_like(inputs[0])
-            )
-        if has_torch():
-            x = tensor_of(inputs[0])
-            if self.torch.out is None:
-                whole = functools.partial(self.torch.call, **keywords)
-                rivals["torch"] = without_grad(whole, x)
-            else:
-                out = torch.empty_like(x)
-                rivals["torch out="] = functools.partial(self.torch.out, x, out, **keywords)
-        return rivals
+        if not has_torch():
+            return {}
+        x = tensor_of(inputs[0])
+        if self.torch.out is None:
+            return {"torch": without_grad(functools.partial(self.torch.call, **keywords), x)}
+        out = torch.empty_like(x)
+        return {"torch out=": functools.partial(self.torch.out, x, out, **keywords)}
 
     def _rivals_backward(self, inputs, keywords):
         if not has_torch():

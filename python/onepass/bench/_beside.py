@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from onepass.bench._peers import LIBRARIES, Found, library_of, tried
-from onepass.bench._peers._library import Functions, Lacks, line_of
-from onepass.bench._row import Context, Function
+from onepass.bench._peers._library import Functions, Lacks
+from onepass.bench._row import Context, Function, line_of
 
 Makers = Mapping[str, Callable[[], Function]]
 
@@ -23,9 +23,9 @@ def beside(context: Context, makers: Makers) -> Found:
     missing: dict[str, str] = {}
     for label, make in makers.items():
         library = LIBRARIES[library_of(label)]
-        if not context.wants(library.name):
+        if not context.mentions(library.name):
             continue
-        why = library.absent()
+        why = library.absent() or context.left_out(library.name)
         if why is not None:
             missing[library.name] = why
             continue

@@ -2,7 +2,8 @@
 
     x       of a function in a visit: the mean of the logarithms of the faster half of its samples.
             Disturbances only ever add time, and this half has few of them. Of a run: the mean of
-            its visits.
+            its visits. Where one of the files has medians alone, of both the logarithm of the
+            median.
     d       new x - old x; of ours, and of each function beside it. Of VISITS visits and more, their
             scatter is the noise of d, and says how far functions of one row vary together. Of one
             visit, its variance is `drawn` times that of drawing the samples again with replacement,
@@ -60,7 +61,7 @@ MANY = 5  # rows whose median says something; of fewer, the machine is taken to 
 ENOUGH = 10  # functions from which `place` can be learned
 # A machine that changed by more than this, beside a row, proves nothing about the row by itself.
 PLAUSIBLE = math.log(1.25)
-MEDIAN = 0.04  # the deviation of a median whose samples are not there
+MEDIAN = 0.04  # the deviation of a median, where the samples of one of the two are not there
 DRAWS = 200
 VISITS = 5  # of a row, whose scatter says more than that of samples
 FEW = 10  # visits of which half a covariance is believed
@@ -141,6 +142,9 @@ def pair(old: Entry, new: Entry, dropped: Iterable[str] = ()) -> Pair:
     """Of an entry in both files, without the labels of other versions."""
     both = tuple(label for label in old.beside if label in new.beside and label not in dropped)
     a, b = ([entry.ours, *(entry.beside[label] for label in both)] for entry in (old, new))
+    if old.medians or new.medians:
+        (x, before), (y, after) = _medians(a, old), _medians(b, new)
+        return Pair(both, y - x, before + after)
     (x, before), (y, after) = _levels(a, old), _levels(b, new)
     return Pair(both, y - x, before + after, _are_visited(a) and _are_visited(b))
 
@@ -151,13 +155,24 @@ def _are_visited(functions: Sequence[Visits]) -> bool:
 
 def _levels(functions: Sequence[Visits], entry: Entry) -> tuple[Array, Array]:
     """x of each function, and their covariance."""
-    busy = (WAITING * entry.waiting) ** 2 / 2
     if _are_visited(functions):
         x, covariance = _of_visits(functions)
     else:
-        found = [_level(list(itertools.chain.from_iterable(f)), entry.medians) for f in functions]
+        found = [_level(list(itertools.chain.from_iterable(f))) for f in functions]
         x, covariance = np.array([f.x for f in found]), np.diag([f.variance for f in found])
-    return x, covariance + busy * np.eye(len(functions))
+    return x, covariance + _busy(entry) * np.eye(len(functions))
+
+
+def _medians(functions: Sequence[Visits], entry: Entry) -> tuple[Array, Array]:
+    """The same where one of the files has medians alone: the other one's are taken then, since the
+    faster half of samples lies below their median."""
+    each = [statistics.median(itertools.chain.from_iterable(f)) for f in functions]
+    return np.log(each), (MEDIAN**2 + _busy(entry)) * np.eye(len(functions))
+
+
+def _busy(entry: Entry) -> float:
+    """The variance that other work on the machine adds."""
+    return (WAITING * entry.waiting) ** 2 / 2
 
 
 def _of_visits(functions: Sequence[Visits]) -> tuple[Array, Array]:
@@ -172,11 +187,11 @@ def _of_visits(functions: Sequence[Visits]) -> tuple[Array, Array]:
     return x.mean(axis=1), covariance * believed
 
 
-def _level(samples: Sequence[float], medians: bool) -> Level:
+def _level(samples: Sequence[float]) -> Level:
     """Of samples of one visit, or of too few visits."""
     logs = _logs(samples)
     x = float(_faster_half(logs[None])[0])
-    if medians or len(logs) < 2:
+    if len(logs) < 2:
         return Level(x, MEDIAN**2)
     rng = np.random.default_rng(len(logs))  # the same draws for the same file
     drawn = np.sort(logs[rng.integers(0, len(logs), (DRAWS, len(logs)))], axis=1)

@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=_file, metavar="FILE", help="all samples, for `compare` and --resume")
     add("--csv", type=_file, metavar="FILE", help="a line for each function")
     add("--html", type=_file, metavar="FILE", help="a page with tables to sort")
-    add("--resume", action="store_true", help="leave out the rows that FILE of --json has")
+    add("--resume", action="store_true", help="go on with FILE of --json: keep the rows it has")
+    add("--overwrite", action="store_true", help="replace files that are there")
     add("--repeat", type=_repeat, default=1, metavar="N",
         help="visit all rows so often, for `compare` to see small changes")  # fmt: skip
     add("--minutes", type=_minutes, default=1e9, metavar="N", help="start no row after so long")
@@ -95,6 +96,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--json, --csv and --html: expected a file for each")
     if options.resume and options.json is None:
         raise UsageError("--resume: expected --json FILE, whose rows are not measured again")
+    if options.overwrite and (options.resume or not files):
+        raise UsageError("--overwrite: expected --json, --csv or --html FILE, and no --resume")
 
 
 def _group(text: str) -> str:

@@ -20,9 +20,9 @@ from typing import Any
 
 from onepass import _console
 from onepass.bench import _changes
-from onepass.bench._changes import LEAST, Machine
+from onepass.bench._changes import LEAST, MEDIAN, Machine
 from onepass.bench._options import Parser
-from onepass.bench._results import Entry, Key, Results, check_same_machine, read
+from onepass.bench._results import Entry, Key, Place, Results, check_same_machine, read
 from onepass.bench._row import UsageError
 from onepass.bench._table import time_text
 
@@ -68,7 +68,8 @@ class Change:
 class Comparison:
     """What `compare` found: the changed rows first.
 
-    failed  rows of both files that raised an error in the new run, and what it said
+    failed  rows that raised an error in the new run, and what it said
+    mended  rows that raised an error or were wrong in the old run, and are right in the new one
     """
 
     changes: list[Change]
@@ -76,6 +77,7 @@ class Comparison:
     only_new: list[str]
     notes: list[str]
     failed: list[str] = dataclasses.field(default_factory=list)
+    mended: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def slower(self) -> list[Change]:
@@ -108,11 +110,13 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
         across_machines: compare files of different machines, by their ratios alone.
 
     Returns:
-        ``changes``, a `Change` for each row and number of threads, and ``only_old``, ``only_new``:
-        rows of one file. ``print`` shows the table.
+        ``changes``, a `Change` for each row and number of threads; ``failed`` and ``mended``: rows
+        that raised an error in the new run, or no longer do; ``only_old``, ``only_new``: rows of
+        one file. ``print`` shows the table.
 
     Raises:
         ValueError: a file cannot be read, or the files are of different machines.
+        TypeError: ``old`` or ``new`` is neither a path nor the content of a file.
 
     Example:
         >>> from onepass import bench
@@ -125,6 +129,11 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
         >>> found.changes[0].verdict
         'SLOWER'
     """
+    for name, source in (("old", old), ("new", new)):
+        if not isinstance(source, str | os.PathLike | Mapping):
+            raise TypeError(
+                f"compare: {name!r} is {source!r}, expected a file of --json, or its content"
+            )
     try:
         before, after = read(old), read(new)
         if not across_machines:
@@ -147,8 +156,14 @@ def _compared(old: Results, new: Results, across: bool) -> Comparison:
     ]
     changes.sort(key=lambda change: ORDER.index(change.verdict))
     notes = list(_notes(old, new, machine, set(dropped.values())))
-    failed = _described([key for key in old.entries if key in new.failed], new)
-    return Comparison(changes, _rest(old, new), _rest(new, old), notes, failed)
+    failed = [
+        _described(place, new) + ("; in the old file too" if place in old.failed else "")
+        for place in new.skipped
+        if place in new.failed
+    ]
+    return Comparison(
+        changes, _rest(old, new), _rest(new, old), notes, failed, list(_mended(old, new))
+    )
 
 
 def _change(key: Key, old: Entry, new: Entry, change: _changes.Level) -> Change:
@@ -177,18 +192,29 @@ def _other_versions(old: Results, new: Results) -> dict[str, str]:
 
 def _rest(one: Results, other: Results) -> list[str]:
     """Rows that the other file lacks, with the reason where one is known."""
-    keys = [key for key in one.entries if key not in other.entries and key not in other.failed]
-    return _described(keys, other)
+    return [
+        _described(key[:4], other, key[4])
+        for key in one.entries
+        if key not in other.entries and key[:4] not in other.failed
+    ]
 
 
-def _described(keys: Iterable[Key], other: Results) -> list[str]:
-    found = []
-    for key in keys:
-        why = other.skipped.get(key)
-        found.append(
-            f"{_name(*key[1:3], key[4])} ({_threads(key[3])})" + (f": {why}" if why else "")
-        )
-    return list(dict.fromkeys(found))
+def _mended(old: Results, new: Results) -> Iterator[str]:
+    """Rows that the new run has right."""
+    right = {key[:4] for key, entry in new.entries.items() if not entry.wrong}
+    wrong = {key[:4] for key, entry in old.entries.items() if entry.wrong}
+    for place in dict.fromkeys(key[:4] for key in new.entries):
+        if place in right and place in old.failed:
+            yield f"{_described(place, new)}, FAILED in the old file: {old.skipped[place]}"
+        elif place in right and place in wrong:
+            yield f"{_described(place, new)}, WRONG in the old file"
+
+
+def _described(place: Place, results: Results, label: str = "onepass") -> str:
+    """With the reason that the results have for leaving the row out."""
+    why = results.skipped.get(place)
+    name = f"{_name(place[1], place[2], label)} ({_threads(place[3])})"
+    return f"{name}: {why}" if why else name
 
 
 def _name(row: str, dtype: str, label: str) -> str:
@@ -225,8 +251,13 @@ def _notes(old: Results, new: Results, machine: Machine, other: set[str]) -> Ite
                 f"{results.name}: the load was {results.machine['load']:.0f} on "
                 f"{results.machine['cpus']} processors; only large differences can be told."
             )
-        if any(entry.medians for entry in results.entries.values()):
-            yield f"{results.name} has medians without samples: their noise is taken as 4 %."
+        medians = sum(entry.medians for entry in results.entries.values())
+        if medians:
+            rows = "" if medians == len(results.entries) else f" in {medians} rows"
+            yield (
+                f"{results.name} has medians without samples{rows}: there medians are compared, "
+                f"whose noise is not known; {MEDIAN:.0%} are assumed of each."
+            )
 
 
 def _more(x: float) -> str:
@@ -245,6 +276,8 @@ def _lines(found: Comparison) -> Iterator[str]:
             )
     for row in found.failed:
         yield f"FAILED in the new file: {row}"
+    for row in found.mended:
+        yield f"mended: {row}"
     for title, rows in (("old", found.only_old), ("new", found.only_new)):
         for row in rows:
             yield f"only in the {title} file: {row}"
@@ -283,7 +316,7 @@ def main(arguments: Iterable[str]) -> int:
         if not options.across_machines:
             check_same_machine(old, new)
         found = _compared(old, new, options.across_machines)
-        if not found.changes and not found.failed:
+        if not (found.changes or found.failed or found.mended):
             raise UsageError(f"{old.name} and {new.name} have no row in common")
     except UsageError as error:
         _console.write(f"onepass bench compare: {error}\n", sys.stderr)
@@ -298,7 +331,7 @@ def _matching(results: Results, only: str) -> Results:
     except re.error as error:
         raise UsageError(f"--only {only!r} is not a regular expression: {error}") from None
     entries = {key: e for key, e in results.entries.items() if pattern.search(key[1])}
-    if only and not entries:
-        raise UsageError(f"--only {only!r} matches no row of {results.name}")
     skipped = {key: why for key, why in results.skipped.items() if pattern.search(key[1])}
+    if only and not (entries or skipped):
+        raise UsageError(f"--only {only!r} matches no row of {results.name}")
     return dataclasses.replace(results, entries=entries, skipped=skipped)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onepass.bench._row import Function
-from onepass.bench._timing import Samples
+from onepass.bench._timing import Samples, naming
 
 ROUNDS = 30
 WARM_UP = 4
@@ -92,11 +92,12 @@ def interleaved(
     """Seconds of one call of each function on the device, and until it returned on the host: they
     take turns."""
     slowest = 0.0
-    for function in functions.values():
+    for name, function in functions.items():
         for _ in range(WARM_UP):
             device.synchronize()
             start = device.now()
-            function()
+            with naming(name):
+                function()
             last = device.now() - start
         slowest = max(slowest, last)
     device.synchronize()

@@ -57,6 +57,12 @@ def limit(streams: Streams, count_bytes: float, threads: int, rotates: bool = Fa
     return fastest(functions, threads)
 
 
+def memory(streams: Streams, count_bytes: float) -> float:
+    """Bytes of the arrays of `limit`."""
+    shape = nearest(streams)
+    return count_bytes * sum(shape) / arrays_moved(shape)
+
+
 def arrays_moved(shape: Shape) -> int:
     """How many arrays' bytes pass in all."""
     reads, writes, updates = shape

@@ -9,7 +9,9 @@ from statistics import median
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass.bench._row import Streams
+from onepass.bench import _machine
+from onepass.bench._rates import size_text
+from onepass.bench._row import FunctionError, Streams
 from onepass.bench._timing import ROUNDS, Samples, interleaved, quantile
 
 
@@ -100,7 +102,9 @@ def measure(
     Raises:
         TypeError: ``fn`` or one of ``against`` cannot be called, ``bytes`` is not a number,
         ``rounds`` not an integer, ``streams`` not three of them. ValueError: ``bytes`` is not above
-        0 or not finite, ``rounds`` is below 1, ``streams`` has no array.
+        0, or so many that the arrays of the limit exceed the memory that is free; ``rounds`` is
+        below 1; ``streams`` has no array. RuntimeError: a function raised an error, which is the
+        cause; the message names the function.
 
     Example:
         >>> import numpy as np
@@ -126,8 +130,24 @@ def measure(
         from onepass import config
         from onepass.bench._limits import limit
 
+        _check_memory(arrays, bytes)
         functions["limit"] = limit(arrays, bytes, config.get_num_threads())
-    return Measurement(interleaved(functions, rounds, time.perf_counter), bytes)
+    try:
+        samples = interleaved(functions, rounds, time.perf_counter)
+    except FunctionError as error:
+        raise RuntimeError(f"measure: {error}") from error.__cause__
+    return Measurement(samples, bytes)
+
+
+def _check_memory(streams: Streams, count_bytes: float) -> None:
+    from onepass.bench._limits import memory
+
+    free = _machine.free_memory()
+    if memory(streams, count_bytes) > free:
+        raise ValueError(
+            f"measure: 'bytes' is {count_bytes:g}, expected no more than the limit can move in the "
+            f"{size_text(free)} of memory that are free; without 'bytes' no limit is measured"
+        )
 
 
 def _streams(given: Any) -> Streams:

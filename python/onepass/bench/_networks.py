@@ -14,6 +14,7 @@ import numpy as np
 from onepass.bench._beside import beside
 from onepass.bench._check import within, worst
 from onepass.bench._peers import Found
+from onepass.bench._peers._torch_compile import compiled
 from onepass.bench._row import Check, Context, Function, Make, Row, Streams, Workload, named
 from onepass.bench._training import lying, residual_of
 
@@ -69,6 +70,12 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
 
 
 NETWORKS = {"lenet": lenet, "resnet20": resnet20}
+Around = Callable[[Any], Callable[[Any], Any]]
+# PyTorch's forms of a module: label -> what makes the function that runs its forward.
+FORMS: dict[str, Around] = {
+    "torch eager": lambda model: model,
+    "torch compile": lambda model: compiled(lambda x: model(x)),
+}
 
 
 class Layer(NamedTuple):
@@ -130,7 +137,7 @@ def layer_functions(context: Context, layer: Layer, last: bool) -> Found:
         ours(x)
         ours.backward(dy)
 
-    def rival() -> Function:
+    def rival(around: Around) -> Function:
         import torch
 
         theirs = layer.make(torch.nn)
@@ -138,9 +145,10 @@ def layer_functions(context: Context, layer: Layer, last: bool) -> Found:
             theirs = theirs.to(memory_format=torch.channels_last)
         image, gradient = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
         leaves = [image, *theirs.parameters()]
-        return lambda: torch.autograd.grad(theirs(image), leaves, gradient)
+        forward = around(theirs)
+        return lambda: torch.autograd.grad(forward(image), leaves, gradient)
 
-    found = beside(context, {"torch eager": rival})
+    found = beside(context, {label: functools.partial(rival, f) for label, f in FORMS.items()})
     return Found({"onepass": step, **found.functions}, found.missing)
 
 
@@ -160,12 +168,13 @@ def step_functions(context: Context, network: Callable[..., Any], shape: tuple[i
         model(x)
         model.backward(dy, need_input_grad=False)
 
-    def rival(order: str) -> Function:
+    def rival(order: str, around: Around) -> Function:
         import torch
 
         how = getattr(torch, order)
         return _torch_step(
             network(torch.nn, shape).to(memory_format=how),
+            around,
             torch.from_numpy(x).to(memory_format=how),
             torch.from_numpy(dy),
         )
@@ -173,20 +182,21 @@ def step_functions(context: Context, network: Callable[..., Any], shape: tuple[i
     found = beside(
         context,
         {
-            "torch eager": lambda: rival("contiguous_format"),
-            "torch eager channels_last": lambda: rival("channels_last"),
+            label + more: functools.partial(rival, order, around)
+            for label, around in FORMS.items()
+            for more, order in (("", "contiguous_format"), (" channels_last", "channels_last"))
         },
     )
     return Found({"onepass": ours, **found.functions}, found.missing)
 
 
-def _torch_step(model: Any, x: Any, dy: Any) -> Callable[[], object]:
-    parameters = list(model.parameters())
+def _torch_step(model: Any, around: Around, x: Any, dy: Any) -> Callable[[], object]:
+    parameters, forward = list(model.parameters()), around(model)
 
     def step() -> None:
         for p in parameters:
             p.grad = None
-        model(x).backward(dy)
+        forward(x).backward(dy)
 
     return step
 

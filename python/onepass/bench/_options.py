@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from onepass.bench._row import UsageError
@@ -24,3 +25,12 @@ def threads(text: str) -> list[int]:
         words = "expected numbers of threads such as 1,2"
         raise argparse.ArgumentTypeError(f"{text!r}, {words}, none above {MOST_THREADS}")
     return sorted(set(numbers))
+
+
+def keep(option: str, path: Path, other_cure: str = "") -> None:
+    """UsageError where a file is there, which took its time: the user says whether it may go."""
+    if path.is_file() and path.stat().st_size:
+        raise UsageError(
+            f"{option} {path}: the file is there already, expected another one (or {other_cure}"
+            "--overwrite to replace it)"
+        )

@@ -9,20 +9,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from onepass.bench import _format
 from onepass.bench._row import UsageError
-from onepass.bench._table import FORMAT
 
 # Of a machine, what makes times comparable; a file of an earlier version lacks some.
 SAME = ("cpu", "cpus", "caches", "level", "gpu", "clock", "malloc")
 
-Key = tuple[str, str, str, int, str]  # device, row, dtype, threads, label
+Place = tuple[str, str, str, int]  # device, row, dtype, threads
+Key = tuple[str, str, str, int, str]  # and the label of one of our functions
 
 
 Visits = list[list[float]]
@@ -52,8 +52,8 @@ class Results:
     name: str
     machine: dict[str, Any]
     entries: dict[Key, Entry]
-    skipped: dict[Key, str]
-    failed: set[Key] = dataclasses.field(default_factory=set)  # of what was skipped
+    skipped: dict[Place, str]
+    failed: set[Place] = dataclasses.field(default_factory=set)  # of what was skipped
 
     @property
     def waiting(self) -> float:
@@ -66,30 +66,31 @@ class Results:
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Results:
     """A file, or its content."""
     if isinstance(source, Mapping):
-        return _parsed(source, "these results")
-    path = Path(source)
+        return _parsed(dict(source), "these results")
+    return _parsed(content_of(source), os.fspath(source))
+
+
+def content_of(path: str | os.PathLike[str]) -> Any:
+    """Of a file of JSON, as it is.
+
+    Raises:
+        UsageError: there is none.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {os.fspath(path)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as a file of --json: {error}") from None
-    return _parsed(content, str(path))
+        name = os.fspath(path)
+        raise UsageError(f"{name} cannot be read as a file of --json: {error}") from None
 
 
 def _parsed(content: Any, name: str) -> Results:
-    try:
-        version = content.get("format", 1)
-        if version not in (1, FORMAT):
-            raise UsageError(
-                f"{name} has format {version}, this version of onepass reads 1 and {FORMAT}"
-            )
-        machine = dict(content["machine"])
-        found = Results(name, machine, {}, {})
-        for result in content["results"]:
-            _add(found, result, "cuda" if "gpu" in machine else "cpu")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{name} cannot be read as a file of --json: {error!r}") from None
+    _format.check(content, name)
+    machine = content["machine"]
+    found = Results(name, machine, {}, {})
+    for result in content["results"]:
+        _add(found, result, "cuda" if "gpu" in machine else "cpu")
     return found
 
 
@@ -98,24 +99,21 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
         result.get("device", device),
         result.get("row") or result["name"],
         result.get("dtype", "float32"),
-        int(result.get("threads", 1)),
+        result.get("threads", 1),
     )
+    wrong = result.get("wrong", False)
     if "skipped" in result:
-        found.skipped[(*place, "onepass")] = str(result["skipped"])
-        if result.get("wrong"):
-            found.failed.add((*place, "onepass"))
+        found.skipped[place] = result["skipped"]
+        if wrong:
+            found.failed.add(place)
         return
+    medians = "samples" not in result
     seconds = _visits(result)
     ours = [label for label in seconds if label.split()[0] == "onepass"]
     beside = {label: s for label, s in seconds.items() if label not in ours}
     for label in ours:
-        found.entries[(*place, label)] = Entry(
-            seconds[label],
-            beside,
-            bool(result.get("wrong")),
-            "samples" not in result,
-            found.waiting,
-        )
+        entry = Entry(seconds[label], beside, wrong, medians, found.waiting)
+        found.entries[(*place, label)] = entry
 
 
 def _visits(result: dict[str, Any]) -> dict[str, Visits]:
@@ -124,22 +122,16 @@ def _visits(result: dict[str, Any]) -> dict[str, Visits]:
 
 
 def _parts(seconds: list[float], counts: list[int]) -> Visits:
-    if sum(counts) != len(seconds) or min(counts) < 1:
-        raise ValueError(f"visits of {counts} samples, of {len(seconds)}")
     left = iter(seconds)
     return [list(itertools.islice(left, count)) for count in counts]
 
 
 def _seconds(result: dict[str, Any]) -> dict[str, list[float]]:
     if "samples" in result:
-        found = {label: [float(s) for s in each] for label, each in result["samples"].items()}
-    elif "us" in result:
-        found = {label: [float(us) * 1e-6] for label, us in result["us"].items()}
-    else:
-        found = {label: [float(s)] for label, s in result["seconds"].items()}
-    if any(not each or not all(0 < s < math.inf for s in each) for each in found.values()):
-        raise ValueError("a time is not a number > 0")
-    return found
+        return {label: list(map(float, each)) for label, each in result["samples"].items()}
+    if "us" in result:
+        return {label: [us * 1e-6] for label, us in result["us"].items()}
+    return {label: [float(s)] for label, s in result["seconds"].items()}
 
 
 def check_same_machine(old: Results, new: Results) -> None:

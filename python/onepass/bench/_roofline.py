@@ -91,7 +91,7 @@ def roofline(
         the rates: ``print`` shows the table, ``plot(file)`` draws it, ``rates`` has the numbers.
 
     Raises:
-        ValueError: a number is not positive.
+        ValueError: a number is not positive, or ``memory`` is more than is free.
 
     Example:
         >>> from onepass import bench
@@ -107,8 +107,14 @@ def roofline(
         raise ValueError("roofline: 'threads' is empty, expected numbers of threads")
     found, notes = places(max(chosen))
     if memory is not None:
-        least = integer("roofline", "memory", memory, least=1 << 16)
-        found = [dataclasses.replace(p, size=least) if p.name == "memory" else p for p in found]
+        size = integer("roofline", "memory", memory, least=1 << 16)
+        free = _machine.free_memory()
+        if size > free:
+            raise ValueError(
+                f"roofline: 'memory' is {memory!r}, expected at most the {free} bytes "
+                f"({size_text(free)}) that are free"
+            )
+        found = [dataclasses.replace(p, size=size) if p.name == "memory" else p for p in found]
     rates = [
         rate for place in found for count in chosen for rate in _measured(place, count, rounds)
     ]
@@ -134,25 +140,12 @@ def places(threads: int) -> tuple[list[Place], list[str]]:
     else:
         notes.append("There is no third cache that is larger than the second ones together.")
     wanted = min(max(4 * max(l3, l2 * threads), LEAST_MEMORY), MOST_MEMORY)
-    size = min(wanted, _free() // 4)
+    free = _machine.free_memory()
+    size = min(wanted, free // 4)
     if size < wanted:
-        notes.append(
-            f"{size_text(_free())} of memory are free: arrays there have {size_text(size)}."
-        )
+        notes.append(f"{size_text(free)} of memory are free: arrays there have {size_text(size)}.")
     found.append(Place("memory", size))
     return found, notes
-
-
-def _free() -> int:
-    """Bytes of memory that are free; plenty if not known."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            name, _, rest = line.partition(":")
-            if name == "MemAvailable":
-                return int(rest.split()[0]) << 10
-    except (OSError, ValueError, IndexError):
-        pass
-    return 1 << 40
 
 
 def _measured(place: Place, threads: int, rounds: int) -> Iterator[Rate]:
@@ -212,8 +205,11 @@ def main(arguments: Iterable[str]) -> int:
         help="the picture (default: roofline.png); none: no picture",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="the numbers")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE of --json")
     try:
         options = parser.parse_args(list(arguments))
+        if options.json is not None and not options.overwrite:
+            _options.keep("--json", Path(options.json))
         _check_files(options.json, None if options.png == "none" else options.png)
         found = roofline(options.threads)
         _console.write(f"{found}\n", sys.stdout)

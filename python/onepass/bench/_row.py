@@ -11,8 +11,25 @@ GROUPS = ("optim", "norm", "dropout", "activation", "loss", "conv", "end-to-end"
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
+# Libraries that a run without ``--against`` leaves out, and what it says of each.
+ON_DEMAND = {"torch-compile": "compiles for seconds a row; measured with --against torch-compile"}
+
+
 class UsageError(Exception):
     """Wrong use of the command, in one line."""
+
+
+class FunctionError(RuntimeError):
+    """What one of the functions that are timed raised, which is the cause; says which one."""
+
+    def __init__(self, label: str, error: Exception) -> None:
+        super().__init__(f"{label!r} raised {line_of(error)}")
+
+
+def line_of(error: BaseException) -> str:
+    """An exception on one line."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:160]}" if first else type(error).__name__
 
 
 def own_form(label: str, labels: Collection[str]) -> str:
@@ -102,8 +119,16 @@ class Context:
 
     def wants(self, library: str) -> bool:
         if self.against is None:
-            return library != "torch-compile"
+            return library not in ON_DEMAND
         return library in self.against
+
+    def left_out(self, library: str) -> str | None:
+        """Why a library that the user may expect is not measured, in a line."""
+        return ON_DEMAND.get(library) if self.against is None else None
+
+    def mentions(self, library: str) -> bool:
+        """Whether it is measured, or a line that says why not."""
+        return self.wants(library) or self.left_out(library) is not None
 
     def of_dtype(self, dtype: str | None) -> Context:
         """The same with another dtype; None: the same."""

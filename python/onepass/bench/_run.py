@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 
 from onepass.bench._peers import LIBRARIES, counted, library_of
-from onepass.bench._peers._library import line_of
-from onepass.bench._row import Check, Context, Row, Workload, own_form
+from onepass.bench._row import (
+    Check,
+    Context,
+    FunctionError,
+    Row,
+    Workload,
+    line_of,
+    own_form,
+)
 from onepass.bench._timing import MOST_SECONDS, ROUNDS, Clock, Samples, interleaved, quantile
 
 # Bytes that a visit takes out of reach, up to more than the second cache of most machines.
@@ -106,9 +113,11 @@ def measured(
     except _UnfitError as error:
         return skipped(row, context, meter, str(error))
     except Exception as error:
-        if meter.is_out_of_memory(error):
+        cause = error.__cause__ if isinstance(error, FunctionError) else error
+        if isinstance(cause, Exception) and meter.is_out_of_memory(cause):
             return skipped(row, context, meter, "not enough memory")
-        return skipped(row, context, meter, line_of(error)) | {"wrong": True}
+        line = str(error) if isinstance(error, FunctionError) else line_of(error)
+        return skipped(row, context, meter, line) | {"wrong": True}
     finally:
         meter.release()
     return _joined(before, found) if before else _about(row, context, meter) | found

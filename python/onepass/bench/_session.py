@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from onepass import _bar, _console, _files
 from onepass._suggest import suggestion
-from onepass.bench import _machine, _results, _rows, _run, _table
-from onepass.bench._row import Context, Row, UsageError, named
+from onepass.bench import _format, _machine, _results, _rows, _run, _table
+from onepass.bench._options import keep
+from onepass.bench._row import GROUPS, Context, Row, UsageError, named
 
 QUICK_SECONDS = 37.0  # for a quick run without its start: with all rivals that takes 15 more
 QUICK_END = 42.0  # later rows are left out, and said
@@ -26,6 +26,12 @@ VISIT_ROUNDS = 2  # with --repeat
 WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited again
 # What two parts of one run may have different in a file's head.
 VARYING = ("date", "load", "copy_bytes_per_second")
+# The options that choose rows, where they are not given.
+NONE: dict[str, Any] = {
+    "groups": [], "quick": False, "shape": None, "dtype": None, "only": re.compile(""),
+}  # fmt: skip
+
+Key = tuple[str, int, str]  # see `_key`
 
 
 def restart(arguments: list[str]) -> None:
@@ -51,20 +57,23 @@ class Session:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.found: dict[tuple[str, int, str], dict[str, Any]] = {}  # by `_key`
+        self.found: dict[Key, dict[str, Any]] = {}  # what the files have
+        self.kept: dict[str, Any] | None = None  # what the file had that is gone on with
+        self.again: set[Key] = set()  # what the file has that could not be measured
+        self.measured = False
         self.written = 0.0  # when
-        self.meter, rows = self._device()
-        found = list(rows(self._context(1)))
-        chosen = [row for row in found if self._is_chosen(row)]
+        self.meter, self.rows_of = self._device()
+        chosen = self._chosen(options)
         if not chosen:
-            self._nothing_chosen([row.name for row in found])
+            self._nothing_chosen()
         contexts = [self._context(threads) for threads in self._threads()]
         self.rows = [(row, context) for row in chosen for context in contexts]
 
     @property
-    def results(self) -> list[dict[str, Any]]:
-        """What the files have."""
-        return list(self.found.values())
+    def shown(self) -> list[dict[str, Any]]:
+        """The results of the chosen rows. Files may have more."""
+        keys = [self._key_of(row, context) for row, context in self.rows]
+        return [self.found[key] for key in keys if key in self.found]
 
     def run(self) -> int:
         """Measure, print, write; returns the exit status."""
@@ -73,14 +82,29 @@ class Session:
                 _say(f"{name[0]:12} {name[1]}")
             return 0
         self.about = _machine.machine() | self.meter.about()
-        self._resume()
         self._check_files()
+        self._resume()
         _say(_table.head(self.about))
+        for result in self._known():
+            _say(_table.line(result))
         status = self._measure()
         absent = _run.absent(self.options.against)
-        for text in ("", _table.LEGEND, "", *_table.summary(self.results, absent)):
+        for text in ("", _table.LEGEND, "", *_table.summary(self.shown, absent), *self._rest()):
             _say(text)
-        return status or int(any(result.get("wrong") for result in self.results))
+        return status or int(any(result.get("wrong") for result in self.shown))
+
+    def _known(self) -> list[dict[str, Any]]:
+        """The chosen rows that the file has with all their visits."""
+        most = self.options.repeat
+        keys = [self._key_of(*each) for each in self.rows if self._visits(*each) >= most]
+        return [self.found[key] for key in keys]
+
+    def _rest(self) -> Iterator[str]:
+        """What the file has besides the rows above."""
+        more = len(self.found) - len(self.shown)
+        if more:
+            count = "one row more, which is" if more == 1 else f"{more} rows more, which are"
+            yield f"{self.options.json} has {count} not chosen here"
 
     def _measure(self) -> int:
         """Visit all rows, as often as is asked for."""
@@ -108,7 +132,8 @@ class Session:
                     self.meter.rounds = QUICK_ROUNDS
                     self.meter.most_seconds = max(0.1, (QUICK_SECONDS - spent) / left)
                 left -= 1
-                if "skipped" in self.found.get(self._key_of(row, context), {}):
+                key = self._key_of(row, context)
+                if "skipped" in self.found.get(key, {}) and key not in self.again:
                     continue  # it cannot be measured, which an earlier visit found
                 if not self._visit(row, context):
                     return 1  # `onepass bench | head`: nobody is there to see the rest
@@ -123,14 +148,17 @@ class Session:
         return 0
 
     def _visits(self, row: Row, context: Context) -> int:
-        result = self.found.get(self._key_of(row, context))
-        return 0 if result is None else _run.visits(result)
+        key = self._key_of(row, context)
+        return _run.visits(self.found[key]) if key in self.found and key not in self.again else 0
 
     def _visit(self, row: Row, context: Context) -> bool:
         """Measure a row, once more if it was; False where nobody reads what is said of it."""
         key = self._key_of(row, context)
-        result = _run.measured(row, context, self.meter, self.found.get(key))
+        before = None if key in self.again else self.found.get(key)
+        result = _run.measured(row, context, self.meter, before)
         self.found[key] = result
+        self.again.discard(key)
+        self.measured = True
         read, whole = True, self._is_whole(result)
         if whole:
             if self.bar is not None:
@@ -149,20 +177,29 @@ class Session:
 
     def _end(self) -> None:
         """Of rows that were to be visited again."""
-        for result in self.results:
+        for result in self.shown:
             if not self._is_whole(result):
                 _say(_table.line(result))
-        if self.results:
+        if self.found:
             self._write()
 
     def _check_files(self) -> None:
-        """An error before anything is measured in vain, where one cannot be written. A file that is
-        there stays until it has a row to give way to."""
+        """An error before anything is measured in vain, where a file cannot be written, or would be
+        lost. One that is there stays until it has a row to give way to."""
         given = self.options
-        paths = [path for path in (given.json, given.csv, given.html) if path is not None]
-        kept = [path for path in paths if path.is_file() and os.access(path.parent, os.W_OK)]
-        if len(kept) < len(paths):
+        goes_on = given.resume and given.json.exists()
+        files = {"json": given.json, "csv": given.csv, "html": given.html}
+        files = {name: path for name, path in files.items() if path is not None}
+        there = {name: path for name, path in files.items() if path.is_file()}
+        for name, path in there.items():
+            if not (goes_on or given.overwrite):
+                keep(f"--{name}", path, "--resume to go on with it, " if name == "json" else "")
+        kept = [path for path in there.values() if os.access(path.parent, os.W_OK)]
+        if len(kept) < len(files):
             self._write(without=kept)
+            for name, path in files.items():
+                if name not in there and path.is_file():
+                    path.unlink()
 
     def _device(self) -> tuple[Any, Any]:
         if self.options.device == "cpu":
@@ -176,8 +213,7 @@ class Session:
         return _cuda.Meter(), _cuda.rows
 
     def _context(self, threads: int) -> Context:
-        given = self.options
-        return Context(given.device, given.dtype or "float32", given.shape, threads, given.against)
+        return _context_of(self.options, threads)
 
     def _threads(self) -> list[int]:
         processors = _machine.processors()
@@ -187,60 +223,72 @@ class Session:
             return [1]
         return [processors] if self.options.quick else sorted({1, processors})
 
-    def _is_chosen(self, row: Row) -> bool:
-        given = self.options
-        if (given.groups and row.group not in given.groups) or (given.quick and not row.quick):
-            return False
-        return given.only.search(row.name) is not None
+    def _chosen(self, options: argparse.Namespace) -> list[Row]:
+        """Rows that these options choose."""
+        groups = options.groups or GROUPS
+        return [
+            row
+            for row in self.rows_of(_context_of(options, 1))
+            if row.group in groups
+            and (row.quick or not options.quick)
+            and options.only.search(row.name)
+        ]
 
-    def _nothing_chosen(self, names: list[str]) -> NoReturn:
+    def _nothing_chosen(self) -> NoReturn:
+        """Names every option that took part, and one without which there are rows."""
         given = self.options
-        if not names:
-            raise UsageError(
-                f"--shape {named(given.shape)}: no row takes arrays of {len(given.shape)} axes"
-            )
-        where = " of " + ", ".join(given.groups) if given.groups else ""
-        where += " in --quick" if given.quick else ""
-        if not given.only.pattern:
-            raise UsageError(f"there is no row{where}")
-        hint = suggestion(given.only.pattern, {name.split()[0] for name in names})
-        raise UsageError(f"--only {given.only.pattern!r} matches no row{where}, see --list{hint}")
+        texts = {
+            "groups": ", ".join(given.groups),
+            "quick": "--quick",
+            "shape": f"--shape {named(given.shape)}" if given.shape else "",
+            "dtype": f"--dtype {given.dtype}",
+            "only": f"--only {given.only.pattern!r}",
+        }
+        texts = {name: text for name, text in texts.items() if getattr(given, name) != NONE[name]}
+        others = [text for name, text in texts.items() if name not in ("only", "groups")]
+        where = f" of {texts['groups']}" if "groups" in texts else ""
+        where += f" with {' and '.join(others)}" if others else ""
+        what = f"{texts['only']} matches no row" if "only" in texts else "there is no row"
+        without = ""
+        for name, text in texts.items():
+            fewer = self._chosen(_but(given, name))
+            if fewer and len(texts) > 1:
+                without = f"; without {text} there {_are(len(fewer))}"
+                break
+        every = self._chosen(argparse.Namespace(**(vars(given) | NONE)))
+        known = [row for row in every if given.only.search(row.name)]
+        names = {row.name.split()[0] for row in every}
+        hint = "" if known else suggestion(given.only.pattern, names)
+        raise UsageError(f"{what}{where}{without}, see --list{hint}")
 
     def _resume(self) -> None:
         """Take the visits along that the file has already, if they are of such a run as this."""
         path = self.options.json
         if not self.options.resume or not path.exists():
             return
-        _results.read(path)  # UsageError where it is none
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            self._check_same_run(content)
-            kept = {
-                self._key(result["row"], result["threads"], result["dtype"]): result
-                for result in content["results"]
-                if "skipped" not in result
-            }
-            self.found = kept
-            # What lines need is there:
-            self._texts(content), _table.summary(self.results, {})
-            for result in self.results:
-                _table.line(result)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"--resume: {path} is damaged: {error!r}") from None
+        content = _results.content_of(path)
+        _format.check(content, str(path))
+        if content.get("format") != _table.FORMAT:
+            raise UsageError(f"--resume: {path} is of another version; pass another --json FILE")
+        _format.check_whole(content, str(path))
+        self._check_same_run(content)
+        self.kept = content
+        self.found = {
+            self._key(result["row"], result["threads"], result["dtype"]): result
+            for result in content["results"]
+        }
+        chosen = {self._key_of(row, context) for row, context in self.rows}
+        self.again = {key for key in chosen if "skipped" in self.found.get(key, {})}
 
-    def _key_of(self, row: Row, context: Context) -> tuple[str, int, str]:
+    def _key_of(self, row: Row, context: Context) -> Key:
         return self._key(row.name, context.threads, context.dtype)
 
-    def _key(self, row: str, threads: int, dtype: str) -> tuple[str, int, str]:
+    def _key(self, row: str, threads: int, dtype: str) -> Key:
         """What is measured once. On a GPU the row's name says its dtype."""
         return row, threads, "" if self.options.device == "cuda" else dtype
 
     def _check_same_run(self, content: dict[str, Any]) -> None:
         """One file has one head."""
-        if content.get("format") != _table.FORMAT:
-            raise UsageError(
-                f"--resume: {self.options.json} is of another version; pass another --json FILE"
-            )
         pairs = [
             (name, content["machine"].get(name), self.about.get(name))
             for name in dict.fromkeys([*content["machine"], *self.about])
@@ -259,12 +307,9 @@ class Session:
 
     def _write(self, without: Sequence[Path] = ()) -> None:
         given = self.options
-        said = {
-            name: _as_text(value)
-            for name, value in vars(given).items()
-            if value or (name == "against" and value is not None)  # none of them
-        }
-        content = _table.content(self.about, said, self.results)
+        content = self._content()
+        if content is self.kept:
+            without = [*without, given.json]  # it stays as it is
         try:
             for path, text in self._texts(content).items():
                 if path in without:
@@ -275,6 +320,22 @@ class Session:
             raise UsageError(str(error)) from None
         self.written = time.perf_counter()
 
+    def _content(self) -> dict[str, Any]:
+        """Of the file of ``--json``."""
+        said = {
+            name: _as_text(value)
+            for name, value in vars(self.options).items()
+            if name not in ("resume", "overwrite")
+            and (value or (name == "against" and value is not None))  # none of them
+        }
+        calls = [said]
+        if self.kept is not None:
+            if not self.measured:
+                return self.kept
+            calls = [self.kept["options"], *self.kept.get("resumed", [])]
+            calls += [said] if said not in calls else []
+        return _table.content(self.about, calls, list(self.found.values()))
+
     def _texts(self, content: dict[str, Any]) -> dict[Path, str]:
         """What the files contain."""
         given = self.options
@@ -282,12 +343,25 @@ class Session:
         if given.json is not None:
             texts[given.json] = _table.json_text(content, indent=1) + "\n"
         if given.csv is not None:
-            texts[given.csv] = _table.csv_text(self.results)
+            texts[given.csv] = _table.csv_text(content["results"])
         if given.html is not None:
             from onepass.bench._html import page
 
             texts[given.html] = page(content)
         return texts
+
+
+def _context_of(given: argparse.Namespace, threads: int) -> Context:
+    return Context(given.device, given.dtype or "float32", given.shape, threads, given.against)
+
+
+def _but(given: argparse.Namespace, name: str) -> argparse.Namespace:
+    """The options without one that chooses rows."""
+    return argparse.Namespace(**(vars(given) | {name: NONE[name]}))
+
+
+def _are(count: int) -> str:
+    return "is one" if count == 1 else f"are {count}"
 
 
 def _as_text(value: Any) -> Any:

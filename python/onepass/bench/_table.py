@@ -166,10 +166,15 @@ def _place(result: dict[str, Any]) -> str:
 
 
 def content(
-    machine: dict[str, Any], options: dict[str, Any], results: Sequence[dict[str, Any]]
+    machine: dict[str, Any],
+    options: Sequence[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The file of ``--json``."""
-    return {"format": FORMAT, "machine": machine, "options": options, "results": list(results)}
+    """The file of ``--json``. The options are those of the call that began it, then of calls that
+    went on with it with other ones."""
+    first, *more = options
+    head = {"format": FORMAT, "machine": machine, "options": first}
+    return head | ({"resumed": more} if more else {}) | {"results": list(results)}
 
 
 def json_text(whole: Any, indent: int | None = None) -> str:
@@ -189,17 +194,22 @@ def plain(value: Any) -> Any:
 COLUMNS = (
     "row", "group", "device", "dtype", "threads", "elements", "bytes", "label", "seconds", "low",
     "high", "theirs_over_ours", "gb_per_second", "share_of_limit", "error_of_bound", "ulps",
-    "wrong",
+    "wrong", "skipped",
 )  # fmt: skip
 
 
 def csv_text(results: Sequence[dict[str, Any]]) -> str:
-    """A line for each function of each row."""
+    """A line for each function of each row, and one for a row without times, which says why."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for r in results:
-        for label, seconds in r.get("seconds", {}).items():
+        if "skipped" in r:
+            place = (*(r[name] for name in COLUMNS[:5]), "", "", "onepass")
+            empty = [""] * (len(COLUMNS) - len(place) - 2)
+            writer.writerow([*place, *empty, r.get("wrong", False), r["skipped"]])
+            continue
+        for label, seconds in r["seconds"].items():
             ours = label == "onepass"
             limit = r["seconds"].get("limit")
             writer.writerow([
@@ -207,7 +217,7 @@ def csv_text(results: Sequence[dict[str, Any]]) -> str:
                 f"{seconds:.4g}", f"{r['low'][label]:.4g}", f"{r['high'][label]:.4g}",
                 _cell((r["ratios"] | r.get("own", {})).get(label)), _cell(rate(r, label)),
                 _cell(limit / seconds if limit else None),
-                *((_cell(r["error"]), _cell(r["ulps"]), r["wrong"]) if ours else ("", "", "")),
+                *((_cell(r["error"]), _cell(r["ulps"]), r["wrong"]) if ours else ("", "", "")), "",
             ])  # fmt: skip
     return file.getvalue()
 

@@ -9,14 +9,15 @@ with the host's neighbours; ratios within one run hold.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from onepass import config
-from onepass.bench._row import Function
+from onepass.bench._row import Function, FunctionError
 
 try:
     import resource
@@ -49,8 +50,14 @@ def interleaved(
         rounds: samples of each; fewer where one round takes long, but never fewer than 5.
         clock: in seconds.
         most_seconds: no round begins after that, once there are 5.
+
+    Raises:
+        FunctionError: one of the functions raised an error.
     """
-    calls = {name: _calls_per_sample(function, clock) for name, function in functions.items()}
+    calls = {}
+    for name, function in functions.items():
+        with naming(name):
+            calls[name] = _calls_per_sample(function, clock)
     quiet: Samples = {name: [] for name in functions}
     disturbed: Samples = {name: [] for name in functions}
     began = time.perf_counter()
@@ -63,9 +70,10 @@ def interleaved(
             for name in _from(list(functions), turn):
                 function = functions[name]
                 time.sleep(REST_SECONDS)
-                function()  # what the rivals have pushed out of the caches comes back untimed
-                before = _preemptions()
-                seconds = _sample(function, calls[name], clock)
+                with naming(name):
+                    function()  # what the rivals pushed out of the caches comes back untimed
+                    before = _preemptions()
+                    seconds = _sample(function, calls[name], clock)
                 (quiet if _preemptions() == before else disturbed)[name].append(seconds)
     finally:
         if collecting:
@@ -74,6 +82,15 @@ def interleaved(
         name: quiet[name] if len(quiet[name]) >= 3 else quiet[name] + disturbed[name]
         for name in functions
     }
+
+
+@contextlib.contextmanager
+def naming(label: str) -> Iterator[None]:
+    """What a function raises meanwhile is a `FunctionError` with its label."""
+    try:
+        yield
+    except Exception as error:
+        raise FunctionError(label, error) from error
 
 
 def _from(names: Sequence[str], turn: int) -> Sequence[str]:

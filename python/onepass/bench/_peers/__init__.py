@@ -30,10 +30,9 @@ from onepass.bench._peers._library import (
     Library,
     Step,
     Steps,
-    line_of,
 )
 from onepass.bench._records import cases
-from onepass.bench._row import Context, Function
+from onepass.bench._row import Context, Function, line_of
 from onepass.bench._training import Network, Rate
 
 LIBRARIES: dict[str, Library] = {
@@ -219,11 +218,11 @@ def _found(
     functions: Functions = {}
     missing: dict[str, str] = {}
     for library in LIBRARIES.values():
-        if not context.wants(library.name) or not has(library):
+        if not context.mentions(library.name) or not has(library):
             continue
         if context.device != "cpu" and library.name != "torch":
             continue  # they would copy the tensors of a GPU to the host
-        why = library.absent()
+        why = library.absent() or context.left_out(library.name)
         if why is None and context.dtype not in library.dtypes:
             why = f"not in {context.dtype}"
         if why is not None:
@@ -241,10 +240,8 @@ def _found(
         except Exception as error:
             missing[library.name] = line_of(error)
     try:
-        found = recorded() if context.wants("torch") or context.wants("numpy") else {}
+        functions = (recorded() if context.wants("torch") else {}) | functions
     except Exception as error:
         missing["torch"] = line_of(error)
-        found = {}
-    functions = {k: f for k, f in found.items() if context.wants(library_of(k))} | functions
     good, raised = tried(functions)
     return Found(good, missing | raised)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onepass.bench._check import copied as copied
 from onepass.bench._records import case
-from onepass.bench._row import Function
+from onepass.bench._row import Function, line_of
 
 if TYPE_CHECKING:
     from onepass.bench._training import Network, Rate
@@ -107,7 +107,7 @@ class Library:
         if importlib.util.find_spec(self.module) is None:
             return None
         if self.own_version is not None:
-            return self.own_version()
+            return self.own_version() or "unknown"
         for name in (self.install, self.module):
             try:
                 return importlib.metadata.version(name)
@@ -126,12 +126,6 @@ def _absent(module: str) -> str | None:
     except Exception as error:  # a wheel of another system, a missing shared library
         return f"installed, but it cannot be imported: {line_of(error)}"
     return None
-
-
-def line_of(error: BaseException) -> str:
-    """An exception on one line."""
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first[:160]}" if first else type(error).__name__
 
 
 def only(options: dict[str, Any], **had: Any) -> dict[str, Any]:

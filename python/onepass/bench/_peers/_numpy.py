@@ -1,6 +1,6 @@
 """NumPy: the expressions that a user would write, in place where that reads as well.
 
-Activations and dropout stand in their records in tests/cases.
+Those of activations stand in their records in tests/cases.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from typing import Any
 import numpy as np
 
 from onepass.bench._peers._library import Functions, Lacks, Library, Step, Steps, copied, only
+from onepass.bench._records import cases
 from onepass.bench._row import Function
 
-_LABEL = "numpy"
+_LABEL, _INTO = "numpy", "numpy out="
+_ACTIVATIONS = {
+    name: record.numpy
+    for name, record in cases.activations.BY_NAME.items()
+    if record.numpy is not None
+}
 
 # ---------------------------------------------------------------------------------------- kernels
 
@@ -101,9 +107,39 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _dropout(x: Any, p: float, **_: Any) -> Function:
+    rng, out = np.random.default_rng(0), np.empty_like(x)
+    scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
+    return lambda: np.multiply(x, (rng.random(x.shape, np.float32) >= p) * scale, out=out)
+
+
+def _activation(name: str, x: Any) -> Function:
+    out = np.empty_like(x)
+
+    def call() -> Any:
+        _ACTIVATIONS[name](x, out)
+        return out
+
+    return call
+
+
 def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functions:
+    if case.name == "dropout":
+        return {_INTO: _dropout(inputs[0], **keywords)}
+    if case.name in _ACTIVATIONS:
+        if keywords:
+            raise Lacks("only the default form is written in NumPy here")
+        return {_INTO: _activation(case.name, inputs[0])}
+    _check_wide(inputs)
     own = [np.array(a) if isinstance(a, np.ndarray) else a for a in inputs]
     return {_LABEL: lambda: _KERNELS[case.name](*own, **keywords)}
+
+
+def _check_wide(arrays: Sequence[Any]) -> None:
+    """Sums are of no use in 16 bits."""
+    for array in arrays:
+        if isinstance(array, np.ndarray) and array.dtype.itemsize < 4:
+            raise Lacks(f"not in {array.dtype}")
 
 
 # -------------------------------------------------------------------------------------- optimizers
@@ -174,6 +210,7 @@ _OPTIMIZERS: dict[str, Callable[..., Function]] = {
 def steps(
     variant: Any, params: Sequence[Any], grads: Sequence[Any], options: dict[str, Any]
 ) -> Steps:
+    _check_wide(params)
     given = variant.record.complete(options)
     held = copied(params)
     run = _OPTIMIZERS[variant.name](held, copied(grads), given)
@@ -184,10 +221,10 @@ LIBRARY = Library(
     "numpy",
     module="numpy",
     install="numpy",
-    kernels=list(_KERNELS),
+    kernels=[*_KERNELS, *_ACTIVATIONS, "dropout"],
     optimizers=list(_OPTIMIZERS),
     kernel=kernel,
     steps=steps,
     functional=steps,
-    dtypes=("float32", "float64"),
+    dtypes=("float32", "float64", "float16", "bfloat16"),
 )
