@@ -25,7 +25,7 @@ its memory: else page faults of fresh results would take most of the time of a r
 write to memory that is there."""
 MOST_VISITS = 10_000
 # Each has a main(arguments) of its own.
-COMMANDS = {"compare": "_compare", "roofline": "_roofline"}
+COMMANDS = {"compare": "_compare", "roofline": "_roofline", "parallel": "_parallel"}
 
 
 def main(given: Sequence[str] | None = None) -> int:
