@@ -18,7 +18,7 @@ DESCRIPTION = """\
 Time the kernels of onepass on this machine, each in turn with the libraries that people use today
 and with the limit of memory, after a check of its results against float64. Exit status 1: a result
 is wrong, or a row failed. `onepass bench compare OLD NEW` compares two files of --json; `onepass
-bench roofline` measures the limits of memory."""
+bench roofline` measures the limits of memory, `onepass bench parallel` steps of several ranks."""
 EPILOG = """\
 Without --plain-malloc the command starts itself anew with GLIBC_TUNABLES set, so that malloc keeps
 its memory: else page faults of fresh results would take most of the time of a rival that cannot

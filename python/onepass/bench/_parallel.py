@@ -22,10 +22,11 @@ from onepass._suggest import suggestion
 from onepass.bench import _machine, _options, _timing
 from onepass.bench._parallel_groups import EndedError, Group, lacking
 from onepass.bench._parallel_model import ALGORITHMS, Network, Step, doubling, fitted
+from onepass.bench._parallel_rank import Layers
 from onepass.bench._row import UsageError
 from onepass.bench._table import UNITS, json_text, time_text
 from onepass.bench._timing import interleaved, quantile
-from onepass.bench._training import NETWORKS, Mlp
+from onepass.bench._training import NETWORKS
 
 FORMAT = 1
 ROUNDS = 15
@@ -38,15 +39,9 @@ LABELS = {"loop": "onepass", "Trainer": "onepass Trainer", "own norms": "onepass
           "torch": "torch"}  # fmt: skip
 
 
-def _demo() -> Mlp:
-    found = NETWORKS[0]
-    assert isinstance(found, Mlp)
-    return dataclasses.replace(found, name=f"demo: {found.name}")
-
-
-NETWORKS_BY_NAME = {
-    "demo": _demo(),
-    "25M": Mlp("25M: step of 1536-4096-4608-10 batch 64", (1536, 4096, 4608, 10), 64, 0.5),
+STEPS = {
+    "demo": Layers(**vars(NETWORKS[0])),
+    "25M": Layers("step of 1536-4096-4608-10 batch 64", (1536, 4096, 4608, 10), 64, 0.5, False),
 }
 LEGEND = """\
 time     median of a step, and where four in five samples lie
@@ -63,7 +58,7 @@ torch              eager, on several ranks in DistributedDataParallel with gloo"
 class Line:
     """A form of a step."""
 
-    network: str
+    step: str
     form: str
     ranks: int
     threads: int
@@ -100,8 +95,8 @@ class Run:
              f"{about['level']}\n\n{_HEAD}")  # fmt: skip
         right = True
         for name in options.only:
-            network = NETWORKS_BY_NAME[name]
-            _say(f"\n{network.name}, {sum(p.size for p in network.parameters()):,} parameters")
+            network = STEPS[name]
+            _say(f"\n{name}: {network.name}, {sum(p.size for p in network.parameters()):,} parameters")
             with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
                 groups = self._groups(network, Path(folder), stack)
                 lines = self._lines(network, groups)
@@ -115,7 +110,7 @@ class Run:
             _say(f"not measured: {name}: {why}")
         return right
 
-    def _groups(self, network: Mlp, folder: Path, stack: contextlib.ExitStack) -> list[Group]:
+    def _groups(self, network: Layers, folder: Path, stack: contextlib.ExitStack) -> list[Group]:
         found = []
         for library in ("onepass", *self._options.against):
             for size in self._options.ranks:
@@ -132,12 +127,12 @@ class Run:
 
     # Steps.
 
-    def _lines(self, network: Mlp, groups: list[Group]) -> list[Line]:
+    def _lines(self, network: Layers, groups: list[Group]) -> list[Line]:
         forms = {
             (form, group.size): group
             for group in groups
             for form in FORMS[group.library]
-            if not (form == "own norms" and group.size == 1)
+            if not (form == "own norms" and (group.size == 1 or not network.normed))
         }
         checks = self._checked(network, forms)
         samples = self._timed(forms)
@@ -147,7 +142,7 @@ class Run:
         ]
 
     def _checked(
-        self, network: Mlp, forms: dict[tuple[str, int], Group]
+        self, network: Layers, forms: dict[tuple[str, int], Group]
     ) -> dict[tuple[str, int], tuple[float | None, str]]:
         """(error, what is wrong) of each form."""
         begun = np.concatenate([p.reshape(-1) for p in network.parameters()])
@@ -162,7 +157,7 @@ class Run:
             if size == 1:
                 alone[form] = whole
             error = None
-            if form in alone and form != "torch":  # whose norms are those of a rank
+            if form in alone and form != "torch":  # which drops by other masks
                 error = _off(whole, alone[form], begun)
             wrong = "parameters of ranks differ" if len(digests) > 1 else ""
             if error is not None and not error <= SHARE:
@@ -195,7 +190,7 @@ class Run:
 
     # The model on paper.
 
-    def _model(self, network: Mlp, group: Group, lines: list[Line]) -> None:
+    def _model(self, network: Layers, group: Group, lines: list[Line]) -> None:
         """Fits latency and bandwidth of the ranks here, and goes on to many."""
         options, size = self._options, group.size
         gradients = 4 * sum(p.size for p in network.parameters())
@@ -218,36 +213,36 @@ class Run:
              f"of {sum(here['sums']):,} bytes: {time_text(predicted)}, measured "
              f"{time_text(measured)} ({predicted / measured - 1:+.0%})")  # fmt: skip
         self.content["sums"].append({
-            "network": network.name, "ranks": size, "bytes": sizes, "seconds": seconds,
+            "step": network.name, "ranks": size, "bytes": sizes, "seconds": seconds,
             "latency": a, "seconds_per_byte": b, "alone": here, "predicted": predicted,
             "measured": measured,
         })  # fmt: skip
         by = dataclasses.replace(self._given, adding=found["add"] / gradients)
         self._paper(network, group, by)
 
-    def _paper(self, network: Mlp, group: Group, by: Network) -> None:
+    def _paper(self, network: Layers, group: Group, by: Network) -> None:
         options = self._options
         rows = network.batch // group.size
-        _say(f"\n  on paper, {options.latency * 1e6:g} us and {options.bandwidth / 1e9:g} GB/s, "
-             f"adding {1e-9 / by.adding:.3g} GB/s, {rows} rows a rank:\n"
-             f"  {'ranks':>6} {'MB sent':>8} {'computes':>10}   step (efficiency) by "
-             f"{', '.join(ALGORITHMS)}; the same with overlap")  # fmt: skip
-        first = network.sizes[0] * network.sizes[1]
-        last = first / sum(p.size for p in network.parameters())
+        _say(f"\n  on paper, {time_text(by.latency)} and {options.bandwidth / 1e9:g} GB/s, adding "
+             f"{1e-9 / by.adding:.3g} GB/s, {rows} rows a rank: a step, and the share that computes\n"
+             f"  {'ranks':>6} {'MB':>7} {'computes':>10} {'overlap':>8}"
+             + "".join(f"{name:>18}" for name in ALGORITHMS))  # fmt: skip
+        last = network.sizes[0] * network.sizes[1] / sum(p.size for p in network.parameters())
         for ranks in options.at:
             (one, *_) = group.ask("alone", ranks, 5)
             step = Step(one["sums"], one["seconds"], one["backward"], last)
-            found = {
-                f"{name}{' overlapped' * overlap}": step.seconds(name, ranks, by, overlap=overlap)
-                for overlap in (False, True)
-                for name in ALGORITHMS
-            }
-            cells = [f"{time_text(t)} ({step.computes / t:.0%})" for t in found.values()]
-            half = len(ALGORITHMS)
-            _say(f"  {ranks:6} {sum(step.sums) / 1e6:8.2f} {time_text(step.computes):>10}   "
-                 f"{', '.join(cells[:half])}; {', '.join(cells[half:])}")  # fmt: skip
+            about = f"  {ranks:6} {sum(step.sums) / 1e6:7.2f} {time_text(step.computes):>10}"
+            found = {}
+            for overlap in (False, True):
+                seconds = {
+                    name: step.seconds(name, ranks, by, overlap=overlap) for name in ALGORITHMS
+                }
+                cells = (f"{time_text(t)} {step.computes / t:>5.0%}" for t in seconds.values())
+                _say(f"{about} {'yes' if overlap else 'no':>8}" + "".join(f"{c:>18}" for c in cells))
+                about = " " * len(about)
+                found["with overlap" if overlap else "without"] = seconds
             self.content["paper"].append({
-                "network": network.name, "ranks": ranks, "rows": rows, "seconds": found,
+                "step": network.name, "ranks": ranks, "rows": rows, "seconds": found,
                 "latency": by.latency, "seconds_per_byte": by.inverse,
                 "seconds_per_byte_added": by.adding, **dataclasses.asdict(step),
             })  # fmt: skip
@@ -341,8 +336,8 @@ def _parser() -> argparse.ArgumentParser:
         help="numbers of processes (default: 1,2); 1 is always there")  # fmt: skip
     add("--threads", type=_count, default=_machine.processors(), metavar="N",
         help="of all ranks together (default: all processors)")  # fmt: skip
-    add("--only", type=_networks, default=[*NETWORKS_BY_NAME], metavar="LIST",
-        help=f"of {','.join(NETWORKS_BY_NAME)}")  # fmt: skip
+    add("--only", type=_networks, default=[*STEPS], metavar="LIST",
+        help=f"of {','.join(STEPS)}")  # fmt: skip
     add("--against", choices=("torch", "none"), default="torch", help="what to compare with")
     add("--rounds", type=_count, default=ROUNDS, metavar="N",
         help=f"samples of each (default: {ROUNDS})")  # fmt: skip
@@ -359,7 +354,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> None:
     options.ranks = sorted({1, *options.ranks})
     options.against = [] if options.against == "none" else [options.against]
-    least = min(NETWORKS_BY_NAME[name].batch for name in options.only)
+    least = min(STEPS[name].batch for name in options.only)
     if max(options.ranks) * 2 > least:
         raise UsageError(f"--ranks {max(options.ranks)}: expected at most {least // 2}, which have "
                          f"two samples each of a batch of {least}")  # fmt: skip
@@ -388,9 +383,9 @@ def _positive(text: str) -> float:
 def _networks(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
-        if name not in NETWORKS_BY_NAME:
-            hint = suggestion(name, NETWORKS_BY_NAME)
+        if name not in STEPS:
+            hint = suggestion(name, STEPS)
             raise argparse.ArgumentTypeError(
-                f"{name!r}, expected some of {', '.join(NETWORKS_BY_NAME)}{hint}"
+                f"{name!r}, expected some of {', '.join(STEPS)}{hint}"
             )
     return names

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onepass.bench._parallel_rank import TOKEN
-from onepass.bench._training import Mlp
+from onepass.bench._parallel_rank import TOKEN, Layers
 
 SECONDS = 300.0  # that an answer may take
 LAUNCHERS = ("PMI", "PMIX", "OMPI", "HYDRA", "MPI", "TORCHELASTIC")
@@ -65,7 +64,7 @@ class Group:
         EndedError: they do not come up.
     """
 
-    def __init__(self, library: str, size: int, threads: int, network: Mlp, folder: Path) -> None:
+    def __init__(self, library: str, size: int, threads: int, network: Layers, folder: Path) -> None:
         self.library, self.size, self.threads = library, size, threads
         self._started: list[subprocess.Popen[bytes]] = []
         self._files: list[Any] = []
@@ -77,7 +76,7 @@ class Group:
             self.close()
             raise
 
-    def _start(self, server: socket.socket, threads: int, network: Mlp, folder: Path) -> None:
+    def _start(self, server: socket.socket, threads: int, network: Layers, folder: Path) -> None:
         token = secrets.token_hex()
         environment = {TOKEN: token, **dict.fromkeys(THREADS, str(threads))}
         port, fields = server.getsockname()[1], json.dumps(dataclasses.asdict(network))

@@ -28,6 +28,31 @@ EPOCH = 32  # steps of an epoch of the Trainer
 TOKEN = "BENCH_PARALLEL_TOKEN"  # says who has started this process
 
 
+@dataclasses.dataclass(frozen=True)
+class Layers(Mlp):
+    """An `Mlp`, or one without its batch norms."""
+
+    normed: bool = True
+
+    def parameters(self) -> list[np.ndarray]:
+        found = super().parameters()
+        if self.normed:
+            return found
+        hidden = 4 * (len(self.sizes) - 2)  # weight, bias, and two of the norm
+        return [p for i, p in enumerate(found) if i >= hidden or i % 4 < 2]
+
+    def modules(self, n: Any, dropout: bool) -> Any:
+        whole = super().modules(n, dropout)
+        if self.normed:
+            return whole
+        return n.Sequential(*(part for part in whole if not isinstance(part, n.BatchNorm1d)))
+
+    @property
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """The batch: samples, and their classes."""
+        return self.x, target(self)
+
+
 @dataclasses.dataclass
 class Steps:
     """Training steps of one form.
@@ -69,7 +94,7 @@ class Silent:
         """Returns at once."""
 
 
-def loop(network: Mlp, rate: Rate, comm: Any, share: Share, *, across: bool = True) -> Steps:
+def loop(network: Layers, rate: Rate, comm: Any, share: Share, *, across: bool = True) -> Steps:
     """A loop of one's own with `parallel.all_reduce_gradients`.
 
     Args:
@@ -100,7 +125,7 @@ def loop(network: Mlp, rate: Rate, comm: Any, share: Share, *, across: bool = Tr
                  backward=backward)  # fmt: skip
 
 
-def trained(network: Mlp, rate: Rate, comm: Any, epoch: int) -> Steps:
+def trained(network: Layers, rate: Rate, comm: Any, epoch: int) -> Steps:
     """`Trainer.fit`, on the same batch again and again.
 
     Args:
@@ -125,7 +150,7 @@ def trained(network: Mlp, rate: Rate, comm: Any, epoch: int) -> Steps:
         model, nn.CrossEntropyLoss(), _adamw(optim.AdamW, model, rate), max_norm=MAX_NORM,
         callbacks=[clock], parallel=comm, progress=False,
     )  # fmt: skip
-    x, t = (np.concatenate([a] * epoch) for a in (network.x, target(network)))
+    x, t = (np.concatenate([a] * epoch) for a in network.rows)
     batch = {"batch_size": network.batch, "shuffle": False}
 
     def run(count: int) -> float:
@@ -136,7 +161,7 @@ def trained(network: Mlp, rate: Rate, comm: Any, epoch: int) -> Steps:
     return Steps(run, lambda: [p.data for p in model.parameters()], epoch)
 
 
-def of_torch(network: Mlp, rate: Rate, size: int) -> Steps:
+def of_torch(network: Layers, rate: Rate, size: int) -> Steps:
     """PyTorch's loop, in DistributedDataParallel where there are several ranks."""
     import torch
 
@@ -153,8 +178,7 @@ def of_torch(network: Mlp, rate: Rate, size: int) -> Steps:
         model = torch.nn.parallel.DistributedDataParallel(model)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, **_options(rate), fused=True)
-    rows = share_of((network.x, target(network)), rank, size).rows
-    x, t = map(torch.from_numpy, rows)
+    x, t = map(torch.from_numpy, share_of(network.rows, rank, size).rows)
 
     def step() -> None:
         torch.nn.functional.cross_entropy(model(x), t).backward()
@@ -165,7 +189,7 @@ def of_torch(network: Mlp, rate: Rate, size: int) -> Steps:
     return Steps(_timed(step, barrier), lambda: [p.detach().numpy() for p in parameters])
 
 
-def _model(network: Mlp, nn: Any) -> Any:
+def _model(network: Layers, nn: Any) -> Any:
     nn.manual_seed(0)
     model = network.modules(nn, dropout=True)
     for p, start in zip(model.parameters(), network.parameters(), strict=True):
@@ -199,7 +223,7 @@ def _timed(step: Callable[[], object], barrier: Callable[[], object]) -> Callabl
 class Process:
     """What this process is asked for: each public method is a question, its result the answer."""
 
-    def __init__(self, network: Mlp, library: str, size: int, folder: str) -> None:
+    def __init__(self, network: Layers, library: str, size: int, folder: str) -> None:
         self._network, self._library, self._size = network, library, size
         self._folder = Path(folder)
         self._comm: Any = None
@@ -215,7 +239,7 @@ class Process:
             return of_torch(network, rate, self._size)
         if form == "Trainer":
             return trained(network, rate, comm, epoch)
-        share = share_of((network.x, target(network)), comm.rank, comm.size)
+        share = share_of(network.rows, comm.rank, comm.size)
         return loop(network, rate, comm, share, across=form != "own norms")
 
     def check(self, form: str) -> dict[str, Any]:
@@ -256,10 +280,9 @@ class Process:
     def alone(self, size: int, count: int) -> dict[str, Any]:
         """A step of one of ``size`` ranks, which sends nothing: what it would send, its seconds
         and those of its backward."""
-        network = self._network
-        rows = share_of((network.x, target(network)), self._comm.rank, self._comm.size).rows
+        rows = share_of(self._network.rows, self._comm.rank, self._comm.size).rows
         comm = Silent(size)
-        steps = loop(network, Rate(), comm, Share(0, len(rows[0]) * size, rows))
+        steps = loop(self._network, Rate(), comm, Share(0, len(rows[0]) * size, rows))
         steps.run(2)
         seconds = []
         self._comm.barrier()
@@ -275,7 +298,8 @@ def main(port: str, library: str, size: str, folder: str, network: str) -> None:
     rank = next((os.environ[n] for n in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "RANK")
                  if n in os.environ), "0")  # fmt: skip
     fields = json.loads(network)
-    process = Process(Mlp(**{**fields, "sizes": tuple(fields["sizes"])}), library, int(size), folder)
+    chosen = Layers(**{**fields, "sizes": tuple(fields["sizes"])})
+    process = Process(chosen, library, int(size), folder)
     with socket.create_connection(("127.0.0.1", int(port))) as connection:
         file = connection.makefile("rw", encoding="utf-8")
         print(json.dumps([os.environ[TOKEN], int(rank)]), file=file, flush=True)
