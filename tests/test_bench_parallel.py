@@ -1,4 +1,4 @@
-"""`onepass bench parallel`: its table, what makes a line WRONG, missing parts, the model on paper."""
+"""`onepass bench parallel`: its table, wrong lines, missing parts, the model on paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from onepass import parallel
-from onepass.bench import _parallel, _parallel_groups, _parallel_model, _parallel_rank, _timing
+from onepass.bench import _parallel, _parallel_model, _parallel_run, _timing
 from onepass.bench._command import main
 from onepass.bench._end_to_end import ours
 from onepass.bench._parallel_groups import EndedError, Group
@@ -31,9 +31,10 @@ def hurried(monkeypatch):
     """Small steps, few samples, and no rest between them."""
     monkeypatch.setattr(_timing, "REST_SECONDS", 0.0)
     monkeypatch.setattr(_timing, "SAMPLE_SECONDS", 1e-4)
-    monkeypatch.setattr(_parallel, "SAMPLE_SECONDS", 1e-4)
-    monkeypatch.setattr(_parallel, "SIZES", (8, 4096))
-    monkeypatch.setattr(_parallel, "STEPS", {"small": SMALL, "plain": PLAIN})
+    monkeypatch.setattr(_parallel_run, "SAMPLE_SECONDS", 1e-4)
+    monkeypatch.setattr(_parallel_run, "SIZES", (8, 4096))
+    for module in (_parallel, _parallel_run):
+        monkeypatch.setattr(module, "STEPS", {"small": SMALL, "plain": PLAIN})
 
 
 def run(capsys, *arguments):
@@ -157,9 +158,9 @@ def test_ranks_that_compute_something_else_are_wrong(capsys, monkeypatch, change
     """Beyond 1e-4 of the largest change, which is 1 here."""
     monkeypatch.setattr(Told, "change", change)
     monkeypatch.setattr(Told, "differ", differ)
-    monkeypatch.setattr(_parallel, "Group", Told)
-    monkeypatch.setattr(_parallel, "SHARE", 2e-4)
-    monkeypatch.setattr(_parallel, "lacking", lambda library, size: "")
+    monkeypatch.setattr(_parallel_run, "Group", Told)
+    monkeypatch.setattr(_parallel_run, "SHARE", 2e-4)
+    monkeypatch.setattr(_parallel_run, "lacking", lambda library, size: "")
     status, out, _ = run(capsys, "--only", "plain", "--against", "none")
     assert status == bool(said)
     wrong = re.findall(r"^  (.*?) +2 .*WRONG: (.*)", out, re.MULTILINE)

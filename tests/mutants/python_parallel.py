@@ -138,7 +138,7 @@ PARALLEL = [
     ),
     Mutant(
         "bench parallel: parameters that are no numbers are right",
-        "python/onepass/bench/_parallel.py",
+        "python/onepass/bench/_parallel_run.py",
         "if error is not None and not error <= SHARE:",
         "if error is not None and SHARE < error < 1:",
         (f"{BENCH}::test_ranks_that_compute_something_else_are_wrong",),

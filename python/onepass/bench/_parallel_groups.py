@@ -64,11 +64,13 @@ class Group:
         EndedError: they do not come up.
     """
 
-    def __init__(self, library: str, size: int, threads: int, network: Layers, folder: Path) -> None:
+    def __init__(
+        self, library: str, size: int, threads: int, network: Layers, folder: Path
+    ) -> None:
         self.library, self.size, self.threads = library, size, threads
         self._started: list[subprocess.Popen[bytes]] = []
         self._files: list[Any] = []
-        self._errors = tempfile.TemporaryFile(dir=folder)
+        self._errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         try:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 self._start(server, threads, network, folder)
