@@ -94,11 +94,7 @@ def _commands(launcher: str, n: int, program: list[str]) -> list[tuple[list[str]
     """The processes to start, each with its variables."""
     python = [sys.executable, *program]
     if launcher == "mpi":
-        beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
-        mpiexec = beside or shutil.which("mpiexec")
-        if mpiexec is None or find_spec("mpi4py") is None:
-            pytest.skip("mpi4py or mpiexec is not installed: pip install '.[test]'")
-        return [([mpiexec, "-launcher", "fork", "-n", str(n), *python], {})]
+        return [([needs_mpiexec(), "-launcher", "fork", "-n", str(n), *python], {})]
     pytest.importorskip("torch")
     if launcher == "torchrun":
         options = ["--standalone", "--nproc-per-node", str(n)]
@@ -108,6 +104,15 @@ def _commands(launcher: str, n: int, program: list[str]) -> list[tuple[list[str]
         port = str(probe.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(n)}
     return [(python, {**shared, "RANK": str(rank)}) for rank in range(n)]
+
+
+def needs_mpiexec() -> str:
+    """Where mpiexec is; skips the test where it or mpi4py is missing."""
+    beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
+    mpiexec = beside or shutil.which("mpiexec")
+    if mpiexec is None or find_spec("mpi4py") is None:
+        pytest.skip("mpi4py or mpiexec is not installed: pip install '.[test]'")
+    return mpiexec
 
 
 def _environment() -> dict[str, str]:

@@ -191,3 +191,17 @@ def test_a_place_holds_until_the_next_and_a_copy_has_none():
     want = ops.dropout(x, 0.5, seed=3, offset=11)
     assert_same(layer(x), want)
     assert_same(twin(x), want)
+
+
+def test_a_layer_that_came_since_has_the_place_too():
+    """The layers of a model are looked for again where a module was edited."""
+    x = np.ones((8, 40), np.float32)
+    model = nn.Sequential(nn.Dropout(0.5))
+    place(model, 2)
+    for edit in (lambda layer: model.append(layer), lambda layer: setattr(model[0], "more", layer)):
+        layer = nn.Dropout(0.5)
+        edit(layer)
+        place(model, 2)
+        layer.stream.set(3, 9)
+        whole = ops.dropout(np.ones((12, 40), np.float32), 0.5, seed=3, offset=9)
+        assert_same(layer(x), whole[2:10])

@@ -90,7 +90,11 @@ def test_reproducible_runs_have_the_same_bits(here):
     [
         (["nowhere.csv"], "nowhere.csv"),
         (["t.csv", "--out", "t.csv"], "expected a directory"),
-        (["t.csv", "--cv", "3"], "'--cv' is 3, expected none with 3 processes"),
+        (
+            ["t.csv", "--cv", "3"],
+            "'--cv' is 3, expected none with 3 processes that train together: start it without",
+        ),
+        (["-"], "'DATA' is -, standard input, expected none with 3 processes"),
         (["t.csv", "--reproducible", "8"], "'--reproducible' is 8, with 3 ranks"),
         (["t.csv", "--reproducible", "6"], "'--reproducible' is 6, expected a power of two"),
     ],

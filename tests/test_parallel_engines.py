@@ -46,8 +46,9 @@ def verbs():
                 np.testing.assert_array_equal(x, every[root], strict=True)
     comm.barrier()
     # Rounding too is the same everywhere.
-    x = np.random.default_rng(comm.rank).standard_normal(9999).astype(np.float32)
-    comm.sum_(x)
+    x = np.random.default_rng(comm.rank).standard_normal(99_999).astype(np.float32)
+    comm.sum_(x[:9999])
+    comm.sum_(x[9999:])
     print(type(comm).__name__, comm.rank, comm.size, hashlib.sha256(x).hexdigest())
 
 
@@ -57,6 +58,23 @@ def test_the_verbs(launcher, n):
     name = "Alone" if n == 1 else {"mpi": "MPI", "torch": "Torch"}[launcher]
     assert [words[:3] for words in outputs] == [[name, str(r), str(n)] for r in range(n)]
     assert len({words[3] for words in outputs}) == 1
+
+
+def rows_of_ranks():
+    comm, rng = parallel.MPI(), np.random.default_rng(5)
+    for shape in ((5, 7), (1,), (3, 4000), (0,)):
+        for dtype in ("float64", "float32"):
+            whole = rng.standard_normal((comm.size, *shape)).astype(dtype)
+            table = np.zeros_like(whole)
+            table[comm.rank] = whole[comm.rank]
+            comm._fill_rows(table)
+            np.testing.assert_array_equal(table, whole, strict=True)
+    print("rows")
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_rows_that_each_rank_has_filled_come_to_all(n):
+    assert run_ranks(rows_of_ranks, n) == ["rows\n"] * n
 
 
 def mpi_of_one():

@@ -14,9 +14,10 @@ from python_exchange import EXCHANGE
 from python_front import FRONT
 from python_nn import NN
 from python_optim import OPTIM
+from python_parallel import PARALLEL
 from python_reports import REPORTS
 from python_train import TRAIN
 
-PYTHON = [*AUGMENT, *BENCH, *DATA, *EXCHANGE, *FRONT, *OPTIM, *NN, *REPORTS, *TRAIN]
+PYTHON = [*AUGMENT, *BENCH, *DATA, *EXCHANGE, *FRONT, *OPTIM, *NN, *PARALLEL, *REPORTS, *TRAIN]
 CPP = KERNELS + BIND + CPU + CORE + CUDA
 MUTANTS = [*PYTHON, *CPP]

@@ -18,14 +18,14 @@ DESCRIPTION = """\
 Time the kernels of onepass on this machine, each in turn with the libraries that people use today
 and with the limit of memory, after a check of its results against float64. Exit status 1: a result
 is wrong, or a row failed. `onepass bench compare OLD NEW` compares two files of --json; `onepass
-bench roofline` measures the limits of memory."""
+bench roofline` measures the limits of memory, `onepass bench parallel` steps of several ranks."""
 EPILOG = """\
 Without --plain-malloc the command starts itself anew with GLIBC_TUNABLES set, so that malloc keeps
 its memory: else page faults of fresh results would take most of the time of a rival that cannot
 write to memory that is there."""
 MOST_VISITS = 10_000
 # Each has a main(arguments) of its own.
-COMMANDS = {"compare": "_compare", "roofline": "_roofline"}
+COMMANDS = {"compare": "_compare", "roofline": "_roofline", "parallel": "_parallel"}
 
 
 def main(given: Sequence[str] | None = None) -> int:

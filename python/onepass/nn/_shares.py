@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
+from onepass.nn._facts import edits
 from onepass.nn._module import Module
-from onepass.nn._random import streams
+from onepass.nn._random import Stream, streams
+
+_known: WeakKeyDictionary[Module, tuple[int, list[Stream]]] = WeakKeyDictionary()
+
+
+def streams_of(model: Module) -> list[Stream]:
+    """As `streams`, at once where no module was edited since the last call: every step asks."""
+    count = edits.count
+    found = _known.get(model)
+    if found is None or found[0] != count:
+        found = _known[model] = count, [*streams(model).values()]
+    return found[1]
 
 
 def place(model: Module, first_row: int) -> None:
@@ -13,5 +27,5 @@ def place(model: Module, first_row: int) -> None:
     each at its own place and all at the same call, drop what one model would with the whole batch.
     Samples are along axis 0 of what each of these layers gets. 0 is the place of a whole batch.
     """
-    for stream in streams(model).values():
+    for stream in streams_of(model):
         stream.row = first_row

@@ -111,12 +111,17 @@ def tree_sum_(comm: Communicator, array: Array) -> None:
     flat = array.reshape(-1)
     comm = getattr(comm, "_carrier", lambda _: comm)(flat)
     if hasattr(comm, "_exchange"):
-        _tree(comm, flat, 1, len(flat))
+        tree_of_pairs(comm, flat)
     elif comm.size > 1:
         parts = gather(comm, to_numpy(flat))
         while len(parts) > 1:
             parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)]
         copy_into(flat, parts[0])
+
+
+def tree_of_pairs(comm: Any, flat: Array) -> None:
+    """`tree_sum_` over an engine that exchanges messages between two ranks."""
+    _tree(comm, flat, 1, len(flat))
 
 
 def _tree(comm: Any, array: Array, distance: int, size: int) -> None:
@@ -128,7 +133,7 @@ def _tree(comm: Any, array: Array, distance: int, size: int) -> None:
     middle = len(array) // 2 if halves else 0
     first, second = array[:middle], array[middle:]
     own, other = (first, second) if is_low and halves else (second, first)
-    received = empty_like(own)
+    received = getattr(comm, "_room", empty_like)(own)
     # Without halves each has the whole; with them, each adds one half up and gets the other.
     comm._exchange(other if halves else own, received, partner)
     _add(own, *((own, received) if is_low else (received, own)))

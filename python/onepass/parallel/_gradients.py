@@ -117,11 +117,12 @@ class Reduction:
         flat = self._flats.get(kind)
         if flat is None or flat.shapes != shapes:
             flat = self._flats[kind] = _Flat(shapes, grads[0])
+        copy = _copy_of_numpy if type(flat.whole) is np.ndarray else copy_into
         for part, grad in zip(flat.parts, grads, strict=True):
-            copy_into(part, grad)
+            copy(part, grad)
         self.comm.sum_(flat.whole)
         for part, grad in zip(flat.parts, grads, strict=True):
-            copy_into(grad, part)
+            copy(grad, part)
 
 
 class _Flat:
@@ -141,20 +142,27 @@ _reductions: WeakKeyDictionary[Any, Reduction] = WeakKeyDictionary()
 
 def _kind(grad: Array) -> tuple[str, ...]:
     """Library, device, and the dtype that it is summed in."""
+    if type(grad) is np.ndarray:  # at once: every gradient of every step comes here
+        return _OF_DOUBLE if grad.dtype == np.float64 else _OF_SINGLE
     place = str(getattr(grad, "device", "cpu"))
     return library(grad).__name__, place, str(parameter_dtype(grad))
+
+
+_OF_SINGLE, _OF_DOUBLE = (("numpy", "cpu", name) for name in ("float32", "float64"))
 
 
 def _as_one(grads: Sequence[Array]) -> Array | None:
     """The array that the gradients already are, each beginning where the one before ends: a single
     one, or views of one of NumPy's. None if they are not, or of 16 bits."""
     first = grads[0]
+    base = first.base if type(first) is np.ndarray else None
+    if len(grads) > 1 and type(base) is not np.ndarray:
+        return None
     if first.dtype != parameter_dtype(first) or not all(map(is_contiguous, grads)):
         return None
     if len(grads) == 1:
         return first
-    base = first.base if type(first) is np.ndarray else None
-    if type(base) is not np.ndarray or base.dtype != first.dtype or not is_contiguous(base):
+    if base.dtype != first.dtype or not is_contiguous(base):
         return None
     start = end = (_address(first) - _address(base)) // first.itemsize
     for grad in grads:
@@ -162,6 +170,11 @@ def _as_one(grads: Sequence[Array]) -> Array | None:
             return None
         end += grad.size
     return base.reshape(-1)[start:end]
+
+
+def _copy_of_numpy(to: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> None:
+    """As `copy_into`, which asks every array whose it is."""
+    np.copyto(to, value, casting="unsafe")
 
 
 def _address(array: np.ndarray[Any, Any]) -> int:
@@ -192,6 +205,8 @@ def _check(params: Sequence[Any], grads: Any) -> None:
     for i, (parameter, grad) in enumerate(zip(params, grads, strict=True)):
         if grad is None:
             continue
+        if type(grad) is np.ndarray and grad.shape == data_of(parameter).shape:
+            continue  # at once: most are these
         if not hasattr(grad, "dtype") or getattr(grad, "is_sparse", False):
             shown = "sparse" if hasattr(grad, "dtype") else f"a {type(grad).__name__}"
             raise TypeError(

@@ -144,12 +144,17 @@ class Recipe:
         pieces_of(options.reproducible, size, "train", "--reproducible")
         if size == 1:
             return
-        wrong = f"'--cv' is {options.cv}" if options.cv is not None else ""
+        wrong = cure = ""
+        if options.cv is not None:
+            wrong, cure = f"'--cv' is {options.cv}", "start it without mpiexec or torchrun"
         if options.device != "cpu":
             wrong = f"'--device' is {options.device}"
+            cure = "start one process, or write a loop with parallel.NCCL"
+        if options.data == "-":
+            wrong, cure = "'DATA' is -, standard input", "give the name of a file"
         if wrong:
             raise ValueError(
-                f"train: {wrong}, expected none with {size} processes that train together"
+                f"train: {wrong}, expected none with {size} processes that train together: {cure}"
             )
 
     @property

@@ -18,8 +18,7 @@ import numpy as np
 from onepass.data._loader import DataLoader
 from onepass.data._shares import Share
 from onepass.nn._batch_norm import BatchNorm
-from onepass.nn._random import streams
-from onepass.nn._shares import place
+from onepass.nn._shares import place, streams_of
 from onepass.parallel._collectives import broadcast_object
 from onepass.train import _closure
 from onepass.train._agreement import refuse_differences, share_model
@@ -65,7 +64,6 @@ class SharedLoop(Loop):
         run, comm = self.run, self._ranks.comm
         refuse_differences(run, comm)
         share_model(run, comm)
-        self._streams = [*streams(run.model).values()]
         norms = [m for m in run.model.modules() if isinstance(m, BatchNorm)]
         self._joins_evaluation = any(norm.running_mean is None for norm in norms)
         cores = cores_of_rank()
@@ -104,10 +102,11 @@ class SharedLoop(Loop):
         assert self._gradients is not None
         if replicas is None:
             weights = self._weights_of_penalties(pieces, share.total) if of_batches else None
-            masks = [stream.peek() for stream in self._streams]
+            dropping = streams_of(run.model)
+            masks = [stream.peek() for stream in dropping]
             for number, piece in enumerate(pieces):
                 if number:  # all pieces have the masks of one call
-                    for stream, at in zip(self._streams, masks, strict=True):
+                    for stream, at in zip(dropping, masks, strict=True):
                         stream.set(*at)
                 weight = None if weights is None else weights[number]
                 passed = self._passed(run.model, piece, weight)

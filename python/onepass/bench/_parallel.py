@@ -1,0 +1,107 @@
+"""``onepass bench parallel``: steps of several ranks beside one process and beside PyTorch's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from onepass import _console
+from onepass._suggest import suggestion
+from onepass.bench import _machine, _options
+from onepass.bench._parallel_groups import EndedError
+from onepass.bench._parallel_run import ROUNDS, STEPS, Run
+from onepass.bench._row import UsageError
+from onepass.bench._table import json_text
+
+
+def main(arguments: Iterable[str]) -> int:
+    """``onepass bench parallel``; returns its exit status."""
+    try:
+        options = _parser().parse_args(list(arguments))
+        _check(options)
+        run = Run(options)
+        right = run.run()
+        if options.json is not None:
+            options.json.write_text(json_text(run.content, indent=1) + "\n", encoding="utf-8")
+    except UsageError as error:
+        _console.write(f"onepass bench parallel: {error}\n", sys.stderr)
+        return 2
+    except EndedError as error:
+        _console.write(f"onepass bench parallel: {error}\n", sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        _console.write("\nonepass bench parallel: interrupted\n", sys.stderr)
+        return 130
+    except OSError as error:
+        _console.write(f"onepass bench parallel: cannot write {options.json}: {error.strerror}\n",
+                       sys.stderr)  # fmt: skip
+        return 1
+    return 0 if right else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _options.Parser(
+        prog="onepass bench parallel", allow_abbrev=False,
+        description="Time training steps on several processes, by MPI, beside one process and "
+        "beside PyTorch's DistributedDataParallel; fit latency and bandwidth of sums over ranks, "
+        "and say what many ranks would cost. Exit status 1: ranks compute something else than one "
+        "process.",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--ranks", type=_options.threads, default=[1, 2], metavar="LIST",
+        help="numbers of processes (default: 1,2); 1 is always there")  # fmt: skip
+    add("--threads", type=_count, default=_machine.processors(), metavar="N",
+        help="of all ranks together (default: all processors)")  # fmt: skip
+    add("--only", type=_networks, default=[*STEPS], metavar="LIST",
+        help=f"of {','.join(STEPS)}")  # fmt: skip
+    add("--against", choices=("torch", "none"), default="torch", help="what to compare with")
+    add("--rounds", type=_count, default=ROUNDS, metavar="N",
+        help=f"samples of each (default: {ROUNDS})")  # fmt: skip
+    add("--at", type=_options.threads, default=[64, 1024], metavar="LIST",
+        help="numbers of ranks to compute on paper (default: 64,1024)")  # fmt: skip
+    add("--latency", type=_positive, default=2e-6, metavar="SECONDS",
+        help="of a message, on paper (default: 2e-6)")  # fmt: skip
+    add("--bandwidth", type=_positive, default=25e9, metavar="BYTES",
+        help="a second, on paper (default: 25e9)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="the numbers, with all samples")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    options.ranks = sorted({1, *options.ranks})
+    options.against = [] if options.against == "none" else [options.against]
+    least = min(STEPS[name].batch for name in options.only)
+    if max(options.ranks) * 2 > least:
+        raise UsageError(f"--ranks {max(options.ranks)}: expected at most {least // 2}, which have "
+                         f"two samples each of a batch of {least}")  # fmt: skip
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise UsageError(f"--json: {str(options.json)!r}, but there is no folder "
+                         f"{options.json.parent}")  # fmt: skip
+
+
+def _count(text: str) -> int:
+    (number,) = _options.threads(text) if "," not in text else (0,)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 1 on")
+    return number
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number > 0")
+    return value
+
+
+def _networks(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in STEPS:
+            hint = suggestion(name, STEPS)
+            raise argparse.ArgumentTypeError(f"{name!r}, expected some of {', '.join(STEPS)}{hint}")
+    return names
