@@ -2,8 +2,8 @@
 
 A rank with several pieces of a batch takes them through the model side by side, each in a thread
 and a copy of its own. A batch norm adds its sums up over the pieces of all ranks: there each thread
-waits for the others. Else one of them computes at a time, so that they are no faster and take no
-more cores than one after the other.
+waits for the others. Else one of them computes at a time, which takes as long, and as many cores,
+as one after the other.
 """
 
 from __future__ import annotations
