@@ -137,7 +137,7 @@ PARALLEL = [
         (f"{BENCH}::test_overlap_hides_gradients_behind_the_backward_at_best",),
     ),
     Mutant(
-        "bench parallel: parameters that are no numbers are right",
+        "bench parallel: NaN is right",
         "python/onepass/bench/_parallel_run.py",
         "if error is not None and not error <= SHARE:",
         "if error is not None and SHARE < error < 1:",

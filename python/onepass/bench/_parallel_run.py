@@ -287,7 +287,7 @@ def _count(network: Layers) -> int:
 
 
 def _off(whole: np.ndarray, alone: np.ndarray, begun: np.ndarray) -> float:
-    """The largest difference as a share of the largest change; infinite where one is no number."""
+    """The largest difference as a share of the largest change; infinite where one is NaN."""
     change = float(np.abs(alone - begun).max())
     error = float(np.abs(whole - alone).max()) / change if change else float("inf")
     return error if error == error else float("inf")
