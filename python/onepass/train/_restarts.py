@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, SupportsIndex, cast, overload
 
 from onepass import _numbers as numbers
-from onepass import nn
 from onepass._figures import new_figure, save_figure
 from onepass._files import path_of
 from onepass._keywords import suggest_keywords
+from onepass.nn._random import seeded
 from onepass.train import _built
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
@@ -157,9 +157,10 @@ def restarts(
 ) -> Restarts:
     """Train ``n`` times, from the seeds ``seed``, ``seed + 1``, …, one after the other.
 
-    Before each ``build(s)``, ``nn.manual_seed(s)`` is called, so that the weights differ; pass s to
-    the Trainer too (``Trainer(…, seed=s)``) to have other batches and masks. A training depends on
-    its own seed alone: more of them, or an interruption, change none.
+    Each ``build(s)`` makes its layers as behind ``nn.manual_seed(s)``, so that the weights differ;
+    pass s to the Trainer too (``Trainer(…, seed=s)``) to have other batches and masks. A training
+    depends on its own seed alone: more of them, an interruption, or other threads change none. The
+    random numbers of ``nn`` go on behind it as before.
 
     Args:
         build: a function of a seed, which returns a new Trainer of a new model.
@@ -237,18 +238,18 @@ def _trained(
     """A training for each seed, with checkpoints in ``folder``."""
     runs: list[Restart] = []
     for seed in seeds:
-        nn.manual_seed(seed)
-        trainer = build(seed)
-        earlier = [(f"seed {run.seed}", run.trainer.model) for run in runs]
-        _built.check("restarts", trainer, earlier, metric, fit)
         checkpoint = None
         if folder is not None:
             checkpoint = Checkpoint(folder / f"seed_{seed}", every_n_epochs=1, keep=2)
         error = None
-        try:
-            fit_on(trainer, X, y, fit, checkpoint)
-        except FloatingPointError as found:
-            error = found
+        with seeded(seed):
+            trainer = build(seed)
+            earlier = [(f"seed {run.seed}", run.trainer.model) for run in runs]
+            _built.check("restarts", trainer, earlier, metric, fit)
+            try:
+                fit_on(trainer, X, y, fit, checkpoint)
+            except FloatingPointError as found:
+                error = found
         score = math.nan if error is not None else score_of(trainer, metric)
         runs.append(Restart(seed, trainer, score, error))
     return runs

@@ -50,10 +50,11 @@ def search(
 ) -> SearchResult:
     """Train with ``trials`` sets of parameters drawn from ``space``, one after the other.
 
-    Before each ``build(params)``, ``nn.manual_seed(seed)`` is called: trials differ by their
-    parameters alone. Train the best ones from other seeds (`restarts`) before you trust a small
-    difference, and keep data for the last word that no trial has seen: the best of many scores is
-    better than it will be on new data.
+    Each ``build(params)`` makes its layers as behind ``nn.manual_seed(seed)`` (and the random
+    numbers of ``nn`` go on behind the search as before): trials differ by their parameters alone,
+    whatever other threads do. Train the best ones from other seeds (`restarts`) before you trust a
+    small difference, and keep data for the last word that no trial has seen: the best of many
+    scores is better than it will be on new data.
 
     Args:
         build: a function of a dict of parameters, which returns a new Trainer of a new model; or

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from onepass import nn
 from onepass._suggest import suggestion
+from onepass.nn._random import seeded
 from onepass.train import _built
 from onepass.train._callbacks import Callback
 from onepass.train._checkpoint import Checkpoint
@@ -98,9 +98,10 @@ class Searching:
         self._clean()
         best = self.best
         if best is not None and best.trainer is None:
-            trainer, given = self._built(best.params, best.seed)
-            # From its last checkpoint, where nothing is left to train.
-            self._fit(trainer, given, best.number, [])
+            with seeded(best.seed):
+                trainer, given = self._built(best.params)
+                # From its last checkpoint, where nothing is left to train.
+                self._fit(trainer, given, best.number, [])
             best.trainer = trainer
 
     def _done(self, done: dict[int, Entry], number: int) -> tuple[Trial | None, dict[str, Any]]:
@@ -158,9 +159,10 @@ class Searching:
         error: Exception | None = None
         lines = ""
         try:
-            trainer, given = self._built(params, seed)
-            self._check(number, trainer, given)
-            self._fit(trainer, given, number, [judge, self.shows])
+            with seeded(seed):
+                trainer, given = self._built(params)
+                self._check(number, trainer, given)
+                self._fit(trainer, given, number, [judge, self.shows])
         except _WrongUseError as found:
             raise found.error from None
         except NOT_OF_TRIAL:
@@ -205,8 +207,7 @@ class Searching:
             return FAILED, math.nan, f"{metric} is {score}"
         return COMPLETE, score, ""
 
-    def _built(self, params: dict[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
-        nn.manual_seed(seed)
+    def _built(self, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         assert self.result._build is not None
         made = self.result._build(copy.deepcopy(params))
         if isinstance(made, tuple) and len(made) == 2:
