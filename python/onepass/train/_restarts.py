@@ -18,8 +18,9 @@ from onepass.train import _built
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._ensemble import Ensemble
-from onepass.train._fits import CKPT_PATH, check_keywords, fit_on
+from onepass.train._fits import CKPT_PATH, check_keywords, fit_on, marks_of_fit
 from onepass.train._history import History
+from onepass.train._marks import mark
 from onepass.train._monitor import MODES, direction, name_of
 from onepass.train._record import Record
 from onepass.train._trainer import Trainer
@@ -171,8 +172,9 @@ def restarts(
         mode: "min", "max", or "auto": what the name says.
         resume: a directory. Each training keeps a checkpoint an epoch in a folder of its own there;
             called again after an interruption, those that are done are loaded and the others go on,
-            with the same bits. A larger ``n`` adds some. Its ``restarts.json`` holds seed, metric
-            and mode, which must be those of before.
+            with the same bits. A larger ``n`` adds some. Everything else but ``num_workers`` must
+            be as it was, by the marks in ``restarts.json``: arrays by content, functions by their
+            code, objects by their state; ``build`` is not compared.
         fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``.
 
     Returns:
@@ -217,8 +219,15 @@ def restarts(
         folder = None
         if resume is not None:
             folder = path_of("restarts", "resume", resume)
-            record = stack.enter_context(closing(Record("restarts", folder, RECORD)))
-            record.begin({"seed": seed, "metric": metric, "mode": mode})
+            given = {
+                "seed": seed,
+                "metric": metric,
+                "mode": mode,
+                "X": mark("restarts", "X", X),
+                "y": mark("restarts", "y", y),
+                **marks_of_fit("restarts", fit),
+            }
+            stack.enter_context(closing(Record("restarts", folder, RECORD))).begin(given)
         runs = _trained(build, X, y, seeds, metric, fit, folder)
     if all(run.error is not None for run in runs):
         assert runs[-1].error is not None
