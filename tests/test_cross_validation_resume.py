@@ -175,6 +175,47 @@ def test_parts_of_ones_own_are_told_apart(tmp_path):
         call(loss=cross)
 
 
+NOTES = []
+
+
+class Notes:
+    def __init__(self):
+        self.seen = []
+
+    def append(self, value):
+        self.seen.append(value)
+
+    def __getstate__(self):
+        return ()
+
+
+@pytest.mark.parametrize("where", ["list", "global", "left out"])
+def test_a_metric_that_notes_what_it_sees(where, tmp_path):
+    """What a function brings along tells it from others, and what it finds elsewhere does not."""
+    notes = {"list": [], "global": None, "left out": Notes()}[where]
+
+    def of_list(output, target):
+        notes.append(len(target))
+        return len(target)
+
+    def of_global(output, target):
+        NOTES.append(len(target))
+        return len(target)
+
+    metrics = {"seen": of_global if where == "global" else of_list}
+
+    def call():
+        options = {"folds": 2, "resume": tmp_path, **FIT}
+        return everything(cross_validate(lambda s: build(s, metrics=metrics), X, Y, **options))
+
+    first = call()
+    if where == "list":
+        with pytest.raises(ValueError, match="'metrics' is seen with other contents"):
+            call()
+        notes.clear()  # as in a process that begins
+    assert call() == first
+
+
 def test_functions_in_a_step_of_scikit_learn_are_told_apart(tmp_path):
     pytest.importorskip("sklearn")
     from sklearn.preprocessing import FunctionTransformer

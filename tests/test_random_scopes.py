@@ -5,7 +5,6 @@ from threading import Thread
 
 import numpy as np
 import pytest
-
 from onepass import nn, optim
 from onepass.train import Callback, LogUniform, Trainer, cross_validate, find_lr, restarts, search
 

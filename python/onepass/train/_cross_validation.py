@@ -71,8 +71,11 @@ def cross_validate(
             with the same bits. Its ``cross_validation.json`` holds the scores, and marks of data
             and settings, which must be those of before: all values of X, y, weights and groups (of
             a data set, its attributes), what ``preprocess`` makes of the training samples, and what
-            model, loss, metrics and optimizer are made with, functions by their code. Other
-            callbacks of your own are warned of, and so is another version of onepass.
+            model, loss, metrics and optimizer are made with. A function counts by its code and by
+            the values that it brings along, as they are when the call begins: one that fills a list
+            of the function around it is another one in the next call. What it finds by a global
+            name is not compared. Other callbacks of your own are warned of, and so is another
+            version of onepass.
         fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``. ``validation_split`` is
             a share of the training samples of each fold, of whole groups where there are
             ``groups``. ``sample_weight`` is for all of X: the training uses it, the scores count

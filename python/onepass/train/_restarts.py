@@ -174,7 +174,8 @@ def restarts(
             called again after an interruption, those that are done are loaded and the others go on,
             with the same bits. A larger ``n`` adds some. Everything else but ``num_workers`` must
             be as it was, by the marks in ``restarts.json``: arrays by content, functions by their
-            code, objects by their state; ``build`` is not compared.
+            code and the values that they bring along (not by what they find by a global name),
+            objects by their state; ``build`` is not compared.
         fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``.
 
     Returns:

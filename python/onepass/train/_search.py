@@ -76,8 +76,9 @@ def search(
             search takes those that have ended, goes on inside the trial that was cut off, and
             tries what it would have tried, with the same bits; trials with an exception, but for
             FloatingPointError, are run again. A larger ``trials`` adds some. Everything else but
-            ``num_workers`` must be as it was: arrays by content, functions by their code, objects
-            by their state; ``build`` is not compared. The directory also gets ``trials.csv``, and
+            ``num_workers`` must be as it was: arrays by content, functions by their code and the
+            values that they bring along (not by what they find by a global name), objects by their
+            state; ``build`` is not compared. The directory also gets ``trials.csv``, and
             with Optuna the journal of a study named "search", for its tools.
         progress: a line for each trial, and a bar on a terminal, instead of the trainers' own.
         max_epochs, fit: arguments of ``Trainer.fit``. Where the metric is one of validation and no
