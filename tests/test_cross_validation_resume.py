@@ -363,6 +363,39 @@ def test_another_function_of_a_schedule_is_refused(tmp_path):
         cross_validate(falling(0.8), X, Y, **options)
 
 
+class Shifted(nn.Module):
+    """An option in each of the forms that a module of one's own may keep it in."""
+
+    def __init__(self, option):
+        self.option = option
+
+    def forward(self, x):
+        return x
+
+    def backward(self, dy):
+        return dy
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [([1, 2], [1, 3]), ({"a": 1}, {"a": 2}), ({1}, {2}), (np.ones(2), np.zeros(2)), ((1,), (2,))],
+)
+def test_an_option_of_a_layer_of_ones_own_is_compared(tmp_path, one, other):
+    def with_option(option):
+        def build_with(seed):
+            trainer = build(seed)
+            trainer.model.insert(0, Shifted(option))
+            return trainer
+
+        return build_with
+
+    options = {"folds": 2, "resume": tmp_path, **FIT}
+    first = cross_validate(with_option(one), X, Y, **options)
+    assert everything(cross_validate(with_option(one), X, Y, **options)) == everything(first)
+    with pytest.raises(ValueError, match="'model' is "):
+        cross_validate(with_option(other), X, Y, **options)
+
+
 def test_what_changes_no_result_may_change(begun):
     class Watched(Callback):
         pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +151,10 @@ def prepared(
     progress: bool,
     fit: dict[str, Any],
     about: Mapping[str, Any] | None = None,
+    free: Collection[str] = (),
 ) -> Searching:
-    """`search` after all checks, with further entries of the record in the folder."""
+    """`search` after all checks, with further entries of the record in the folder, of which those
+    named in ``free`` may differ when it goes on."""
     if not callable(build):
         raise TypeError(f"search: 'build' is {build!r}, expected a function of a dict")
     found = checked(space)
@@ -183,9 +185,14 @@ def prepared(
             "X": mark("search", "X", X),
             "y": mark("search", "y", y),
             **marks_of_fit("search", fit),
-            "versions": versions(with_optuna=draws_with is not None or of_optuna(prunes_with)),
         }
-        folder = SearchFolder(path_of("search", "resume", resume), record, found)
+        folder = SearchFolder(
+            path_of("search", "resume", resume),
+            record,
+            ("trials", *free),
+            found,
+            versions(with_optuna=draws_with is not None or of_optuna(prunes_with)),
+        )
     try:
         result = SearchResult([], metric, mode, seed, found)
         result._build = build

@@ -36,6 +36,7 @@ SECONDS = 10.0  # between two checkpoints of a trial
 OF_TRIAL = ("batch_size", "shuffle", "transform", "num_workers", "sample_weight", "class_weight")
 # Not the fault of the parameters of a trial.
 NOT_OF_TRIAL = (OSError, ImportError)
+DIVERGED = f"{FloatingPointError.__name__}: "  # the beginning of a reason: it would again
 MISTAKES = (NameError, AttributeError, SyntaxError)  # of the first trial: all would fail
 
 
@@ -84,7 +85,6 @@ class Searching:
                 if self.study is not None:
                     self.study.add(trial, attributes)
                 continue
-            self._clean()
             params = self._params(number)
             self.shows.begin(number)
             trial = self._tried(number, params)
@@ -95,7 +95,6 @@ class Searching:
             if self.folder is not None:
                 self.result.to_csv(self.folder.path / TABLE)
             self.shows.ended(trial)
-        self._clean()
         best = self.best
         if best is not None and best.trainer is None:
             with seeded(best.seed):
@@ -118,10 +117,11 @@ class Searching:
                 f"and the seed {trial.params, trial.seed}, expected {expected}; delete the folder "
                 "of this trial, which is then run again"
             )
-        again = trial.state == FAILED and trial.traceback and "FloatingPoint" not in trial.reason
+        again = trial.state == FAILED and trial.traceback and not trial.reason.startswith(DIVERGED)
         return (None, {}) if again else (trial, entry.attributes)
 
     def _add(self, trial: Trial) -> None:
+        """Checkpoints stay of the best trial, and of one that was cut off."""
         self.result.trials.append(trial)
         before = self.best
         beats = trial.state == COMPLETE and (
@@ -130,14 +130,10 @@ class Searching:
         loser = before if beats else trial
         if loser is not None:
             loser.trainer = None
+            if self.folder is not None:
+                self.folder.drop_checkpoints(loser.number)
         if beats:
             self.best = trial
-
-    def _clean(self) -> None:
-        """Checkpoints stay of the best trial, and of the one that is next or was cut off."""
-        if self.folder is not None:
-            kept = {len(self.result.trials)}
-            self.folder.keep_checkpoints_of(kept | ({self.best.number} if self.best else set()))
 
     def _params(self, number: int) -> dict[str, Any]:
         params = None if self.draws is None else self.draws.params(number)
