@@ -776,8 +776,8 @@ TRAIN = [
     Mutant(
         "search: checkpoints of the trial that was cut off are deleted",
         f"{FOLDER}/_search_run.py",
-        "kept = {len(self.result.trials)}",
-        "kept = set[int]()",
+        "drop_checkpoints(loser.number)",
+        "drop_checkpoints(loser.number + 1)",
         ("tests/test_search_folder.py::test_after_a_kill_it_gives_the_same_bits",),
     ),
     Mutant(
