@@ -175,6 +175,47 @@ def test_parts_of_ones_own_are_told_apart(tmp_path):
         call(loss=cross)
 
 
+NOTES = []
+
+
+class Notes:
+    def __init__(self):
+        self.seen = []
+
+    def append(self, value):
+        self.seen.append(value)
+
+    def __getstate__(self):
+        return ()
+
+
+@pytest.mark.parametrize("where", ["list", "global", "left out"])
+def test_a_metric_that_notes_what_it_sees(where, tmp_path):
+    """What a function brings along tells it from others, and what it finds elsewhere does not."""
+    notes = {"list": [], "global": None, "left out": Notes()}[where]
+
+    def of_list(output, target):
+        notes.append(len(target))
+        return len(target)
+
+    def of_global(output, target):
+        NOTES.append(len(target))
+        return len(target)
+
+    metrics = {"seen": of_global if where == "global" else of_list}
+
+    def call():
+        options = {"folds": 2, "resume": tmp_path, **FIT}
+        return everything(cross_validate(lambda s: build(s, metrics=metrics), X, Y, **options))
+
+    first = call()
+    if where == "list":
+        with pytest.raises(ValueError, match="'metrics' is seen with other contents"):
+            call()
+        notes.clear()  # as in a process that begins
+    assert call() == first
+
+
 def test_functions_in_a_step_of_scikit_learn_are_told_apart(tmp_path):
     pytest.importorskip("sklearn")
     from sklearn.preprocessing import FunctionTransformer
@@ -320,6 +361,39 @@ def test_another_function_of_a_schedule_is_refused(tmp_path):
     assert everything(cross_validate(falling(0.9), X, Y, **options)) == everything(first)
     with pytest.raises(ValueError, match="'scheduler' is another one"):
         cross_validate(falling(0.8), X, Y, **options)
+
+
+class Shifted(nn.Module):
+    """An option in each of the forms that a module of one's own may keep it in."""
+
+    def __init__(self, option):
+        self.option = option
+
+    def forward(self, x):
+        return x
+
+    def backward(self, dy):
+        return dy
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [([1, 2], [1, 3]), ({"a": 1}, {"a": 2}), ({1}, {2}), (np.ones(2), np.zeros(2)), ((1,), (2,))],
+)
+def test_an_option_of_a_layer_of_ones_own_is_compared(tmp_path, one, other):
+    def with_option(option):
+        def build_with(seed):
+            trainer = build(seed)
+            trainer.model.insert(0, Shifted(option))
+            return trainer
+
+        return build_with
+
+    options = {"folds": 2, "resume": tmp_path, **FIT}
+    first = cross_validate(with_option(one), X, Y, **options)
+    assert everything(cross_validate(with_option(one), X, Y, **options)) == everything(first)
+    with pytest.raises(ValueError, match="'model' is "):
+        cross_validate(with_option(other), X, Y, **options)
 
 
 def test_what_changes_no_result_may_change(begun):

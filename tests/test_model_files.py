@@ -278,6 +278,38 @@ def test_safetensors_reads_and_writes_the_same(tmp_path):
         nn.load(tmp_path / "n.safetensors")
 
 
+@pytest.mark.parametrize("prefix", ["", "body."])
+@pytest.mark.parametrize("kept", ["0", "2"])
+def test_a_file_with_one_name_of_a_shared_parameter(prefix, kept, tmp_path):
+    """As PyTorch's users write it."""
+    torch = pytest.importorskip("torch")
+    save_model = pytest.importorskip("safetensors.torch").save_model
+    theirs = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(3)))
+    other = "2" if kept == "0" else "0"
+    theirs[2].weight = theirs[0].weight
+    whole = theirs if not prefix else torch.nn.ModuleDict({"body": theirs})
+    file = tmp_path / "m.safetensors"
+    save_model(whole, file)
+    if kept == "2":
+        state = _file_state(file)
+        state[f"{prefix}2.weight"] = state.pop(f"{prefix}0.weight")
+        pytest.importorskip("safetensors.numpy").save_file(state, file)
+    assert f"{prefix}{kept}.weight" in _file_state(file)
+    assert f"{prefix}{other}.weight" not in _file_state(file)
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(3)))
+    with pytest.raises(ValueError, match=rf"missing {prefix}{other}.weight"):
+        model.load(file, prefix=prefix)
+    model[2].weight = model[0].weight
+    model.load(file, prefix=prefix)
+    for name, tensor in theirs.state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name], tensor.numpy(), strict=True)
+    assert model[2].weight is model[0].weight
+
+
+def _file_state(file):
+    return pytest.importorskip("safetensors.numpy").load_file(file)
+
+
 def test_pytorch_loads_what_safetensors_reads(tmp_path):
     torch = pytest.importorskip("torch")
     load_file = pytest.importorskip("safetensors.torch").load_file

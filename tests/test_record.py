@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.train import Callback, Trainer, cross_validate, restarts, search
-from onepass.train._record import FORMAT, Record, read_json, write_json
+from onepass.train._record import FORMAT, PYTHON, Record, read_json, write_json
 
 X = np.random.default_rng(0).standard_normal((24, 2)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
 FIT = {"max_epochs": 1, "batch_size": 12}
+OURS = {"format": FORMAT, "python": PYTHON}  # beside what is kept
 
 
 def trainer(callbacks=()):
@@ -130,7 +131,7 @@ def test_what_is_the_same_is_not_written_again(tmp_path) -> None:
     record = Record("search", tmp_path / "a", "it.json")
     assert record.held is None
     record.begin({"k": 1, "free": [2, "x"]})
-    assert read_json(record.path) == {"k": 1, "free": [2, "x"], "format": FORMAT} == record.held
+    assert read_json(record.path) == {"k": 1, "free": [2, "x"], **OURS} == record.held
     before = record.path.stat().st_ino
     record.begin({"k": 1, "free": (2, "x")})
     assert record.path.stat().st_ino == before
@@ -138,7 +139,23 @@ def test_what_is_the_same_is_not_written_again(tmp_path) -> None:
     assert read_json(record.path)["free"] == 3
     record.close()
     again = Record("search", tmp_path / "a", "it.json")
-    assert again.held == {"k": 1, "free": 3, "format": FORMAT}
+    assert again.held == {"k": 1, "free": 3, **OURS}
+    again.close()
+
+
+def test_another_version_of_python_is_told_where_a_function_differs(tmp_path, monkeypatch) -> None:
+    """Which compiles the same lines to other code."""
+    monkeypatch.setattr("onepass.train._record.PYTHON", "3.2")
+    record = Record("search", tmp_path, "it.json")
+    record.begin({"k": 1, "f": ["f", "1"]})
+    record.close()
+    monkeypatch.undo()
+    again = Record("search", tmp_path, "it.json")
+    again.begin({"k": 1, "f": ["f", "1"]})
+    with pytest.raises(
+        ValueError, match=rf"as in .* \(begun with Python 3\.2; .* in {PYTHON}\); pass"
+    ):
+        again.begin({"k": 1, "f": ["f", "2"]})
     again.close()
 
 

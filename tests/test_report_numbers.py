@@ -541,6 +541,8 @@ def test_the_r2_of_an_epoch_is_the_same(targets, expected):
 def test_names_of_outputs():
     with pytest.raises(ValueError, match="has 1 names, expected 2"):
         regression_report(np.zeros((3, 2)), np.ones((3, 2)), target_names=["a"])
+    with pytest.raises(ValueError, match="'target_names' has 'a' twice, expected each once"):
+        regression_report(np.zeros((3, 2)), np.ones((3, 2)), target_names=["a", "a"])
     with pytest.raises(TypeError, match="expected a name for each output"):
         regression_report([1, 2], [1, 2], target_names="y")
     assert regression_report([1, 1], [1, 2]).r2.tolist() == [0.0]

@@ -291,12 +291,42 @@ def test_a_directory_of_something_else_is_refused(tmp_path) -> None:
         restarts(build, X, Y, n=1, resume=tmp_path / "file", **FIT)
     record = tmp_path / "b"
     restarts(build, X, Y, n=1, resume=record, **FIT)
-    known = {"seed": 0, "metric": "loss", "mode": "min", "format": 1}
-    assert json.loads((record / "restarts.json").read_text()) == known
+    known = json.loads((record / "restarts.json").read_text())
+    assert {**known, "seed": 0, "metric": "loss", "mode": "min", "format": 1, **FIT} == known
     with pytest.raises(ValueError, match="'metric' is 'l2', expected 'loss', as in"):
         restarts(build, X, Y, n=1, metric="l2", mode="min", resume=record, **FIT)
     with pytest.raises(ValueError, match="'mode' is 'max', expected 'min', as in"):
         restarts(build, X, Y, n=1, mode="max", resume=record, **FIT)
+
+
+def moved(values):
+    """One value in the middle is another one, which no sample of rows need show."""
+    other = values.copy()
+    other[len(other) // 2] += 1
+    return other
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("X", {"X": moved(X)}),
+        ("y", {"y": 1 - Y}),
+        ("max_epochs", {"max_epochs": 99}),
+        ("batch_size", {"batch_size": 5}),
+        ("shuffle", {"shuffle": False}),
+        ("sample_weight", {"sample_weight": np.ones(len(X))}),
+        ("validation_split", {"validation_split": 0.3, "metric": "loss"}),
+        ("class_weight", {"class_weight": {1: 2.0}}),
+        ("transform", {"transform": lambda x, y, *, seed, epoch, index: (x, y)}),
+    ],
+)
+def test_data_and_arguments_of_before_are_expected(tmp_path, name, options) -> None:
+    first = everything(restarts(build, X, Y, n=1, resume=tmp_path, **FIT))
+    other = {"X": X, "y": Y, **FIT, **options}
+    with pytest.raises(ValueError, match=rf"restarts: '{name}' is .*expected .* as in "):
+        restarts(build, n=2, resume=tmp_path, **other)
+    again = restarts(build, X.copy(), Y.copy(), n=2, resume=tmp_path, num_workers=1, **FIT)
+    assert everything(again)[:1] == first
 
 
 def test_equal_scores_and_nan() -> None:

@@ -57,21 +57,24 @@ def test_after_a_kill_it_gives_the_same_bits(tmp_path, monkeypatch, where, step,
 
 
 def test_a_kill_at_any_change_of_the_disk_loses_nothing(tmp_path, monkeypatch) -> None:
-    """Each rename and removal in turn is the last thing that a process does."""
+    """Before and after some rename or removal a process ends: at every seventh such moment, which
+    are others of each trial."""
     monkeypatch.setattr(module, "SECONDS", 0.0)
     options = {**FIT, "trials": 3, "max_epochs": 2, "pruner": "halving"}
     expected = everything(search(build, SPACE, X, Y, **options))
     names, moments, kill_at = ("replace", "rename", "mkdir", "unlink", "rmdir"), 0, 0
 
+    def moment():
+        nonlocal moments
+        moments += 1
+        if kill_at and moments >= kill_at:
+            raise KilledError  # whatever tidies up afterwards fails too
+
     def counted(function):
         def changed(*args, **kwargs):
-            nonlocal moments
-            for _ in range(2):
-                moments += 1
-                if kill_at and moments >= kill_at:
-                    raise KilledError  # whatever tidies up afterwards fails too
-                if _ == 0:
-                    result = function(*args, **kwargs)
+            moment()
+            result = function(*args, **kwargs)
+            moment()
             return result
 
         return changed
@@ -226,9 +229,20 @@ def test_an_argument_that_no_resume_could_know_again_is_refused(tmp_path) -> Non
 def test_another_version_goes_on_with_a_warning(tmp_path, monkeypatch) -> None:
     expected = search(build, SPACE, X, Y, resume=tmp_path, **FIT)
     monkeypatch.setattr("onepass.__version__", "99.0")
-    with pytest.warns(RuntimeWarning, match=r"was begun with onepass .*, now 99\.0") as told:
-        assert search(build, SPACE, X, Y, resume=tmp_path, **FIT) == expected
-    assert [warning.filename for warning in told] == [__file__]
+    for _ in range(2):  # each time: the trials stay those of both
+        with pytest.warns(RuntimeWarning, match=r"was begun with onepass .*, now 99\.0") as told:
+            assert search(build, SPACE, X, Y, resume=tmp_path, **FIT) == expected
+        assert [warning.filename for warning in told] == [__file__]
+
+
+@pytest.mark.parametrize("error", [FloatingPointError("loss"), ValueError("a FloatingPointError")])
+def test_a_trial_that_would_fail_again_alone_is_not_run_again(tmp_path, error) -> None:
+    def wrong(params):
+        raise error
+
+    found = search(wrong, SPACE, X, Y, resume=tmp_path, **FIT)
+    again = search(build, SPACE, X, Y, resume=tmp_path, **FIT)
+    assert again.count("failed") == (found.count("failed") if "loss" in str(error) else 0)
 
 
 def test_a_build_that_was_mended_runs_what_failed_again(tmp_path, monkeypatch) -> None:

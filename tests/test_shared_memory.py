@@ -212,6 +212,24 @@ def test_on_a_device(monkeypatch):
     assert "are two parameters in the same memory" in _sharing.overlap(model)
 
 
+def test_columns_of_one_buffer_on_a_device_share_nothing(monkeypatch):
+    fake_cupy.install(monkeypatch)
+    model = plain()
+    model.to("cuda")
+    both = fake_cupy.cupy.asarray(np.arange(32, dtype=np.float32).reshape(4, 8))
+    model[0].weight, model[2].weight = nn.Parameter(both[:, :4]), nn.Parameter(both[:, 4:])
+    assert _sharing.overlap(model) is None
+    model[2].weight = nn.Parameter(both[:, 3:7])
+    assert "are two parameters in the same memory" in _sharing.overlap(model)
+
+
+def test_large_weights_are_counted_by_their_ranges(monkeypatch):
+    """Addresses of single elements would take a hundred times the memory of a weight."""
+    model = transposed()
+    monkeypatch.setattr(_summary, "elements", None)
+    assert model.summary((5, 4)).parameters == COUNTS["transposed"]
+
+
 @each
 def test_an_optimizer_refuses_them_too(name):
     with pytest.raises(ValueError, match=r"overlaps|is the same array as"):

@@ -632,6 +632,8 @@ REFUSED = {
     "NaN as weight": ({}, X, CLASSES, {"sample_weight": WEIGHT * np.nan}, ValueError, "nan"),
     "a class that is none": ({"class_weight": {"d": 1}}, X, CLASSES, {}, ValueError, "'d'"),
     "weights of classes": ({"class_weight": "blanced"}, X, CLASSES, {}, ValueError, "'balanced'"),
+    "labels of -1 and 1": ({}, X, 2 * SEVERAL - 1, {}, ValueError, "has -1 among its labels"),
+    "labels of 0 and 2": ({}, X, 2.0 * SEVERAL, {}, ValueError, "has 2 among its labels"),
     "weights of labels": ({"class_weight": "balanced"}, X, SEVERAL, {}, ValueError, "labels"),
     "lbfgs in batches": ({"optimizer": "lbfgs", "batch_size": 9}, X, CLASSES, {}, ValueError,
                          "'auto' with"),

@@ -15,6 +15,7 @@ MODES = "tests/test_layer_modes.py"
 MODULE_EDITING = "tests/test_module_editing.py"
 MODULE_STATE = "tests/test_module_state.py"
 RESUME = "tests/test_resume_counters.py"
+SCOPES = "tests/test_random_scopes.py"
 TRAINER_THREADS = "tests/test_trainer_threads.py"
 
 NN = [
@@ -132,7 +133,7 @@ NN = [
     Mutant(
         "gradcheck: dropout draws another mask each time",
         f"{FOLDER}/_gradcheck.py",
-        "        self._random()\n        for part",
+        "        self._begin_masks()\n        for part",
         "        for part",
         (
             f"{GRADCHECK}::test_the_other_modules_pass",
@@ -413,6 +414,30 @@ NN = [
         "dx.astype(dtype) if narrow else dx",
         "dx",
         ("tests/test_16_bits.py::test_a_layer_has_the_bits_of_float32_rounded_once",),
+    ),
+    Mutant(
+        "random numbers: a training seeds the process",
+        f"{FOLDER}/_random.py",
+        "with _inside(_Scope(_State(seed), _scope.get().epoch)):\n        yield",
+        "manual_seed(seed)\n    yield",
+        (
+            "tests/test_cross_validation.py::test_masks_of_other_models_go_on_during_a_build",
+            f"{SCOPES}::test_another_thread_that_seeds_and_draws_changes_nothing",
+        ),
+    ),
+    Mutant(
+        "random numbers: another thread's seed moves the masks of a fit",
+        f"{FOLDER}/_random.py",
+        "    here = _Scope(outside.state, outside.epoch)",
+        "    here = outside",
+        (f"{SCOPES}::test_a_fit_keeps_its_masks_when_another_thread_seeds",),
+    ),
+    Mutant(
+        "random numbers: what is drawn apart rewinds the process",
+        f"{FOLDER}/_random.py",
+        "_inside(_Scope(here.state.copy(), here.epoch))",
+        "_inside(here)",
+        (f"{SCOPES}::test_numbers_drawn_for_a_check_come_again",),
     ),
     Mutant(
         "dropout: a row of a mask has one element",

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from onepass.train import SearchResult
 
 ROWS = 10  # of the table at the end
-HOW = ("sampler", "pruner", "metric", "trials", "space")
 
 
 def search(options: Arguments) -> int:
@@ -40,10 +39,11 @@ def search(options: Arguments) -> int:
 
 def _made(searching: type[OptionSearch], chosen: dict[str, Any]) -> OptionSearch:
     from onepass.runs._options import Options
+    from onepass.runs._search import HOW
 
     fields = {field.name for field in dataclasses.fields(Options)}
     given = {name: value for name, value in chosen.items() if name in fields}
-    how = {name: chosen[name] for name in HOW if name in chosen}
+    how = {name: chosen[name] for name in (*HOW, "space") if name in chosen}
     out = chosen.get("out")
     notes = []
     if "resume" in chosen:

@@ -25,10 +25,10 @@ def fold_indices(
 ) -> list[tuple[Indices, Indices]]:
     """Indices of a training part and of a held-out part, for each fold of a cross-validation.
 
-    Each sample is held out once. Sizes of the held-out parts differ by at most one, and so do the
-    samples that they have of a class, where y is split by class. With groups no group is in both
-    parts of a fold: the largest group comes first, each to the fold that has the fewest of its
-    classes, or samples.
+    Each sample is held out once. Without groups, sizes of the held-out parts differ by at most one,
+    and so do the samples that they have of a class, where y is split by class. With groups no group
+    is in both parts of a fold: the largest group comes first, each to the fold that has the fewest
+    of its classes, or samples.
 
     Args:
         y: (N,) or (N, 1) targets, also a Series (by position) or a list; where it is not split by

@@ -14,6 +14,7 @@ from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
 from onepass.nn._images import channels_first, channels_last, lies_channels_last, take_mask
 from onepass.ops._shared_batch_norm import (
+    ONE_VALUE,
     SavedShare,
     shared_batch_norm,
     shared_batch_norm_backward,
@@ -111,7 +112,7 @@ class BatchNorm(ChannelNorm):
             )
         except BaseException as error:
             epilogue.refused()
-            if batch and isinstance(error, ValueError) and x.size <= self.num_features:
+            if batch and isinstance(error, ValueError) and ONE_VALUE in str(error):
                 refused = OneValueError(str(error))
                 refused.norm = type(self).__name__
                 raise refused from error

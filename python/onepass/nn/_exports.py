@@ -52,7 +52,8 @@ class Exports:
     ) -> LoadResult:
         """Copy values in from a file of `save`, or of safetensors or NumPy from elsewhere.
 
-        As `load_state_dict` with what the file has; modes and what is frozen stay as they are. A
+        As `load_state_dict` with what the file has; modes and what is frozen stay as they are. Of a
+        parameter that layers share a file from elsewhere may have one name alone. A
         file of `save` says of which layers its model is, with their options: those of another model
         are refused, also where all shapes are equal. To build a model from a file, call `nn.load`.
 

@@ -15,7 +15,7 @@ from onepass._array import Array, is_floating, to_numpy
 from onepass._keywords import suggest_keywords
 from onepass.nn._batch_renorm import BatchRenorm
 from onepass.nn._module import Module
-from onepass.nn._random import kept_random
+from onepass.nn._random import apart, kept_streams
 from onepass.nn._rescaling import Rescaling
 
 Floats = NDArray[np.float64]
@@ -89,11 +89,12 @@ def gradcheck(
         raise ValueError(
             f"gradcheck: 'x' has shape {tuple(x.shape)}, expected at least one element"
         )
-    put_back = kept_random(module)
-    try:
-        _Check(module, x, eps, rtol, samples).run()
-    finally:
-        put_back()
+    with apart():
+        put_back = kept_streams(module)
+        try:
+            _Check(module, x, eps, rtol, samples).run()
+        finally:
+            put_back()
 
 
 class _Check:
@@ -119,7 +120,7 @@ class _Check:
                 value = getattr(part, name)
                 if value is not None and value.dtype.kind == "f":
                     setattr(part, name, np.array(value, np.float64))
-        self._random = kept_random(self.model)
+        self._begin_masks = kept_streams(self.model)
         self._buffers = [
             (part, name, value.copy())
             for part in self.model.modules()
@@ -129,10 +130,11 @@ class _Check:
 
     def forward(self) -> Floats:
         """The output, with the same masks and statistics each time."""
-        self._random()
+        self._begin_masks()
         for part, name, value in self._buffers:
             getattr(part, name)[...] = value
-        return np.array(self.model(self.x.copy()))  # a copy: y may share memory with x
+        with apart():
+            return np.array(self.model(self.x.copy()))  # a copy: y may share memory with x
 
     def run(self) -> None:
         """Raise for a wrong gradient: at x, and beside it where x lies at kinks."""

@@ -3,12 +3,17 @@
 A dropout mask is a function of ``(seed, offset, element index)``. Every dropout layer owns a range
 of offsets, ``stream * 2**40 + call``, so no two layers and no two calls share a mask, and the state
 of a layer is two integers.
+
+The process has one seed. A training that has a seed of its own draws in a scope (`seeded`), which
+belongs to its thread: it neither moves what others draw nor is moved by them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
 from math import prod
 from threading import local
 from typing import TYPE_CHECKING, Any
@@ -24,19 +29,37 @@ _CALLS_PER_STREAM = 1 << 40
 
 
 class _State:
-    """The process-wide state. ``epoch`` counts calls of `manual_seed`."""
+    """What is drawn from: a seed, the streams that were given away, a generator."""
 
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.reset(0)
+    def __init__(self, seed: int) -> None:
+        self.reset(seed)
 
     def reset(self, seed: int) -> None:
         self.seed = seed
         self.streams = 0
         self.init = np.random.Generator(np.random.PCG64(seed))
 
+    def copy(self) -> _State:
+        twin = _State(self.seed)
+        twin.streams = self.streams
+        twin.init.bit_generator.state = self.init.bit_generator.state
+        return twin
 
-_state = _State()
+
+class _Scope:
+    """Where code draws from, and which call of `manual_seed` was the last that it has seen.
+
+    Attributes:
+        epoch: of that call; of two calls anywhere the later one has the larger.
+    """
+
+    def __init__(self, state: _State, epoch: int) -> None:
+        self.state, self.epoch = state, epoch
+
+
+_process = _Scope(_State(0), 0)
+_scope: ContextVar[_Scope] = ContextVar("onepass.nn random numbers", default=_process)
+_epochs = count(1)
 
 
 class Stream:
@@ -52,20 +75,21 @@ class Stream:
         self._new_range()
 
     def _new_range(self) -> None:
-        self._epoch = _state.epoch
-        self._seed = _state.seed
-        self._offset = _state.streams * _CALLS_PER_STREAM
-        _state.streams += 1
+        here = _scope.get()
+        self._epoch = here.epoch
+        self._seed = here.state.seed
+        self._offset = here.state.streams * _CALLS_PER_STREAM
+        here.state.streams += 1
 
     def peek(self) -> tuple[int, int]:
         """Seed and offset of the next call."""
-        if self._epoch != _state.epoch:  # seeded anew since the last call
+        if self._epoch < _scope.get().epoch:  # seeded anew since the last call
             self._new_range()
         return self._seed, self._offset
 
     def take(self) -> tuple[int, int]:
         """Seed and offset of a call that begins; the next one gets another mask."""
-        if self._epoch != _state.epoch:
+        if self._epoch < _scope.get().epoch:
             self._new_range()
         offset = self._offset
         self._offset = offset + 1
@@ -81,7 +105,7 @@ class Stream:
 
     def set(self, seed: int, offset: int) -> None:
         """Continue at this seed and offset."""
-        self._epoch, self._seed, self._offset = _state.epoch, int(seed), int(offset)
+        self._epoch, self._seed, self._offset = _scope.get().epoch, int(seed), int(offset)
 
     def __getstate__(self) -> tuple[int, int]:
         return self.peek()
@@ -99,7 +123,7 @@ _of_thread = _OfThread()
 
 def init_generator() -> np.random.Generator:
     """The generator that initialisers without a ``seed`` of their own draw from."""
-    return _state.init
+    return _scope.get().state.init
 
 
 def fills_later() -> bool:
@@ -113,12 +137,13 @@ def without_drawing() -> Iterator[None]:
 
     Dropout layers that are made inside keep their streams, unless an error ends it.
     """
-    streams = _state.streams
+    state = _scope.get().state
+    streams = state.streams
     _of_thread.fills_later = True
     try:
         yield
     except BaseException:
-        _state.streams = streams
+        state.streams = streams
         raise
     finally:
         _of_thread.fills_later = False
@@ -136,7 +161,11 @@ def untouched_streams(model: Module) -> dict[int, Any]:
 def manual_seed(seed: int) -> None:
     """Seed initialisation and dropout, in layers that exist as well as in new ones.
 
-    Until the first call the seed is 0, so a script gives the same numbers every time.
+    Until the first call the seed is 0, so a script gives the same numbers every time. The seed is
+    that of the process, for all threads; but what `search`, `restarts` and `cross_validate` train,
+    and the ``build`` that they call, have random numbers of their own, which a call outside does
+    not reach and which a call inside alone seeds. The layers of a ``Trainer.fit`` that runs in
+    another thread keep their masks, too.
 
     Args:
         seed: an integer, 0 <= seed < 2**64.
@@ -154,20 +183,48 @@ def manual_seed(seed: int) -> None:
         True
     """
     value = numbers.seed("manual_seed", "seed", seed)
-    _state.epoch += 1
-    _state.reset(value)
+    here = _scope.get()
+    here.epoch = next(_epochs)
+    here.state.reset(value)
+
+
+@contextmanager
+def _inside(scope: _Scope) -> Iterator[None]:
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, new layers are those behind ``manual_seed(seed)``. Layers that exist, also those that
-    other threads train meanwhile, and all that is drawn afterwards go on as if it had not been."""
-    state = vars(_state).copy()
-    try:
-        _state.reset(seed)
+    """Inside, this thread draws what is behind ``manual_seed(seed)``, whatever others draw.
+
+    Layers that exist go on with their masks, and so does afterwards all that is drawn outside.
+    """
+    with _inside(_Scope(_State(seed), _scope.get().epoch)):
         yield
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, this thread draws what it would draw, and draws it again afterwards."""
+    here = _scope.get()
+    with _inside(_Scope(here.state.copy(), here.epoch)):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, layers keep their masks, though another thread calls `manual_seed`."""
+    outside = _scope.get()
+    here = _Scope(outside.state, outside.epoch)
+    try:
+        with _inside(here):
+            yield
     finally:
-        vars(_state).update(state)
+        outside.epoch = max(outside.epoch, here.epoch)  # seeded inside
 
 
 def streams(model: Module) -> dict[str, Stream]:
@@ -199,10 +256,11 @@ def get_rng_state(model: Module | None = None) -> dict[str, Any]:
         >>> bool((layer(x) == y).all())
         True
     """
+    state = _scope.get().state
     return {
-        "seed": _state.seed,
-        "streams": _state.streams,
-        "init": dict(_state.init.bit_generator.state),
+        "seed": state.seed,
+        "streams": state.streams,
+        "init": dict(state.init.bit_generator.state),
         "layers": {} if model is None else {k: list(s.peek()) for k, s in streams(model).items()},
     }
 
@@ -234,21 +292,17 @@ def set_rng_state(state: dict[str, Any], model: Module | None = None) -> None:
         )
     generator = np.random.Generator(np.random.PCG64())
     generator.bit_generator.state = state["init"]
-    _state.seed, _state.streams, _state.init = state["seed"], state["streams"], generator
+    now = _scope.get().state
+    now.seed, now.streams, now.init = state["seed"], state["streams"], generator
     for name, stream in found.items():
         stream.set(*layers[name])
 
 
-def kept_random(model: Module) -> Callable[[], None]:
-    """A function that puts all randomness back as it is now, in place; ``model`` as it is now."""
-    state = vars(_state).copy()
+def kept_streams(model: Module) -> Callable[[], None]:
+    """A function that puts the streams of ``model`` back to where they are now."""
     positions = [(stream, vars(stream).copy()) for stream in streams(model).values()]
-    generator = _state.init.bit_generator
-    inside = generator.state
 
     def put_back() -> None:
-        vars(_state).update(state)
-        generator.state = inside
         for stream, values in positions:
             vars(stream).update(values)
 

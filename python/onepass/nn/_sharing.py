@@ -30,15 +30,34 @@ class Place(NamedTuple):
     high: int
 
 
+class _Layout:
+    """Where the elements of an array of NumPy, CuPy or PyTorch lie, as NumPy's interface has it."""
+
+    def __init__(self, array: Array) -> None:
+        if hasattr(array, "data_ptr"):
+            self.begin, self.size = int(array.data_ptr()), int(array.element_size())
+            self.strides = tuple(stride * self.size for stride in array.stride())
+        else:
+            own = isinstance(array, np.ndarray)
+            self.begin = int(array.__array_interface__["data"][0] if own else array.data.ptr)
+            self.size, self.strides = int(array.dtype.itemsize), tuple(array.strides)
+        self.shape = tuple(map(int, array.shape))
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "strides": self.strides,
+            "typestr": f"|V{self.size}",
+            "data": (self.begin, True),
+        }
+
+
 def place_of(name: str, array: Array, owner: Any) -> Place:
     """Where an array of NumPy, CuPy or PyTorch lies."""
-    if hasattr(array, "data_ptr"):
-        begin, size = array.data_ptr(), array.element_size()
-        strides = [stride * size for stride in array.stride()]
-    else:
-        own = isinstance(array, np.ndarray)
-        begin = int(array.__array_interface__["data"][0] if own else array.data.ptr)
-        size, strides = array.dtype.itemsize, array.strides
+    layout = _Layout(array)
+    begin, size, strides = layout.begin, layout.size, layout.strides
     steps = [s * (n - 1) for s, n in zip(strides, array.shape, strict=True)]
     if 0 in array.shape:
         return Place(name, array, owner, begin, begin)
@@ -90,8 +109,9 @@ def _same(a: Place, b: Place) -> bool:
     """Whether arrays whose ends overlap have an element in common."""
     if a.owner == b.owner:
         return False
-    on_host = isinstance(a.array, np.ndarray) and isinstance(b.array, np.ndarray)
-    return not on_host or np.shares_memory(a.array, b.array)
+    # Arrays over the same addresses: nothing reads what is there, which may lie on a GPU.
+    one, other = (np.asarray(_Layout(place.array)) for place in (a, b))
+    return np.shares_memory(one, other)
 
 
 def overlap(model: Any) -> str | None:

@@ -18,6 +18,7 @@ from onepass.ops._fused import ActivationSpec, resolve
 # Rows of a share: count, mean, what rounding the mean lost, Σ(x - mean)², and the scale of all
 # three; count, Σg and Σ g·x̂.
 MOMENTS, SUMS = 5, 3
+ONE_VALUE = "one value per channel has no variance"  # the kernels say it in the same words
 
 
 class Ranks(Protocol):
@@ -117,6 +118,6 @@ def _check_count(x: Array, shares: Array) -> None:
     if shares.shape[2] and float(shares[:, 0, 0].sum()) == 1:
         raise ValueError(
             f"batch_norm: 'x' has shape {tuple(x.shape)}, and all ranks together have one sample: "
-            "one value per channel has no variance; train on at least two samples (drop_last=True "
+            f"{ONE_VALUE}; train on at least two samples (drop_last=True "
             "drops a short last batch) or normalise by running statistics (eval mode)"
         )

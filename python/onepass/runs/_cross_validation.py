@@ -31,8 +31,6 @@ from onepass.train._score_table import spread, table
 from onepass.train._verdict import verdict
 
 LEAST = 6  # samples outside of a fold: with fewer, none would be left to decide when to stop
-NAMES = ("accuracy", "balanced_accuracy", "loss", "rmse", "mae", "r2")
-SHORT = ("accuracy", "balanced_accuracy", "rmse", "mae", "r2")
 
 
 def folds(source: Source, count: int, seed: int) -> list[tuple[Indices, Indices]]:
@@ -176,11 +174,11 @@ def same_length(before: Mapping[str, Any], options: Options) -> bool:
 
 def shown(done: Sequence[dict[str, Any]]) -> str:
     """A table of the scores: a line for each fold, and mean ± standard deviation."""
-    return table(done, [name for name in NAMES if name in done[0]])
+    return table(done, [name for name in _scores.OF_FOLDS if name in done[0]])
 
 
 def summary(done: Sequence[dict[str, Any]]) -> str:
     """Mean and standard deviation of the main scores over the folds."""
-    names = [name for name in SHORT if name in done[0]]
+    names = [name for name in _scores.OF_FOLDS if name in done[0] and name != "loss"]
     parts = [f"{name.replace('_', ' ')} {spread(done, name)}" for name in names]
     return f"{len(done)} folds: {'  '.join(parts)}"

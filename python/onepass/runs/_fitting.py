@@ -10,6 +10,7 @@ import numpy as np
 
 from onepass import nn
 from onepass._array import mover
+from onepass.nn._random import seeded
 from onepass.parallel import Communicator
 from onepass.runs import _options, _parts, _scores
 from onepass.runs._losses import PlainCrossEntropy, ScaledMSE
@@ -54,8 +55,8 @@ class Fitting:
             options.activation,
             options.dropout,
         )
-        nn.manual_seed(options.seed)
-        model = self.architecture.build()
+        with seeded(options.seed):
+            model = self.architecture.build()
         if options.init is not None:
             nn.init.apply(model, options.init, options.seed)
         if start is not None:

@@ -15,5 +15,5 @@ PICTURES = (CURVES, DIAGNOSIS, CONFUSION, RESIDUALS)
 REPORT = "report.html"  # of `onepass report`
 CHECKPOINTS = "checkpoints"  # a folder, from which a resume goes on
 FOLDS = "folds"  # a folder with a run for each fold of a cross-validation: 1, 2, …
-SEARCH, BEST = "search.json", "best"  # in the folder of a search: its record, its best run
+BEST = "best"  # in the folder of a search: its best run
 FILES = (MODEL, START, HISTORY, HELD_OUT, *PICTURES, REPORT, CHECKPOINTS, RECORD)

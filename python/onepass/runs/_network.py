@@ -7,7 +7,7 @@ from typing import Any
 
 from onepass import nn
 from onepass.nn._activation import MODULES
-from onepass.nn._random import kept_random
+from onepass.nn._random import seeded
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "rms": nn.RMSNorm}
 
@@ -41,11 +41,8 @@ class Architecture:
     def filled(self, weights: dict[str, Any]) -> Any:
         """The network with these weights, in evaluation mode; no random number is drawn from those
         of the process."""
-        put_back = kept_random(nn.Sequential())
-        try:
+        with seeded(0):
             model = self.build()
-        finally:
-            put_back()
         model.load_state_dict(weights)
         return model.eval()
 

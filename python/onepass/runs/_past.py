@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from onepass.runs import _folder, _held_out
 from onepass.runs._folder import in_use, settled
 from onepass.runs._held_out import Report
-from onepass.runs._names import BEST, HISTORY, MODEL, RECORD, SEARCH
+from onepass.runs._names import BEST, HISTORY, MODEL, RECORD
 from onepass.runs._past_record import WrongEntryError, checked
 from onepass.runs._replacing import NEW
 from onepass.runs._saved_run import SavedRun, no_run, read_run
+from onepass.train._search_folder import RECORD as OF_SEARCH
 from onepass.train._verdict import verdict
 
 Floats = NDArray[np.float64]
@@ -70,6 +71,15 @@ class Numbers:
     def cell(self, name: str, epoch: int) -> str:
         """As it stands in the file; epochs count from 1."""
         return self.cells[epoch - 1][1 + list(self.names).index(name)]
+
+    def best(self, name: str, *, least: bool = True) -> int | None:
+        """The epoch of the least finite number of a column, or of the largest; None without one."""
+        values = self.values.get(name, np.zeros(0))
+        finite = np.isfinite(values)
+        if not finite.any():
+            return None
+        ranked = np.where(finite, values if least else -values, np.inf)
+        return int(ranked.argmin()) + 1
 
     def get(self, name: str) -> list[float]:
         """A column, [] where there is none."""
@@ -154,9 +164,7 @@ class Past:
             return None
         if (best := self.record.get("best_epoch")) is not None:
             return int(best) or None
-        values = self.numbers.values.get("val_loss", np.zeros(0))
-        finite = np.isfinite(values)
-        return int(np.where(finite, values, np.inf).argmin()) + 1 if finite.any() else None
+        return self.numbers.best("val_loss")
 
     @property
     def verdict(self) -> str:
@@ -210,6 +218,6 @@ def _nothing(folder: Path) -> str:
         return no_run(folder)
     if not folder.is_dir():
         return f"{folder} is a file, expected the folder of a run"
-    if (folder / SEARCH).is_file():
+    if (folder / OF_SEARCH).is_file():
         return f"{folder} holds a search, expected a run, such as its best one, {folder / BEST}"
     return f"{folder} holds no run ({RECORD} and {HISTORY} are missing)"

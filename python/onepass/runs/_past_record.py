@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from onepass.runs import _scores
+
 TEXT, COUNT, NUMBER = "a text", "a whole number >= 0", "a number"
-RESULT = ("accuracy", "balanced_accuracy", "loss", "majority", "rmse", "mae", "r2")
 
 
 class WrongEntryError(ValueError):
@@ -28,7 +29,7 @@ def checked(record: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("data", "ended"):
         known[name] = _object(repr(name), known.get(name, {}))
     _object("'result'", known.get("result", {}))
-    for name in RESULT:
+    for name in _scores.NAMES:
         _entry(known.get("result", {}), name, NUMBER, "result")
     _entry(known["data"], "target", TEXT, "data")
     for name in ("rows", "training", "validation", "held_out"):

@@ -16,10 +16,10 @@ from onepass._files import path_of, replacing
 from onepass._page import embedded, page, text
 from onepass._text import printable
 from onepass.runs import _report_charts as charts
+from onepass.runs import _scores
 from onepass.runs._command_line import changed, command_line
 from onepass.runs._names import DIAGNOSIS, HISTORY, REPORT
 from onepass.runs._past import Past
-from onepass.runs._past_record import RESULT
 from onepass.runs._report_folds import Fold, around, events, folds_of
 from onepass.runs._report_folds import section as of_folds
 from onepass.runs._report_style import SCRIPT, STYLE
@@ -147,7 +147,7 @@ def _begin(past: Past) -> str:
     scores = "".join(
         f'<div><dt>{name.replace("_", " ")}</dt><dd data-result="{name}" '
         f'data-value="{text(repr(result[name]))}">{number(result[name])}</dd></div>'
-        for name in RESULT
+        for name in _scores.NAMES
         if name in result
     )
     cards = f'<dl class="cards">{scores}</dl><p class=note>of the held-out part</p>' * bool(scores)

@@ -159,17 +159,12 @@ def course(past: Past) -> str:
 
 
 def _best(numbers: Numbers, name: str) -> str:
-    values = numbers.values[name]
-    finite = np.isfinite(values)
     try:
         least = direction("report", name, "auto") == "min"
     except ValueError:
         return "<td class=note>–</td>"
-    if name == "lr" or not finite.any():
-        return "<td class=note>–</td>"
-    worst = np.inf if least else -np.inf
-    ranked = np.where(finite, values, worst)
-    return _number(numbers, name, int(ranked.argmin() if least else ranked.argmax()) + 1, True)
+    epoch = None if name == "lr" else numbers.best(name, least=least)
+    return "<td class=note>–</td>" if epoch is None else _number(numbers, name, epoch, True)
 
 
 def _number(numbers: Numbers, name: str, epoch: int, where: bool = False) -> str:

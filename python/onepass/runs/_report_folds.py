@@ -14,9 +14,10 @@ import numpy as np
 from onepass._page import text
 from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Chart
 from onepass._text import printable
+from onepass.runs import _scores
 from onepass.runs._names import FOLDS, HISTORY, RECORD, REPORT
 from onepass.runs._past import Numbers, Past, record_of, state_of
-from onepass.runs._past_record import RESULT, is_number
+from onepass.runs._past_record import is_number
 from onepass.train._score_table import number, spread
 
 MOST_FOLDS = 100
@@ -108,7 +109,9 @@ def section(past: Past, folds: Sequence[Fold], beside: Path) -> str:
         beside: the folder of the page, from which links lead to the pages of folds.
     """
     done = _done(past)  # also those beyond the rows
-    names = [n for n in RESULT if done and all(_is_score(scores.get(n, "")) for scores in done)]
+    names = [
+        n for n in _scores.NAMES if done and all(_is_score(scores.get(n, "")) for scores in done)
+    ]
     if past.record.get("folds") and not names:
         return "<p>Not shown: run.json has something else.</p>"
     wanted = past.record["options"].get("cv") or len(folds)
@@ -144,17 +147,15 @@ def _row(fold: Fold, names: Sequence[str], beside: Path) -> str:
             f'data-value="{text(repr(value))}">{number(value)}</td>'
         )
     page = fold.folder / REPORT
-    link = f'<a href="{linked(page, beside)}">{REPORT}</a>' if page.is_file() else "–"
+    link = linked(page, beside, REPORT) if page.is_file() else "–"
     cells.append(f"<td class=word>{link}</td>")
     return f'<tr><th scope="row">{fold.number}</th>{"".join(cells)}</tr>'
 
 
 def _least(fold: Fold) -> str:
-    values = fold.numbers.values.get(WATCHED, np.zeros(0))
-    finite = np.isfinite(values)
-    if not finite.any():
+    epoch = fold.numbers.best(WATCHED)
+    if epoch is None:
         return "<td class=note>–</td>"
-    epoch = int(np.where(finite, values, np.inf).argmin()) + 1
     cell = fold.numbers.cell(WATCHED, epoch)
     return (
         f'<td data-of-fold="{fold.number}" data-at="{epoch}" data-value="{text(cell)}">'
@@ -169,14 +170,19 @@ def around(past: Past, beside: Path) -> str:
         return ""
     whole = past.folder.resolve().parents[1]
     page, name = whole / REPORT, text(printable(whole.name))
-    shown = f'<a href="{linked(page, beside)}">{name}</a>' if page.is_file() else name
+    shown = linked(page, beside, name) if page.is_file() else name
     return f"<p>Fold {fold['number']} of the {fold['of']} of {shown}.</p>"
 
 
-def linked(page: Path, beside: Path) -> str:
-    """The way to a page from a folder, as a relative address."""
-    way = os.path.relpath(page.resolve(), beside.resolve()).replace(os.sep, "/")
-    return text(quote(way))  # a colon too: no name of a folder is a scheme
+def linked(page: Path, beside: Path, shown: str) -> str:
+    """HTML that leads from a folder to a page by a relative address; without a link between two
+    drives of Windows, where there is none."""
+    try:
+        way = os.path.relpath(page.resolve(), beside.resolve()).replace(os.sep, "/")
+    except ValueError:
+        return shown
+    # A colon is quoted too: no name of a folder is a scheme.
+    return f'<a href="{text(quote(way))}">{shown}</a>'
 
 
 def _curves(folds: Sequence[Fold]) -> str:

@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 from onepass import nn
 from onepass.train._confusion import ClassificationReport
 from onepass.train._residuals import RegressionReport
-from onepass.train._score_table import number as number
+from onepass.train._score_table import number
 
 IMBALANCED = 3.0  # times the rarest class: from here on accuracy alone misleads
+
+# The single numbers of a result, in the order in which a page has them.
+NAMES = ("accuracy", "balanced_accuracy", "loss", "majority", "rmse", "mae", "r2")
+OF_FOLDS = tuple(name for name in NAMES if name != "majority")  # which is alike in all of them
+MEASURED = ("loss", "accuracy", "balanced_accuracy", "mae")  # of validation, after each epoch
 
 Scores = dict[str, Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onepass._array import mover
-from onepass.runs import _options, _parts
+from onepass.runs import _options, _parts, _scores
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import OtherRunError, candidates, newest_first
 from onepass.runs._names import BEST
@@ -26,7 +26,6 @@ from onepass.train._search_space import Choice, Distribution, LogUniform, Unifor
 from onepass.train._search_trial import COMPLETE, STATES, Trial
 from onepass.train._trainer import Trainer
 
-MEASURED = ("loss", "accuracy", "balanced_accuracy", "mae")  # of validation, without val_
 SPACE: dict[str, Distribution] = {
     "lr": LogUniform(3e-4, 0.1),
     "hidden": Choice([(64,), (256,), (64, 64), (128, 128), (256, 256)]),
@@ -221,7 +220,7 @@ class OptionSearch:
             return move(parts.inputs(rows)), move(parts.targets(rows))
 
         named, pruner = str(self._how["metric"]), self._how["pruner"]
-        metric = f"val_{named}" if named in MEASURED else named
+        metric = f"val_{named}" if named in _scores.MEASURED else named
         trials = self.trials
         count = combinations(self._space)
         if count is not None and trials > count and self._how["sampler"] == "random":
@@ -252,6 +251,7 @@ class OptionSearch:
                 "DATA": mark("search", "DATA", contents, Path(options.data).name),
                 "directory": os.getcwd(),
             },
+            free=("given", "how", "directory"),  # `_contradiction` has compared them
         )
 
 

@@ -322,7 +322,13 @@ class MLPClassifier(ClassifierMixin, MLP):
                 f"{owner}: 'class_weight' is {self.class_weight!r}, expected None with several "
                 "labels a sample; pass sample_weight to fit"
             )
-        return y.astype(float), weight
+        given = y.astype(float)
+        if (wrong := given[(given != 0) & (given != 1)]).size:
+            raise ValueError(
+                f"{owner}: 'y' has {wrong[0]:g} among its labels, expected 0 or 1 for each label "
+                "of a sample: (y > 0).astype(int) makes them of -1 and 1"
+            )
+        return given, weight
 
     def _indices(self, owner: str, y: Any) -> Any:
         """The place of each class in ``classes_``."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from onepass import nn
 from onepass._array import to_numpy
-from onepass._one_thread import Lock
 from onepass.data import Standardize
 from onepass.nn import _random
 from onepass.runs._network import Architecture
@@ -22,8 +21,6 @@ from onepass.sklearn._options import MOST_IN_A_BATCH, Options
 from onepass.train import GradientTolerance, Trainer
 from onepass.train._totals import Totals
 from onepass.train.regularizers import L2
-
-_building = Lock()  # while new layers draw from the generator of the process, which is put back
 
 
 class Network:
@@ -145,25 +142,26 @@ class Network:
         trainer.callbacks = [convergence, small] if full_batch else [convergence]
         in_a_batch = (count if weight is None else float(weight.sum())) / math.ceil(count / batch)
         trainer.regularizers = [L2(options.alpha / in_a_batch)] if options.alpha else []
-        for stream, place in zip(_random.streams(self.model).values(), self._masks, strict=False):
-            stream.set(*place)  # nn.manual_seed may have moved it
-        first = trainer.epoch
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # the trainer looks at the loss
-                trainer.fit(
-                    self.scaled(self.inputs, X),
-                    self.scaled(self.targets, y) if y.dtype.kind == "f" else y,
-                    max_epochs=first + epochs,
-                    batch_size=batch,
-                    shuffle=options.shuffle and not full_batch,
-                    sample_weight=weight,
-                )
-        except BaseException:
-            trainer.position, trainer.run.sums = 0, Totals()  # the next call begins an epoch
-            raise
-        finally:
-            trainer.callbacks = []
-        self._masks = [stream.peek() for stream in _random.streams(self.model).values()]
+        first, streams = trainer.epoch, _random.streams(self.model).values()
+        with _random.undisturbed():
+            for stream, place in zip(streams, self._masks, strict=False):
+                stream.set(*place)  # nn.manual_seed may have moved it
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # the trainer looks at the loss
+                    trainer.fit(
+                        self.scaled(self.inputs, X),
+                        self.scaled(self.targets, y) if y.dtype.kind == "f" else y,
+                        max_epochs=first + epochs,
+                        batch_size=batch,
+                        shuffle=options.shuffle and not full_batch,
+                        sample_weight=weight,
+                    )
+            except BaseException:
+                trainer.position, trainer.run.sums = 0, Totals()  # the next call begins an epoch
+                raise
+            finally:
+                trainer.callbacks = []
+            self._masks = [stream.peek() for stream in streams]
         self._convergence = convergence if goes_on else None
         self.epochs = trainer.epoch - first
         return bool(convergence.converged) or (full_batch and small.converged)
@@ -219,12 +217,8 @@ def _moments(scale: Standardize) -> tuple[Any, Any]:
 
 def _built(architecture: Architecture, dtype: str, seed: int) -> Any:
     """The network with weights that depend on the seed alone."""
-    with _building:
-        put_back = _random.kept_random(nn.Sequential())
-        try:
-            model = architecture.build(dtype)
-        finally:
-            put_back()
+    with _random.seeded(seed):
+        model = architecture.build(dtype)
     nn.init.apply(model, "auto", seed)
     nn.init.zeros(model[-1].weight)  # the first predictions are the mean, or all classes alike
     return model

@@ -36,13 +36,13 @@ def indexed(
     return at, taken_for, values, names or [str(value) for value in values], weight
 
 
-def named(owner: str, names: Any) -> list[str]:
+def named(owner: str, names: Any, of: str = "class") -> list[str]:
     """``target_names``, once each."""
     if isinstance(names, str):
-        raise TypeError(f"{owner}: 'target_names' is {names!r}, expected a name for each class")
+        raise TypeError(f"{owner}: 'target_names' is {names!r}, expected a name for each {of}")
     found = [str(name) for name in names]
     if not found:
-        raise ValueError(f"{owner}: 'target_names' is empty, expected a name for each class")
+        raise ValueError(f"{owner}: 'target_names' is empty, expected a name for each {of}")
     if len(set(found)) < len(found):
         twice = Counter(found).most_common(1)[0][0]
         raise ValueError(f"{owner}: 'target_names' has {twice!r} twice, expected each once")

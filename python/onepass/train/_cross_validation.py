@@ -14,12 +14,13 @@ from onepass._keywords import suggest_keywords
 from onepass.data._folds import indices_of
 from onepass.data._rows import add_note
 from onepass.data._split import Indices
+from onepass.nn._random import seeded
 from onepass.train import _fold_record
 from onepass.train._fits import CKPT_PATH, check_keywords, marks_of_fit
 from onepass.train._fold_arguments import check_preprocess, check_trainer, data_of, groups_of
 from onepass.train._fold_record import FoldRecord
 from onepass.train._fold_result import CrossValidation, Fold
-from onepass.train._fold_run import FoldTraining, built, each_fold
+from onepass.train._fold_run import FoldTraining, each_fold
 from onepass.train._fold_samples import OWNER
 from onepass.train._marks import mark
 from onepass.train._trainer import Trainer
@@ -49,8 +50,8 @@ def cross_validate(
     The folds are those of `data.fold_indices`: a function of ``seed``, the number of samples and
     the labels or groups alone. Each ``build(seed)`` makes its layers as behind
     ``nn.manual_seed(seed)`` (and the random numbers of ``nn`` go on behind it as before), so that
-    the trainings differ by their samples alone. A fold depends on nothing else: an interruption
-    changes none.
+    the trainings differ by their samples alone. A fold depends on nothing else: an interruption,
+    or another thread, changes none.
 
     Args:
         build: a function of the seed, which returns a new Trainer of a new model.
@@ -70,8 +71,11 @@ def cross_validate(
             with the same bits. Its ``cross_validation.json`` holds the scores, and marks of data
             and settings, which must be those of before: all values of X, y, weights and groups (of
             a data set, its attributes), what ``preprocess`` makes of the training samples, and what
-            model, loss, metrics and optimizer are made with, functions by their code. Other
-            callbacks of your own are warned of, and so is another version of onepass.
+            model, loss, metrics and optimizer are made with. A function counts by its code and by
+            the values that it brings along, as they are when the call begins: one that fills a list
+            of the function around it is another one in the next call. What it finds by a global
+            name is not compared. Other callbacks of your own are warned of, and so is another
+            version of onepass.
         fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``. ``validation_split`` is
             a share of the training samples of each fold, of whole groups where there are
             ``groups``. ``sample_weight`` is for all of X: the training uses it, the scores count
@@ -125,15 +129,16 @@ def cross_validate(
 
     def one(number: int, train: Indices, test: Indices) -> Fold:
         nonlocal record
-        trainer = built(build, seed)
-        check_trainer(trainer, done)
-        if resume is not None and record is None:
-            record = _record(path_of(OWNER, "resume", resume), given, trainer, parts)
-        try:
-            return given.fold(number, train, test, trainer, record)
-        except Exception as error:
-            add_note(error, OWNER, f"fold {number}")
-            raise
+        with seeded(seed):
+            trainer = build(seed)
+            check_trainer(trainer, done)
+            if resume is not None and record is None:
+                record = _record(path_of(OWNER, "resume", resume), given, trainer, parts)
+            try:
+                return given.fold(number, train, test, trainer, record)
+            except Exception as error:
+                add_note(error, OWNER, f"fold {number}")
+                raise
 
     try:
         for fold in each_fold(parts, one):

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import onepass
 from onepass import nn
 from onepass.train import _marks, _resume, _store
@@ -23,6 +25,7 @@ from onepass.train._record import ELSE, Record
 
 RECORD = "cross_validation.json"
 CALLBACKS = "callbacks of your own"  # they may only watch
+OPTIONS = (*_marks.PLAIN, tuple, list, dict, set, frozenset, np.ndarray)  # of a layer
 
 
 class FoldRecord:
@@ -196,7 +199,7 @@ def _layers(model: nn.Module) -> list[Any]:
                 name: value
                 for name, value in vars(layer).items()
                 if not name.startswith("_")
-                and (isinstance(value, (*_marks.PLAIN, tuple)) or inspect.isfunction(value))
+                and (isinstance(value, OPTIONS) or inspect.isfunction(value))
             },
         )
         for layer in model.modules()

@@ -14,12 +14,11 @@ from onepass.data._folds import split_groups
 from onepass.data._rows import part_of
 from onepass.data._shares import placed
 from onepass.data._split import Indices, held_out
-from onepass.nn import _random
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._fits import fit_on
 from onepass.train._fold_record import FoldRecord
 from onepass.train._fold_result import Fold
-from onepass.train._fold_samples import OWNER, fitted, one_at_a_time, part_of_samples, prepared
+from onepass.train._fold_samples import OWNER, fitted, part_of_samples, prepared
 from onepass.train._history import FILE
 from onepass.train._marks import digest
 from onepass.train._trainer import Trainer
@@ -40,12 +39,6 @@ def each_fold(
     """
     for number, (train, test) in enumerate(parts, 1):
         yield done[number - 1] if number <= len(done) else one(number, train, test)
-
-
-def built(build: Callable[[int], Trainer], seed: int) -> Any:
-    """What ``build`` makes of a process that was seeded, which is left as it was."""
-    with one_at_a_time, _random.seeded(seed):
-        return build(seed)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from onepass.data._rows import Rows, part_of, samples_or_array
 from onepass.data._split import Indices
 
 OWNER = "cross_validate"
-one_at_a_time = Lock(reentrant=True)  # draws from generators that the process has for all
+_one_at_a_time = Lock(reentrant=True)  # draws from generators that the process has for all
 
 
 def samples_of(X: Any, preprocess: Any) -> Any:
@@ -44,7 +44,7 @@ def fitted(preprocess: Any, x: Any, y: Any, seed: int) -> tuple[Any, Any]:
     scaling = copy.deepcopy(preprocess)
     x = in_memory(x)
     arguments = (x, y) if _wants_targets(scaling) else (x,)
-    with one_at_a_time, _seeded(seed):
+    with _one_at_a_time, _seeded(seed):
         scaling.fit(*arguments)
         return scaling, scaling.transform(x)
 

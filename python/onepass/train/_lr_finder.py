@@ -11,6 +11,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
 from onepass.nn import _use
+from onepass.nn._random import apart
 from onepass.train import _loaders
 from onepass.train._callbacks import Callback
 from onepass.train._lr_curve import LRFinderResult, diverged, judge
@@ -211,10 +212,11 @@ def find_lr(
                 device=trainer.run.device,
             )
             epochs = steps * trainer.accumulate
-            if y is None:
-                probe.fit(X, max_epochs=epochs)
-            else:
-                probe.fit(X, y, max_epochs=epochs, batch_size=batch_size)
+            with apart():
+                if y is None:
+                    probe.fit(X, max_epochs=epochs)
+                else:
+                    probe.fit(X, y, max_epochs=epochs, batch_size=batch_size)
 
         def train(rate: float) -> float:
             trial = _Rates([rate] * steps, finder.measure)

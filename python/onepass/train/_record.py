@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from onepass._files import lock_folder, ready_folder, replacing
 from onepass.train._marks import LONGEST
 
 FORMAT = 1
+PYTHON = ".".join(map(str, sys.version_info[:2]))  # of which the code of functions is
 ELSE = "pass another directory to resume=, or none"
 ABSENT = ["not there", ""]  # the mark of what a record lacks
 
@@ -77,11 +79,15 @@ class Record:
             raise self.damaged(f"{lacking!r} is missing")
         told = _difference(given, held)
         if told is not None:
-            raise ValueError(f"{self.owner}: {told} as in {self.folder}; {ELSE}")
+            before, why = (self.held or {}).get("python", PYTHON), ""
+            if before != PYTHON:
+                why = f" (begun with Python {before}; functions have other code in {PYTHON})"
+            raise ValueError(f"{self.owner}: {told} as in {self.folder}{why}; {ELSE}")
 
     def write(self, known: Mapping[str, Any]) -> None:
         """Replace what the file has, where it differs."""
-        known = _as_json({**known, "format": FORMAT})
+        held = self.held or {}
+        known = _as_json({**known, "format": FORMAT, "python": held.get("python", PYTHON)})
         if known != self.held:
             write_json(self.path, f"record of {self.owner}", known)
             self.held = known

@@ -28,7 +28,7 @@ MARKS = ".:oO@"  # 1, 2, 3-4, 5-8, more points in a cell
 LINE = "-"  # where prediction and target are equal, or the residual is 0
 
 
-def number(value: float) -> str:
+def shown(value: float) -> str:
     """As in any table of scores; a sign for NaN."""
     return "-" if value != value else _score_table.number(value)
 
@@ -54,7 +54,7 @@ def table_of_classes(report: Any, columns: int) -> str:
     total = amount(report.support.sum().item())
     for name, means in report.averages.items():
         name = name.partition(" ")[0] if narrow else name
-        values = [number(value) for value in means.values()]
+        values = [shown(value) for value in means.values()]
         rows.append((name, *[""] * (3 - len(values)), *values, total))
     lines = table(rows)
     if count > len(chosen):
@@ -93,9 +93,9 @@ def _numbers(report: Any, i: int) -> tuple[str, ...]:
     return (*found, amount(report.support[i].item()))
 
 
-def marked(value: float, there: bool, shown: Callable[[float], str] = number) -> str:
+def marked(value: float, there: bool, form: Callable[[float], str] = shown) -> str:
     """The number; with a mark where it stands for 0/0."""
-    return shown(value) if there or value != value else f"{value:.0f}{MARK}"
+    return form(value) if there or value != value else f"{value:.0f}{MARK}"
 
 
 def matrix(report: Any, columns: int) -> str:
@@ -184,7 +184,7 @@ def table_of_numbers(report: Any, columns: int) -> str:
         chosen = report.worst(MOST_ROWS)
         room = _room(columns, 9 * len(heads) + 4)
         for k in chosen:
-            values = (number(float(getattr(report, head)[k])) for head in heads)
+            values = (shown(float(getattr(report, head)[k])) for head in heads)
             rows.append((_short(report.names[k], room), *values))
         lines = table(rows)
         if len(heads) == 1 or max(map(width, lines)) <= columns:
@@ -203,7 +203,7 @@ def _quantiles(report: Any, columns: int) -> str:
     while True:
         rows = [["residual", *names]]
         for k in chosen:
-            values = [number(float(report.quantiles[name][k])) for name in names]
+            values = [shown(float(report.quantiles[name][k])) for name in names]
             rows.append([_short(report.names[k], 12) if several else "", *values])
         lines = table(rows)
         if max(map(width, lines)) <= columns or len(names) <= 3:
@@ -216,7 +216,7 @@ def scatter(x: NDArray[Any], y: NDArray[Any], columns: int, title: str) -> str:
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     if not high > low:
         low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
-    ends = [number(high), number(low)]
+    ends = [shown(high), shown(low)]
     margin = max(map(len, ends)) + 1
     wide = max(4, min(2 * 2 * HEIGHT + 12, columns - margin - 1))
     with np.errstate(over="ignore"):

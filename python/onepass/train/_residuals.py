@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass.train import _report_text
+from onepass.train._class_indices import named
 from onepass.train._metrics import FEWER_THAN_TWO, r2_of
 
 Floats = NDArray[np.float64]
@@ -107,7 +108,7 @@ def regression_report(
     Args:
         y_true: (N,) or (N, K) targets.
         y_pred: predictions, of the same shape; a column (N, 1) is taken for (N,).
-        target_names: (K,) names of the outputs; None: y, or y0, y1, ….
+        target_names: (K,) names of the outputs, each once; None: y, or y0, y1, ….
 
     Raises:
         TypeError: an argument is something else than an array of numbers. ValueError: another
@@ -143,14 +144,10 @@ def reported(
     if not true.size:
         raise ValueError(f"regression_report: 'y_true' has shape {true.shape}, expected samples")
     outputs = true.shape[1]
-    if isinstance(target_names, str):
-        raise TypeError(
-            f"regression_report: 'target_names' is {target_names!r}, expected a name for each "
-            "output"
-        )
-    names = target_names
-    if names is None:
+    if target_names is None:
         names = ["y"] if outputs == 1 else [f"y{k}" for k in range(outputs)]
+    else:
+        names = named("regression_report", target_names, "output")
     if len(names) != outputs:
         raise ValueError(
             f"regression_report: 'target_names' has {len(names)} names, expected {outputs}, one an "

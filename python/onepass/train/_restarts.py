@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, SupportsIndex, cast, overload
 
 from onepass import _numbers as numbers
-from onepass import nn
 from onepass._figures import new_figure, save_figure
 from onepass._files import path_of
 from onepass._keywords import suggest_keywords
+from onepass.nn._random import seeded
 from onepass.train import _built
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._ensemble import Ensemble
-from onepass.train._fits import CKPT_PATH, check_keywords, fit_on
+from onepass.train._fits import CKPT_PATH, check_keywords, fit_on, marks_of_fit
 from onepass.train._history import History
+from onepass.train._marks import mark
 from onepass.train._monitor import MODES, direction, name_of
 from onepass.train._record import Record
 from onepass.train._trainer import Trainer
@@ -157,9 +158,10 @@ def restarts(
 ) -> Restarts:
     """Train ``n`` times, from the seeds ``seed``, ``seed + 1``, …, one after the other.
 
-    Before each ``build(s)``, ``nn.manual_seed(s)`` is called, so that the weights differ; pass s to
-    the Trainer too (``Trainer(…, seed=s)``) to have other batches and masks. A training depends on
-    its own seed alone: more of them, or an interruption, change none.
+    Each ``build(s)`` makes its layers as behind ``nn.manual_seed(s)``, so that the weights differ;
+    pass s to the Trainer too (``Trainer(…, seed=s)``) to have other batches and masks. A training
+    depends on its own seed alone: more of them, an interruption, or other threads change none. The
+    random numbers of ``nn`` go on behind it as before.
 
     Args:
         build: a function of a seed, which returns a new Trainer of a new model.
@@ -170,8 +172,10 @@ def restarts(
         mode: "min", "max", or "auto": what the name says.
         resume: a directory. Each training keeps a checkpoint an epoch in a folder of its own there;
             called again after an interruption, those that are done are loaded and the others go on,
-            with the same bits. A larger ``n`` adds some. Its ``restarts.json`` holds seed, metric
-            and mode, which must be those of before.
+            with the same bits. A larger ``n`` adds some. Everything else but ``num_workers`` must
+            be as it was, by the marks in ``restarts.json``: arrays by content, functions by their
+            code and the values that they bring along (not by what they find by a global name),
+            objects by their state; ``build`` is not compared.
         fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``.
 
     Returns:
@@ -216,8 +220,15 @@ def restarts(
         folder = None
         if resume is not None:
             folder = path_of("restarts", "resume", resume)
-            record = stack.enter_context(closing(Record("restarts", folder, RECORD)))
-            record.begin({"seed": seed, "metric": metric, "mode": mode})
+            given = {
+                "seed": seed,
+                "metric": metric,
+                "mode": mode,
+                "X": mark("restarts", "X", X),
+                "y": mark("restarts", "y", y),
+                **marks_of_fit("restarts", fit),
+            }
+            stack.enter_context(closing(Record("restarts", folder, RECORD))).begin(given)
         runs = _trained(build, X, y, seeds, metric, fit, folder)
     if all(run.error is not None for run in runs):
         assert runs[-1].error is not None
@@ -237,18 +248,18 @@ def _trained(
     """A training for each seed, with checkpoints in ``folder``."""
     runs: list[Restart] = []
     for seed in seeds:
-        nn.manual_seed(seed)
-        trainer = build(seed)
-        earlier = [(f"seed {run.seed}", run.trainer.model) for run in runs]
-        _built.check("restarts", trainer, earlier, metric, fit)
         checkpoint = None
         if folder is not None:
             checkpoint = Checkpoint(folder / f"seed_{seed}", every_n_epochs=1, keep=2)
         error = None
-        try:
-            fit_on(trainer, X, y, fit, checkpoint)
-        except FloatingPointError as found:
-            error = found
+        with seeded(seed):
+            trainer = build(seed)
+            earlier = [(f"seed {run.seed}", run.trainer.model) for run in runs]
+            _built.check("restarts", trainer, earlier, metric, fit)
+            try:
+                fit_on(trainer, X, y, fit, checkpoint)
+            except FloatingPointError as found:
+                error = found
         score = math.nan if error is not None else score_of(trainer, metric)
         runs.append(Restart(seed, trainer, score, error))
     return runs

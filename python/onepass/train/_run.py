@@ -234,7 +234,7 @@ class Run(Evaluator):
         Raises:
             RuntimeError: there is one.
         """
-        with _use.using(self.model, "fit", trains=True):
+        with _use.using(self.model, "fit", trains=True), _random.undisturbed():
             if self.fitting:
                 raise RuntimeError("fit: a hook of this trainer's fit calls it, expected one fit")
             try:

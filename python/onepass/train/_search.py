@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,11 @@ def search(
 ) -> SearchResult:
     """Train with ``trials`` sets of parameters drawn from ``space``, one after the other.
 
-    Before each ``build(params)``, ``nn.manual_seed(seed)`` is called: trials differ by their
-    parameters alone. Train the best ones from other seeds (`restarts`) before you trust a small
-    difference, and keep data for the last word that no trial has seen: the best of many scores is
-    better than it will be on new data.
+    Each ``build(params)`` makes its layers as behind ``nn.manual_seed(seed)`` (and the random
+    numbers of ``nn`` go on behind the search as before): trials differ by their parameters alone,
+    whatever other threads do. Train the best ones from other seeds (`restarts`) before you trust a
+    small difference, and keep data for the last word that no trial has seen: the best of many
+    scores is better than it will be on new data.
 
     Args:
         build: a function of a dict of parameters, which returns a new Trainer of a new model; or
@@ -75,8 +76,9 @@ def search(
             search takes those that have ended, goes on inside the trial that was cut off, and
             tries what it would have tried, with the same bits; trials with an exception, but for
             FloatingPointError, are run again. A larger ``trials`` adds some. Everything else but
-            ``num_workers`` must be as it was: arrays by content, functions by their code, objects
-            by their state; ``build`` is not compared. The directory also gets ``trials.csv``, and
+            ``num_workers`` must be as it was: arrays by content, functions by their code and the
+            values that they bring along (not by what they find by a global name), objects by their
+            state; ``build`` is not compared. The directory also gets ``trials.csv``, and
             with Optuna the journal of a study named "search", for its tools.
         progress: a line for each trial, and a bar on a terminal, instead of the trainers' own.
         max_epochs, fit: arguments of ``Trainer.fit``. Where the metric is one of validation and no
@@ -149,8 +151,10 @@ def prepared(
     progress: bool,
     fit: dict[str, Any],
     about: Mapping[str, Any] | None = None,
+    free: Collection[str] = (),
 ) -> Searching:
-    """`search` after all checks, with further entries of the record in the folder."""
+    """`search` after all checks, with further entries of the record in the folder, of which those
+    named in ``free`` may differ when it goes on."""
     if not callable(build):
         raise TypeError(f"search: 'build' is {build!r}, expected a function of a dict")
     found = checked(space)
@@ -181,9 +185,14 @@ def prepared(
             "X": mark("search", "X", X),
             "y": mark("search", "y", y),
             **marks_of_fit("search", fit),
-            "versions": versions(with_optuna=draws_with is not None or of_optuna(prunes_with)),
         }
-        folder = SearchFolder(path_of("search", "resume", resume), record, found)
+        folder = SearchFolder(
+            path_of("search", "resume", resume),
+            record,
+            ("trials", *free),
+            found,
+            versions(with_optuna=draws_with is not None or of_optuna(prunes_with)),
+        )
     try:
         result = SearchResult([], metric, mode, seed, found)
         result._build = build

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,14 +31,18 @@ RECORD, TABLE, PICTURE, TRIAL, CHECKPOINTS = (
     "search.json", "trials.csv", "search.png", "trial.json", "checkpoints",
 )  # fmt: skip
 _FOLDER = re.compile(r"trial_(\d{4,})")
-FREE = ("trials", "given", "how", "directory", "versions")  # a resume may have others
 _HEX = re.compile("[0-9a-fA-F]{2,}")
 
 
 class Entry(NamedTuple):
-    """What is known of a trial: of one that has ended, all, and what Optuna noted of it."""
+    """What is known of a trial: of one that has ended, all, and what Optuna noted of it.
+
+    Attributes:
+        versions: with which it was begun.
+    """
 
     params: dict[str, Any]
+    versions: Mapping[str, str]
     trial: Trial | None = None
     attributes: dict[str, Any] = {}  # noqa: RUF012
 
@@ -49,7 +53,9 @@ class SearchFolder:
     Args:
         path: of a new search, or of one that goes on.
         record: what is searched, for JSON; has "metric".
+        free: names of entries that may differ when it goes on.
         space: of the parameters.
+        versions: of what decides which trials come next, kept with each trial.
 
     Raises:
         ValueError: it holds another search, something else or a damaged record. OSError: another
@@ -57,21 +63,26 @@ class SearchFolder:
     """
 
     def __init__(
-        self, path: Path, record: Mapping[str, Any], space: Mapping[str, Distribution]
+        self,
+        path: Path,
+        record: Mapping[str, Any],
+        free: Collection[str],
+        space: Mapping[str, Distribution],
+        versions: Mapping[str, str],
     ) -> None:
         self.path, self._space, self._metric = path, space, record["metric"]
+        self._versions = dict(versions)
         self._record = Record(OWNER, path, RECORD)
         try:
-            before = self._record.held or {}
-            self._record.begin(record, FREE)
-            _warn_of_versions(path, before.get("versions"), record["versions"])
+            self._record.begin(record, free)
         except BaseException:
             self.close()
             raise
 
     def trials(self) -> dict[int, Entry]:
-        """Those that have ended, by number."""
+        """Those that have ended, by number; warns where another version began one."""
         found = {number: self._read(number) for number in self._numbers()}
+        self._warn_of_versions(entry.versions for entry in found.values() if entry)
         return {n: entry for n, entry in found.items() if entry and entry.trial is not None}
 
     def begun(self, number: int) -> dict[str, Any] | None:
@@ -82,7 +93,8 @@ class SearchFolder:
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial begins, from nothing."""
         _remove(self.checkpoints(number))
-        self._write(number, {"state": RUNNING, "params": self._kept(params)})
+        known = {"params": self._kept(params), "versions": self._versions}
+        self._write(number, {"state": RUNNING, **known})
 
     def end(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
         """A trial has ended."""
@@ -95,6 +107,8 @@ class SearchFolder:
         names = ("state", "score", "reason", "seconds", "seed", "traceback")
         known = {name: getattr(trial, name) for name in names}
         known |= {"params": self._kept(trial.params), "history": dict(trial.history)}
+        begun = self._read(trial.number)
+        known["versions"] = self._versions if begun is None else begun.versions
         self._write(trial.number, {**known, "attributes": dict(attributes)})
 
     def checkpoints(self, number: int) -> Path:
@@ -110,11 +124,9 @@ class SearchFolder:
         except CheckpointError:
             _remove(self.checkpoints(number))
 
-    def keep_checkpoints_of(self, numbers: set[int]) -> None:
-        """Delete the checkpoints of all other trials."""
-        for number in self._numbers():
-            if number not in numbers:
-                _remove(self.checkpoints(number))
+    def drop_checkpoints(self, number: int) -> None:
+        """Delete those of a trial."""
+        _remove(self.checkpoints(number))
 
     def close(self) -> None:
         """Let other processes use the folder."""
@@ -144,8 +156,9 @@ class SearchFolder:
         try:
             known = _tree.unpack(_record.read_json(file), {}, "trial")
             params = {name: of.back(known["params"][name]) for name, of in self._space.items()}
+            versions = {str(name): str(text) for name, text in known["versions"].items()}
             if known["state"] == RUNNING:
-                return Entry(params)
+                return Entry(params, versions)
             numbers.one_of("trial", "state", known["state"], STATES)
             history = History({name: [*map(float, v)] for name, v in known["history"].items()})
             rest = (known["state"], float(known["score"]), str(known["reason"]), history)
@@ -154,12 +167,25 @@ class SearchFolder:
             _check_score(trial, self._metric)
             # Words may be pickles: those of CmaEsSampler are.
             noted = {k: v for k, v in known["attributes"].items() if not isinstance(v, str)}
-            return Entry(params, trial, noted)
+            return Entry(params, versions, trial, noted)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"search: {file} is damaged ({error or type(error).__name__}); delete the folder "
                 "of this trial, which is then run again"
             ) from None
+
+    def _warn_of_versions(self, begun: Iterable[Mapping[str, str]]) -> None:
+        now = self._versions
+        for before in begun:
+            if before != now:
+                told = (f"{name} {before.get(name)}, now {found}" for name, found in now.items())
+                warnings.warn(
+                    f"the search in {self.path} was begun with {', '.join(told)}: what it tries "
+                    "next may differ from what it would have tried",
+                    RuntimeWarning,
+                    stacklevel=7,
+                )
+                return
 
     def _kept(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {name: of.kept(params[name]) for name, of in self._space.items()}
@@ -184,17 +210,6 @@ def _check_score(trial: Trial, metric: str) -> None:
         right = bool(values) and repr(found) == repr(values[-1])
     if not right:
         raise ValueError(f"'score' is {found!r}, which its history has not")
-
-
-def _warn_of_versions(folder: Path, before: Any, now: Any) -> None:
-    if isinstance(before, dict) and isinstance(now, dict) and before != now:
-        told = (f"{name} {before.get(name)}, now {found}" for name, found in now.items())
-        warnings.warn(
-            f"the search in {folder} was begun with {', '.join(told)}: what it tries next may "
-            "differ from what it would have tried",
-            RuntimeWarning,
-            stacklevel=6,
-        )
 
 
 def _remove(folder: Path) -> None:

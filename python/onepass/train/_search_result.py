@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onepass import nn
 from onepass._files import path_of, replacing
+from onepass.nn._random import seeded
 from onepass.train._search_plot import draw
 from onepass.train._search_space import Distribution, shown
 from onepass.train._search_trial import COMPLETE, STATES, Trial
@@ -95,8 +95,8 @@ class SearchResult:
         if self._build is None:
             raise ValueError("SearchResult: 'build' is missing, expected a result of search")
         params = copy.deepcopy(self.best.params)
-        nn.manual_seed(self.best.seed)
-        return self._build(params)
+        with seeded(self.best.seed):
+            return self._build(params)
 
     def table(self, most: int | None = None) -> str:
         """A line for each trial, best first.

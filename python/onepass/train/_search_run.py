@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from onepass import nn
 from onepass._suggest import suggestion
+from onepass.nn._random import seeded
 from onepass.train import _built
 from onepass.train._callbacks import Callback
 from onepass.train._checkpoint import Checkpoint
@@ -36,6 +36,7 @@ SECONDS = 10.0  # between two checkpoints of a trial
 OF_TRIAL = ("batch_size", "shuffle", "transform", "num_workers", "sample_weight", "class_weight")
 # Not the fault of the parameters of a trial.
 NOT_OF_TRIAL = (OSError, ImportError)
+DIVERGED = f"{FloatingPointError.__name__}: "  # the beginning of a reason: it would again
 MISTAKES = (NameError, AttributeError, SyntaxError)  # of the first trial: all would fail
 
 
@@ -84,7 +85,6 @@ class Searching:
                 if self.study is not None:
                     self.study.add(trial, attributes)
                 continue
-            self._clean()
             params = self._params(number)
             self.shows.begin(number)
             trial = self._tried(number, params)
@@ -95,12 +95,12 @@ class Searching:
             if self.folder is not None:
                 self.result.to_csv(self.folder.path / TABLE)
             self.shows.ended(trial)
-        self._clean()
         best = self.best
         if best is not None and best.trainer is None:
-            trainer, given = self._built(best.params, best.seed)
-            # From its last checkpoint, where nothing is left to train.
-            self._fit(trainer, given, best.number, [])
+            with seeded(best.seed):
+                trainer, given = self._built(best.params)
+                # From its last checkpoint, where nothing is left to train.
+                self._fit(trainer, given, best.number, [])
             best.trainer = trainer
 
     def _done(self, done: dict[int, Entry], number: int) -> tuple[Trial | None, dict[str, Any]]:
@@ -117,10 +117,11 @@ class Searching:
                 f"and the seed {trial.params, trial.seed}, expected {expected}; delete the folder "
                 "of this trial, which is then run again"
             )
-        again = trial.state == FAILED and trial.traceback and "FloatingPoint" not in trial.reason
+        again = trial.state == FAILED and trial.traceback and not trial.reason.startswith(DIVERGED)
         return (None, {}) if again else (trial, entry.attributes)
 
     def _add(self, trial: Trial) -> None:
+        """Checkpoints stay of the best trial, and of one that was cut off."""
         self.result.trials.append(trial)
         before = self.best
         beats = trial.state == COMPLETE and (
@@ -129,14 +130,10 @@ class Searching:
         loser = before if beats else trial
         if loser is not None:
             loser.trainer = None
+            if self.folder is not None:
+                self.folder.drop_checkpoints(loser.number)
         if beats:
             self.best = trial
-
-    def _clean(self) -> None:
-        """Checkpoints stay of the best trial, and of the one that is next or was cut off."""
-        if self.folder is not None:
-            kept = {len(self.result.trials)}
-            self.folder.keep_checkpoints_of(kept | ({self.best.number} if self.best else set()))
 
     def _params(self, number: int) -> dict[str, Any]:
         params = None if self.draws is None else self.draws.params(number)
@@ -158,9 +155,10 @@ class Searching:
         error: Exception | None = None
         lines = ""
         try:
-            trainer, given = self._built(params, seed)
-            self._check(number, trainer, given)
-            self._fit(trainer, given, number, [judge, self.shows])
+            with seeded(seed):
+                trainer, given = self._built(params)
+                self._check(number, trainer, given)
+                self._fit(trainer, given, number, [judge, self.shows])
         except _WrongUseError as found:
             raise found.error from None
         except NOT_OF_TRIAL:
@@ -205,8 +203,7 @@ class Searching:
             return FAILED, math.nan, f"{metric} is {score}"
         return COMPLETE, score, ""
 
-    def _built(self, params: dict[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
-        nn.manual_seed(seed)
+    def _built(self, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         assert self.result._build is not None
         made = self.result._build(copy.deepcopy(params))
         if isinstance(made, tuple) and len(made) == 2:

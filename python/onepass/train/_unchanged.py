@@ -7,15 +7,14 @@ from typing import Any
 
 from onepass._array import copy_into
 from onepass._interruptions import to_the_end
-from onepass.nn._random import kept_random
+from onepass.nn._random import kept_streams
 
 
 class Unchanged:
     """Keeps copies when made; gives everything back at `restore`, and when the block ends.
 
     Parameters, gradients, running statistics, the optimizer's state, step counts and groups, the
-    streams of dropout and the generator of initialisation. Modes come back by themselves: `using`
-    of onepass.nn._use sees to them.
+    streams of dropout. Modes come back by themselves: `using` of onepass.nn._use sees to them.
     """
 
     def __init__(self, model: Any, optimizer: Any) -> None:
@@ -26,7 +25,7 @@ class Unchanged:
         self._grads = [
             (p, p.grad, None if p.grad is None else p.grad.copy()) for p in model.parameters()
         ]
-        self._random = kept_random(model)
+        self._masks = kept_streams(model)
 
     def restore(self) -> None:
         """Give everything back; may be called again."""
@@ -39,7 +38,7 @@ class Unchanged:
             if values is not None:
                 copy_into(array, values)
             parameter.grad = array
-        self._random()
+        self._masks()
 
     def __enter__(self) -> Unchanged:
         return self

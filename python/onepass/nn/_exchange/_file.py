@@ -101,7 +101,24 @@ def load_into(model: Module, path: Any, strict: Any, prefix: Any) -> LoadResult:
                 f"load: {place} is of another model: {other}; nothing was changed (strict=False "
                 "copies the values that fit)"
             )
+    if about is None:
+        _give_all_names(model, arrays, prefix)
     return _state_dict.load(model, arrays, strict, prefix, f"load: {place}")
+
+
+def _give_all_names(model: Module, arrays: Arrays, prefix: str) -> None:
+    """Let the values of a parameter that layers share stand under all of its names.
+
+    Other programs keep one of them: ``safetensors.torch.save_model`` does, and chooses which.
+    """
+    names: dict[int, list[str]] = {}
+    for name, array in _state_dict.live_arrays(model):
+        names.setdefault(id(array), []).append(prefix + name)
+    for shared in names.values():
+        held = next((name for name in shared if name in arrays), None)
+        if held is not None:
+            for name in shared:
+                arrays.setdefault(name, arrays[held])
 
 
 @suggest_keywords

@@ -12,7 +12,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array, beside
-from onepass.nn import _use
+from onepass.nn import _sharing, _use
 from onepass.nn._checks import like
 from onepass.nn._exchange._work import Call, Place, Work, work
 from onepass.nn._facts import Facts
@@ -289,11 +289,27 @@ def _sizes(model: Module) -> dict[int, int]:
     listed = [place_of("", p.data, id(p)) for p in model.parameters()]
     sizes = {id(p): p.size for p in model.parameters()}
     several = {place.owner for pair in overlaps(listed) for place in pair}
+    shared = [place for place in listed if place.owner in several]
+    if all(place.high - place.low == place.array.nbytes for place in shared):
+        return sizes | _of_ranges(shared)  # as a weight and its transpose: no address is looked at
     seen = np.zeros(0, np.int64)
-    for place in listed:
-        if place.owner in several:
-            new = np.setdiff1d(elements(place), seen)
-            sizes[place.owner], seen = len(new), np.union1d(seen, new)
+    for place in shared:
+        new = np.setdiff1d(elements(place), seen)
+        sizes[place.owner], seen = len(new), np.union1d(seen, new)
+    return sizes
+
+
+def _of_ranges(places: list[_sharing.Place]) -> dict[Any, int]:
+    """The elements of each, by its owner, that are not in one before, where none has gaps."""
+    sizes: dict[Any, int] = {}
+    before: list[tuple[int, int]] = []
+    for place in places:
+        new = [(place.low, place.high)]
+        for low, high in before:
+            left = [(a, min(b, low)) for a, b in new] + [(max(a, high), b) for a, b in new]
+            new = [(a, b) for a, b in left if a < b]
+        sizes[place.owner] = sum(b - a for a, b in new) // place.array.dtype.itemsize
+        before += new
     return sizes
 
 
