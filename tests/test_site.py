@@ -406,6 +406,17 @@ def test_both_forms_of_results_are_read(measured) -> None:
     assert list(old.beside) == ["numpy", "torch"]
 
 
+def test_a_rival_that_was_not_measured_stands_on_the_page(measured) -> None:
+    """With the reason and the number of rows; what is left out by default, in older files too."""
+    rows = [{**SECOND, "missing": {"thinc": why}} for why in ("no such", "no such", "another")]
+    measured("chip-2030-01-02.json", *rows, format=2, options={})
+    page = performance.page()
+    assert "| thinc | 3 | another; no such |" in page
+    assert "| torch-compile | all that it has | compiles for seconds a row; measured with" in page
+    measured("chip-2030-01-02.json", *rows, format=2, options={"against": ["thinc"]})
+    assert "| torch-compile" not in performance.page()
+
+
 def test_the_newest_file_of_each_machine_counts(measured) -> None:
     measured("chip-2030-01-02.json", SECOND, format=2)
     measured("chip-2030-01-01-all.json", FIRST, FIRST)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -94,6 +95,8 @@ def page() -> str:
         ),
     ]
     parts.append("\n".join(f"- {file.title}, {file.date}: {_note(file)}." for file in files()))
+    missing = [_missing(file) for file in files() if file.missing]
+    parts += ["## Not measured", *missing] if missing else []
     wrong = [(file, row) for file in files() for row in file.rows if row.wrong]
     if wrong:
         lines = [f"- {row.name} ({file.title}): {_error(row)}" for file, row in wrong]
@@ -152,6 +155,20 @@ def _note(file: File) -> str:
     if "note" in file.machine:
         said.append(str(file.machine["note"]).rstrip("."))
     return "; ".join(said)
+
+
+def _missing(file: File) -> str:
+    """Rivals that have no time in rows where a reader may look for one."""
+    reasons: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    for (label, why), count in sorted(file.missing.items()):
+        reasons.setdefault(label, []).append(why)
+        counts[label] += count
+    lines = [
+        (label, str(counts[label]) if counts[label] else "all that it has", "; ".join(whys))
+        for label, whys in reasons.items()
+    ]
+    return f"On {file.title}, {file.date}:\n\n" + table(("rival", "rows", "why"), lines)
 
 
 BEHIND = ("ratio", "row", "dtype", "threads", "time", "best rival", "its time", "of limit", "why")

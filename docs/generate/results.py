@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onepass import optim
+from onepass.bench._row import ON_DEMAND
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench" / "results"
 NAMED = re.compile(r"(?P<machine>.+?)-(?P<date>\d{4}-\d\d-\d\d)(-.*)?\.json")
@@ -72,7 +74,8 @@ class Row(NamedTuple):
 
 
 class File(NamedTuple):
-    """One file of results: the machine, and its rows."""
+    """One file of results: the machine, its rows, and rivals that were not measured: why, and in
+    how many rows."""
 
     path: Path
     key: str
@@ -80,6 +83,7 @@ class File(NamedTuple):
     form: int
     machine: dict[str, Any]
     rows: list[Row]
+    missing: dict[tuple[str, str], int]
 
     @property
     def on_gpu(self) -> bool:
@@ -105,7 +109,10 @@ def read(path: Path) -> File:
     form = data.get("format", 1)
     make = _second if form == 2 else _first
     rows = [make(entry) for entry in data["results"] if "skipped" not in entry]
-    return File(path, named["machine"], named["date"], form, data["machine"], rows)
+    missing = dict(Counter(p for e in data["results"] for p in e.get("missing", {}).items()))
+    if form == 2 and "gpu" not in data["machine"] and "against" not in data.get("options", {}):
+        missing = dict.fromkeys(ON_DEMAND.items(), 0) | missing
+    return File(path, named["machine"], named["date"], form, data["machine"], rows, missing)
 
 
 @cache
