@@ -1,5 +1,6 @@
 """Random numbers of trainings: neither moved by other threads nor moving what others draw."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 
@@ -65,23 +66,23 @@ def trained(others, lr=0.05, seed=0):
     )  # fmt: skip
 
 
-def searched(seed, others=alone):
+def searched(seed, others=alone, **more):
     found = search(
         lambda params: trained(others, params["lr"]), {"lr": LogUniform(1e-3, 1e-1)}, X, Y,
-        trials=3, seed=seed, progress=False, max_epochs=EPOCHS,
+        trials=3, seed=seed, progress=False, max_epochs=EPOCHS, **more,
     )  # fmt: skip
     return [dict(trial.history) for trial in found.trials], weights(found.build())
 
 
-def restarted(seed, others=alone):
-    runs = restarts(lambda s: trained(others, seed=s), X, Y, n=2, seed=seed, max_epochs=EPOCHS)
+def restarted(seed, others=alone, **more):
+    options = {"n": 2, "seed": seed, "max_epochs": EPOCHS, **more}
+    runs = restarts(lambda s: trained(others, seed=s), X, Y, **options)
     return [(dict(run.history), weights(run.trainer)) for run in runs]
 
 
-def folded(seed, others=alone):
-    found = cross_validate(
-        lambda s: trained(others, seed=s), X, Y, folds=2, seed=seed, max_epochs=EPOCHS
-    )
+def folded(seed, others=alone, **more):
+    options = {"folds": 2, "seed": seed, "max_epochs": EPOCHS, **more}
+    found = cross_validate(lambda s: trained(others, seed=s), X, Y, **options)
     return [(dict(fold.history), fold.scores, weights(fold.trainer)) for fold in found]
 
 
@@ -109,6 +110,19 @@ def test_threads_get_what_one_after_another_gets(call):
     expected = [call(seed) for seed in seeds]
     with ThreadPoolExecutor(len(seeds)) as pool:
         assert list(pool.map(call, seeds)) == expected
+
+
+@pytest.mark.parametrize("call", [searched, restarted, folded])
+def test_threads_leave_the_filters_of_warnings(call, tmp_path, monkeypatch):
+    """Which the process has: of two threads that change them, one puts back what the other set."""
+
+    def changed(*args, **options):
+        raise AssertionError("the filters were changed")
+
+    for _ in range(2):  # begun, and gone on with
+        with monkeypatch.context() as patch:
+            patch.setattr(warnings, "catch_warnings", changed)
+            call(0, resume=tmp_path)
 
 
 @CALLS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,16 @@ def newest(root: str | Path) -> dict[str, Any] | None:
     if found:
         raise CheckpointError(f"{folder}: none of {len(found)} checkpoints is valid: {reason}")
     return None
+
+
+def are_damaged(folder: Path) -> bool:
+    """Whether there are checkpoints in a folder, of which none can be read."""
+    found = _store.checkpoints(folder)
+    for path in reversed(found):
+        with suppress(CheckpointError):
+            _store.read(path)
+            return False
+    return bool(found)
 
 
 def weights(root: str | Path, which: str) -> dict[str, Any]:

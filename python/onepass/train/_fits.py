@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from onepass._suggest import suggestion
+from onepass.train import _resume
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._marks import mark
-from onepass.train._trainer import NothingLeft, Trainer
+from onepass.train._trainer import Trainer
 
 CKPT_PATH = "ckpt_path"  # of each fit, which the function itself gives it
 WITHOUT_EFFECT = ("num_workers", CKPT_PATH)  # on any result
@@ -74,8 +74,7 @@ def fit_on(
     if checkpoint is not None:
         trainer.callbacks = [*trainer.callbacks, checkpoint]
         options = {**options, CKPT_PATH: checkpoint.dir}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NothingLeft)
+    with _resume.goes_on():
         trainer.fit(X, y, **options)
 
 

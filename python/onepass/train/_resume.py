@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from onepass.data._shares import placed
@@ -27,6 +29,30 @@ SHOWN = {
     "contents": ("other data, targets or weights", "these"),
     "validation": ("other validation data", "these"),
 }
+
+# The filters of `warnings` are the process's: a thread that changes them changes those of others.
+_goes_on: ContextVar[bool] = ContextVar("a fit that may have nothing left to do", default=False)
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Inside, `say_nothing_is_left` says nothing: it is no mistake there."""
+    token = _goes_on.set(True)
+    try:
+        yield
+    finally:
+        _goes_on.reset(token)
+
+
+def say_nothing_is_left(epoch: int, max_epochs: int) -> None:
+    """Warn that a fit finds the epochs done that it was asked for."""
+    if not _goes_on.get():
+        warnings.warn(
+            f"fit: {epoch} of {max_epochs} epochs are done, nothing was trained; pass a larger "
+            "max_epochs, which is the total over all calls",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, Any]:

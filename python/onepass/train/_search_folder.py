@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 
 from onepass import _numbers as numbers
 from onepass.train import _record, _tree
-from onepass.train._checkpoint import newest
+from onepass.train._checkpoint import are_damaged
 from onepass.train._history import History
 from onepass.train._record import Record
 from onepass.train._search_space import Distribution
 from onepass.train._search_trial import COMPLETE, PRUNED, STATES, Trial
-from onepass.train._store import CheckpointError
 
 OWNER = "search"
 RUNNING = "running"
@@ -117,12 +116,8 @@ class SearchFolder:
 
     def drop_damaged(self, number: int) -> None:
         """Let a trial begin anew where none of its checkpoints can be read."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                newest(self.checkpoints(number))
-        except CheckpointError:
-            _remove(self.checkpoints(number))
+        if are_damaged(self.checkpoints(number)):
+            self.drop_checkpoints(number)
 
     def drop_checkpoints(self, number: int) -> None:
         """Delete those of a trial."""

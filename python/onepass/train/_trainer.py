@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -316,7 +315,7 @@ class Trainer:
                 run.refuse_torn("fit")
             _settings.check_again(run)
             if run.ended and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
-                _say_nothing_is_left(run.epoch, max_epochs)
+                _resume.say_nothing_is_left(run.epoch, max_epochs)
                 return run.history
             parts = None
             if ckpt_path is not None:
@@ -346,7 +345,7 @@ class Trainer:
             self._start(loader, validation, max_epochs, parts)
             # A fit that failed behind its last epoch still has its on_fit_end to go.
             if run.epoch >= max_epochs and not (failed and parts is None):
-                _say_nothing_is_left(run.epoch, max_epochs)
+                _resume.say_nothing_is_left(run.epoch, max_epochs)
             with threads_for(run.model, loader):
                 self._loop.train(loader, validation)
         return run.history
@@ -484,16 +483,3 @@ def _existing(owner: str, dir: str | Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"no such directory: {dir}")
     return folder
-
-
-class NothingLeft(RuntimeWarning):
-    """The epochs that were asked for are done."""
-
-
-def _say_nothing_is_left(epoch: int, max_epochs: int) -> None:
-    warnings.warn(
-        f"fit: {epoch} of {max_epochs} epochs are done, nothing was trained; pass a larger "
-        "max_epochs, which is the total over all calls",
-        NothingLeft,
-        stacklevel=4,
-    )
