@@ -1,0 +1,75 @@
+"""The kernels as targets of XLA: registered at the first call, then called by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+
+LEAST = (0, 6, 1)  # of jaxlib: the first with the interface that third_party/xla is of
+
+
+@cache
+def register() -> None:
+    """Hands the kernels to XLA, once.
+
+    Raises:
+        ImportError: a jaxlib that cannot take them. To register them there would stop its CPU
+            backend from starting.
+    """
+    import jaxlib
+
+    found = tuple(int(n) for n in re.findall(r"\d+", jaxlib.__version__)[:3])
+    if found < LEAST:
+        least = ".".join(map(str, LEAST))
+        raise ImportError(
+            f"onepass.jax: jaxlib is {jaxlib.__version__}, expected {least} or newer: "
+            f'pip install -U "jax>={least}"'
+        )
+    from onepass import _C, _jax
+
+    for name, handler in _jax.targets(_C.lent()).items():
+        jax.ffi.register_ffi_target(name, handler, platform="cpu")
+        for platform in ("CUDA", "ROCM"):
+            jax.ffi.register_ffi_target(name, _jax.no_device(), platform=platform)
+
+
+def call(
+    target: str,
+    op: str,
+    results: Sequence[jax.ShapeDtypeStruct],
+    *arguments: Any,
+    vmap: str = "sequential",
+    aliases: dict[int, int] | None = None,
+    **attributes: int | float | tuple[float, ...],
+) -> list[jax.Array]:
+    """The results of a kernel; ``op`` is what its messages call it.
+
+    Attributes are constants of the compiled function. Whole numbers, and those of a tuple, go as
+    64 bits whether or not JAX has such arrays.
+    """
+    register()
+    constants = {name: _constant(value) for name, value in attributes.items() if value != ()}
+    function = jax.ffi.ffi_call(
+        f"onepass_{target}", list(results), vmap_method=vmap, input_output_aliases=aliases
+    )
+    return list(function(*arguments, op=op, **constants))
+
+
+def _constant(value: int | float | tuple[float, ...]) -> Any:
+    if isinstance(value, tuple):
+        return np.asarray(value, np.float64)
+    return np.int64(value) if isinstance(value, int) else np.float64(value)
+
+
+def like(x: Any) -> jax.ShapeDtypeStruct:
+    """A result of the shape and dtype of ``x``."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
+NOTHING = np.zeros(0, np.float32)  # in the place of an array that is not given
+NO_RESULT = jax.ShapeDtypeStruct((0,), np.float32)
