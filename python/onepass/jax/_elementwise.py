@@ -12,7 +12,7 @@ import jax
 from onepass import _C, ops
 from onepass._array import Array
 from onepass.jax._checks import floating, stream
-from onepass.jax._targets import call, like
+from onepass.jax._targets import call, like, together
 from onepass.ops._declare import ACTIVATIONS
 
 P = ParamSpec("P")
@@ -169,4 +169,6 @@ def dropout(x: Any, p: Any = 0.5, *, seed: Any, offset: Any = 0, first: Any = 0)
         >>> np.array_equal(y, onepass.ops.dropout(x, 0.5, seed=7))
         True
     """
-    return _dropped(floating("dropout", "x", x), stream("dropout", "p", p, seed, offset, first))
+    random = stream("dropout", "p", p, seed, offset, first)
+    x, *random = together(floating("dropout", "x", x), *random)
+    return _dropped(x, tuple(random))

@@ -11,7 +11,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass.jax._checks import computing, floating, per_channel, same
-from onepass.jax._targets import NOTHING, call, like
+from onepass.jax._targets import NOTHING, call, like, together
 
 REDUCTIONS = ("none", "mean", "sum")  # in the order of csrc/core/backend.h
 
@@ -127,11 +127,11 @@ def cross_entropy(
         rows = (logits.shape[0], *logits.shape[2:])
         if target.shape != rows:
             raise ValueError(f"{op}: 'target' has shape {target.shape}, expected {rows}")
-        return _crossed(spec, logits, target, weight)
+        return _crossed(spec, *together(logits, target, weight))
     target = same(op, "target", target, logits)
     if spec.ignore_index >= 0:
         raise ValueError(
             f"{op}: 'ignore_index' is {ignore_index}, expected a negative one, such as the "
             "default, where target holds probabilities; a weight of 0 leaves a class out"
         )
-    return _crossed(spec._replace(probabilities=True), logits, target, weight)
+    return _crossed(spec._replace(probabilities=True), *together(logits, target, weight))

@@ -13,7 +13,7 @@ from onepass import _numbers as numbers
 from onepass._docs import shares
 from onepass.jax._checks import computing, floating, per_channel, same, stream
 from onepass.jax._elementwise import INDEX
-from onepass.jax._targets import NO_RESULT, NOTHING, call, like
+from onepass.jax._targets import NO_RESULT, NOTHING, call, like, together
 from onepass.ops._fused import ActivationSpec, resolve
 
 RULES = {"layer_norm": 0, "rms_norm": 1}  # their places in csrc/kernels/row_norm_list.h
@@ -231,7 +231,8 @@ def bias_act(
     if bias is None:
         raise TypeError(f"{op}: 'bias' is None, expected an array of shape ({x.shape[axis]},)")
     random = stream(op, "dropout_p", dropout_p, seed, offset, first)
-    return _biased(_spec(op, activation, axis), x, bias, random)
+    x, bias, *random = together(x, bias, *random)
+    return _biased(_spec(op, activation, axis), x, bias, tuple(random))
 
 
 @_documented
@@ -347,7 +348,8 @@ def _norm_of_rows(
         None if residual is None else same(op, "residual", residual, x),
     )
     spec = _spec(op, activation, len(shape), numbers.in_range(op, "eps", eps, 0))
-    return _row_normed(spec, x, arrays, random)
+    x, *others = together(x, *arrays, *random)
+    return _row_normed(spec, x, Arrays(*others[:3]), tuple(others[3:]))
 
 
 @_documented
@@ -433,7 +435,9 @@ def batch_norm(
     )
     random = stream(op, "dropout_p", dropout_p, seed, offset, first)
     spec = _spec(op, activation, axis, eps, training)
-    y, mean, var = _batch_normed(spec, x, arrays, running, random)
+    x, *others = together(x, *arrays, *running, *random)
+    arrays = Arrays(*others[:3])
+    y, mean, var = _batch_normed(spec, x, arrays, tuple(others[3:5]), tuple(others[5:]))
     return y, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(var)
 
 

@@ -57,7 +57,38 @@ def call(
     function = jax.ffi.ffi_call(
         f"onepass_{target}", list(results), vmap_method=vmap, input_output_aliases=aliases
     )
-    return list(function(*arguments, op=op, **constants))
+    arguments = together(*arguments)
+    return list(together(*function(*arguments, op=op, **constants), like=arguments))
+
+
+def together(*arrays: Any, like: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """Arrays that vary over the same axes of a mesh, those over which any of them or ``like`` does.
+
+    Inside `jax.shard_map` JAX keeps track of what differs between devices, and derives from it
+    where gradients are added up; of the results of a custom call it would believe that they are
+    the same everywhere. None stays None.
+    """
+    axes = [_axes(array) for array in arrays]
+    wanted = frozenset().union(*axes, *map(_axes, like))
+    pairs = zip(arrays, axes, strict=True)
+    return tuple(a if not wanted - own or a is None else _vary(a, wanted - own) for a, own in pairs)
+
+
+def _axes(array: Any) -> frozenset[Any]:
+    """Of a mesh, those over which an array varies."""
+    if array is None or not isinstance(array, jax.core.Tracer):
+        return frozenset()
+    kind = jax.typeof(array)
+    if hasattr(kind, "mat"):  # since JAX 0.10
+        return frozenset(kind.mat.varying)
+    return frozenset(getattr(kind, "vma", ()))
+
+
+def _vary(array: Any, axes: frozenset[Any]) -> Any:
+    names = tuple(sorted(axes))
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, names, to="varying")
+    return jax.lax.pvary(array, names)
 
 
 def _constant(value: int | float | tuple[float, ...]) -> Any:
