@@ -51,9 +51,9 @@ void check(const std::vector<int64_t>& labels, int64_t classes, int64_t ignored)
   if (fine) return;
   size_t i = 0;
   while (labels[i] == ignored || uint64_t(labels[i]) < uint64_t(classes)) ++i;
-  throw Refused("'target' holds " + std::to_string(labels[i]) + " at element " +
-                std::to_string(i) + ", expected 0 <= label < " + std::to_string(classes) +
-                ", or ignore_index " + std::to_string(ignored));
+  throw Refused("'target' holds " + std::to_string(labels[i]) + " at element " + std::to_string(i) +
+                ", expected 0 <= label < " + std::to_string(classes) + ", or ignore_index " +
+                std::to_string(ignored));
 }
 
 }  // namespace

@@ -5,7 +5,8 @@
 namespace onepass::jax {
 namespace {
 
-// Runs a driver on one tensor, whose operands are in the order of the functor. The first is written.
+// Runs a driver on one tensor, whose operands are in the order of the functor. The first is
+// written.
 template <int kCount>
 void run_tensor(Run<Elementwise> driver, const Buffer (&buffers)[kCount], const double* options,
                 int64_t option_count, const DropoutStream& random) {

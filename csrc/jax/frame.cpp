@@ -71,16 +71,16 @@ const void* Frame::attribute(const char* name, XLA_FFI_AttrType type) const {
 }
 
 int64_t Frame::integer(const char* name) const {
-  const auto* scalar =
-      static_cast<const XLA_FFI_Scalar*>(attribute(name, XLA_FFI_AttrType_SCALAR));
-  if (!scalar || scalar->dtype != XLA_FFI_DataType_S64) unexpected("no integer where there should be one");
+  const auto* scalar = static_cast<const XLA_FFI_Scalar*>(attribute(name, XLA_FFI_AttrType_SCALAR));
+  if (!scalar || scalar->dtype != XLA_FFI_DataType_S64)
+    unexpected("no integer where there should be one");
   return *static_cast<const int64_t*>(scalar->value);
 }
 
 double Frame::real(const char* name) const {
-  const auto* scalar =
-      static_cast<const XLA_FFI_Scalar*>(attribute(name, XLA_FFI_AttrType_SCALAR));
-  if (!scalar || scalar->dtype != XLA_FFI_DataType_F64) unexpected("no number where there should be one");
+  const auto* scalar = static_cast<const XLA_FFI_Scalar*>(attribute(name, XLA_FFI_AttrType_SCALAR));
+  if (!scalar || scalar->dtype != XLA_FFI_DataType_F64)
+    unexpected("no number where there should be one");
   return *static_cast<const double*>(scalar->value);
 }
 
@@ -93,8 +93,7 @@ const double* Frame::reals(const char* name, int64_t* count) const {
 }
 
 std::string Frame::text(const char* name) const {
-  const auto* span =
-      static_cast<const XLA_FFI_ByteSpan*>(attribute(name, XLA_FFI_AttrType_STRING));
+  const auto* span = static_cast<const XLA_FFI_ByteSpan*>(attribute(name, XLA_FFI_AttrType_STRING));
   return span ? std::string(span->ptr, span->len) : std::string();
 }
 

@@ -1,11 +1,13 @@
 // A whole optimizer step in one call.
 //
-// Arguments: hyper (the bits of doubles, two words each), count (of steps before this one), lr (empty:
-// that in hyper), scalars (like hyper), the states, each of all parameters one after the other, and
+// Arguments: hyper (the bits of doubles, two words each), count (of steps before this one), lr
+// (empty: that in hyper), scalars (like hyper), the states, each of all parameters one after the
+// other, and
 //   "updates"   the gradients, then the parameters, as arrays of any shapes
 //   "apply"     the parameters, one after the other in one array, then the gradients: arrays that
 //               have as many elements together
-// Results: count, scalars, the states, and what is to be added to each parameter; or the parameters.
+// Results: count, scalars, the states, and what is to be added to each parameter; or the
+// parameters.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -155,7 +157,8 @@ struct Updates {
   std::vector<Operand> results;
 };
 
-// A run of one tensor: the parameters are copied to the computing type, moved there, and subtracted.
+// A run of one tensor: the parameters are copied to the computing type, moved there, and
+// subtracted.
 template <class S, class T>
 void update_part(const Updates& job, int64_t tensor, int64_t begin, int64_t n) {
   T moving[kPart];

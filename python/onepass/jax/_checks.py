@@ -20,10 +20,9 @@ FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 def floating(op: str, name: str, x: Any) -> jax.Array:
     """``x`` as an array of floats."""
-    try:
-        array = jnp.asarray(x)
-    except TypeError:
-        raise TypeError(f"{op}: {name!r} is a {type(x).__name__}, expected an array") from None
+    if not isinstance(x, (jax.Array, np.ndarray, np.generic, float, list, tuple)):
+        raise TypeError(f"{op}: {name!r} is a {type(x).__name__}, expected an array")
+    array = jnp.asarray(x)
     if str(array.dtype) not in FLOATS:
         raise TypeError(
             f"{op}: {name!r} has dtype {array.dtype}, expected float32, float64, float16 or "
