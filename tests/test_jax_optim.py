@@ -78,7 +78,7 @@ def test_the_steps_are_those_of_optim(cls, options):
     step, update = jax.jit(oj.apply, donate_argnums=(1, 2)), jax.jit(ours.update)
     for count in range(1, 5):
         before = [p.astype(np.float64) for p in mine]
-        tree = {str(i): jnp.asarray(p) for i, p in enumerate(mine)}
+        tree = {str(i): jnp.array(p) for i, p in enumerate(mine)}  # asarray may share memory
         grads = drawn(rng)
         theirs.step(grads)
         params, state = step(grads, params, state)
@@ -142,6 +142,15 @@ def test_what_is_not_donated_stays():
     assert_same(state.buffers["float32"]["momentum_buffer"], np.zeros(1000, np.float32))
     assert float(after.unflatten()["w"][0]) < 1
     assert (int(state.count), int(moved.count)) == (0, 1)
+
+
+def test_flat_parameters_have_memory_of_their_own():
+    for start in (np.ones(1 << 12, np.float32), jnp.ones(1 << 12, jnp.float32)):
+        params, ours = oj.flat([start]), oj.sgd(lr=0.5)
+        step = jax.jit(oj.apply, donate_argnums=(1, 2))
+        params, _ = step([np.ones(1 << 12, np.float32)], params, ours.init(params))
+        assert_same(np.asarray(start), np.ones(1 << 12, np.float32))
+        assert_same(params.unflatten()[0], np.full(1 << 12, 0.5, np.float32))
 
 
 # ---- the learning rate

@@ -5,8 +5,8 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``parallel``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch or
-scikit-learn is installed, ``torch`` and ``sklearn``. ``load_run`` opens a run that ``onepass
+``data``, ``train``, ``parallel``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch, JAX
+or scikit-learn is installed, ``torch``, ``jax`` and ``sklearn``. ``load_run`` opens a run that ``onepass
 train`` has saved.
 """
 
@@ -31,8 +31,8 @@ __all__ = [
 ]  # fmt: skip
 
 _environment.check(os.environ)
-# Not in __all__: `from onepass import *` would import PyTorch, and take its name.
-_OPTIONAL = frozenset({"torch", "sklearn"})
+# Not in __all__: `from onepass import *` would import PyTorch and JAX, and take their names.
+_OPTIONAL = frozenset({"torch", "jax", "sklearn"})
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})
 
 

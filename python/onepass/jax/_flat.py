@@ -79,7 +79,7 @@ def flat(params: Any) -> FlatParams:
     arrays = checked("flat", "params", leaves)
     buffers = {
         dtype: jnp.concatenate([a.ravel() for a in arrays if str(a.dtype) == dtype])
-        for dtype in dict.fromkeys(str(a.dtype) for a in arrays)
+        for dtype in sizes(arrays)
     }
     return FlatParams(buffers, tree, tuple((a.shape, str(a.dtype)) for a in arrays))
 
