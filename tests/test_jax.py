@@ -18,7 +18,6 @@ jax = pytest.importorskip("jax")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jax.numpy as jnp
-
     import onepass.jax as oj
     from onepass.jax import _targets
 
@@ -93,9 +92,9 @@ def test_an_activation_refuses():
         oj.celu(np.ones(3, np.float32), alpha=0)
     with pytest.raises(TypeError, match=r"relu.*no option 'slope'"):
         oj.relu(np.ones(3, np.float32), slope=1)
-    with pytest.raises(TypeError, match="2 arguments without names"):
+    with pytest.raises(TypeError, match=r"2 arguments without names"):
         oj.elu(np.ones(3, np.float32), 0.5)
-    with pytest.raises(ValueError, match="onepass_activation_backward.*cannot be differentiated"):
+    with pytest.raises(ValueError, match=r"onepass_activation_backward.*cannot be differentiated"):
         jax.grad(jax.grad(oj.tanh))(1.0)
 
 
@@ -128,14 +127,13 @@ def test_numbers_are_operands(x64):
     words = np.uint32([2**8, 3])  # the high one first, as in a key
     assert_same(oj.dropout(x, 0.25, seed=jnp.asarray(words)), want)
     assert_same(oj.dropout(x, 0.25, seed=2**40 + 3), want)
-    assert_same(
-        oj.dropout(x, 0.25, seed=jax.random.key(9)), ops.dropout(x, 0.25, seed=9), "a key"
-    )
+    assert_same(oj.dropout(x, 0.25, seed=jax.random.key(9)), ops.dropout(x, 0.25, seed=9), "a key")
     small = jnp.asarray(9, jnp.int8)
     assert_same(jax.jit(lambda s: oj.dropout(x, 0.25, seed=s))(small), ops.dropout(x, 0.25, seed=9))
 
 
-def test_a_number_of_python_is_a_double_without_x64(_no_x64):
+@pytest.mark.usefixtures("_no_x64")
+def test_a_number_of_python_is_a_double_without_x64():
     # Of the first 2**26 elements of this mask one tells 1/3 from the nearest float32.
     x, numbers = np.ones(32, np.float32), {"seed": 1, "first": 55254016}
     double = ops.dropout(x, 1 / 3, **numbers)
@@ -165,9 +163,9 @@ def test_dropout_refuses():
     with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(\) and dtype int32"):
         oj.dropout(x, jnp.int32(1), seed=1)
     traced = jax.jit(lambda p, seed: oj.dropout(x, p, seed=seed))
-    with pytest.raises(Exception, match="dropout: the probability of dropout is 1.5, expected 0"):
+    with pytest.raises(Exception, match=r"dropout: the probability of dropout is 1.5, expected 0"):
         jax.block_until_ready(traced(1.5, 0))
-    with pytest.raises(Exception, match="is -1, expected a number >= 0"):
+    with pytest.raises(Exception, match=r"is -1, expected a number >= 0"):
         jax.block_until_ready(traced(0.5, -1))
 
 
@@ -288,9 +286,9 @@ def test_mapped_norms():
 
 def test_norms_refuse():
     x = np.ones((4, 3), np.float32)
-    with pytest.raises(ValueError, match=r"^layer_norm: 'normalized_shape' is 4, expected the last"):
+    with pytest.raises(ValueError, match=r"^layer_norm: 'normalized_shape' is 4, expected the"):
         oj.layer_norm(x, 4)
-    with pytest.raises(ValueError, match=r"^layer_norm: 'weight' has shape \(4,\), expected \(3,\)"):
+    with pytest.raises(ValueError, match=r"^layer_norm: 'weight' has shape \(4,\), expected \(3"):
         oj.layer_norm(x, 3, np.ones(4, np.float32))
     with pytest.raises(TypeError, match=r"^rms_norm: 'weight' has dtype float16, expected float32"):
         oj.rms_norm(x, 3, np.ones(3, np.float16))
@@ -298,7 +296,7 @@ def test_norms_refuse():
         oj.layer_norm(x, 3, residual=x[0])
     with pytest.raises(ValueError, match=r"^batch_norm: .*needed with training=False"):
         oj.batch_norm(x, None, None, None, None, training=False)
-    with pytest.raises(ValueError, match="one value per channel has no variance"):
+    with pytest.raises(ValueError, match=r"one value per channel has no variance"):
         oj.batch_norm(x[:1], None, None, None, None, training=True)
     with pytest.raises(ValueError, match=r"^batch_norm: 'eps' is 0, expected .*> 0"):
         oj.batch_norm(x, None, None, None, None, training=True, eps=0)
@@ -356,7 +354,7 @@ def test_cross_entropy_refuses():
     message = "cross_entropy: 'target' holds 3 at element 1, expected 0 <= label < 3"
     with pytest.raises(Exception, match=message):
         jax.block_until_ready(oj.cross_entropy(x, np.array([0, 3])))
-    with pytest.raises(Exception, match="'target' holds -1"):
+    with pytest.raises(Exception, match=r"'target' holds -1"):
         jax.block_until_ready(oj.cross_entropy(x, np.array([0, -1])))
 
 
@@ -438,8 +436,12 @@ def loss(w, x, t):
 
 t = rng.integers(0, 16, 8)
 def step(w, x, t):
-    return jax.lax.pmean(jax.grad(loss)(jax.lax.pcast(w, "batch", to="varying")
-                         if hasattr(jax.lax, "pcast") else jax.lax.pvary(w, "batch"), x, t), "batch")
+    if hasattr(jax.lax, "pcast"):
+        w = jax.lax.pcast(w, "batch", to="varying")
+    else:
+        w = jax.lax.pvary(w, "batch")
+    return jax.lax.pmean(jax.grad(loss)(w, x, t), "batch")
+
 g = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(P(), P("batch"), P("batch")),
                           out_specs=P()))(w, x, t)
 assert np.allclose(g, jax.grad(loss)(w, x, t), rtol=1e-5, atol=1e-7)
@@ -460,14 +462,14 @@ def test_an_array_on_a_gpu_is_refused_in_words():
 
     jax.ffi.register_ffi_target("onepass_nowhere", _jax.no_device(), platform="cpu")
     call = jax.ffi.ffi_call("onepass_nowhere", jax.ShapeDtypeStruct((), np.float32))
-    with pytest.raises(Exception, match="gelu: the arrays lie on a GPU, and onepass.jax runs on"):
+    with pytest.raises(Exception, match=r"gelu: the arrays lie on a GPU, and onepass.jax runs on"):
         jax.block_until_ready(call(np.float32(1), op="gelu"))
 
 
 def test_an_old_jaxlib_is_refused_before_anything_is_registered(monkeypatch):
-    import jaxlib
+    import jaxlib.version
 
-    monkeypatch.setattr(jaxlib, "__version__", "0.6.0")
+    monkeypatch.setattr(jaxlib.version, "__version__", "0.6.0")
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: pytest.fail("registered"))
     with pytest.raises(ImportError, match=r"^onepass.jax: jaxlib is 0.6.0, expected 0.6.1 or new"):
         _targets.register.__wrapped__()
@@ -501,7 +503,7 @@ def test_plain_functions_read_arrays_of_jax(dtype):
         assert_same(got, other)
     assert_same(given, x)
     for out in (given, jnp.zeros_like(given)):
-        with pytest.raises(TypeError, match="'out' is a JAX array, .* or use onepass.jax$"):
+        with pytest.raises(TypeError, match=r"'out' is a JAX array, .* or use onepass.jax$"):
             ops.relu(x, out=out)
     with pytest.raises(TypeError, match=r"'params\[0\]' is a JAX array, .* or use onepass.jax$"):
         ops.sgd_([given], [x])
@@ -527,5 +529,5 @@ def test_plain_functions_point_to_these_inside_jit():
         jax.jit(ops.relu)(np.ones(3, np.float32))
     deleted = jnp.ones(3)
     deleted.delete()
-    with pytest.raises(TypeError, match="'x' of type .* cannot be read: "):
+    with pytest.raises(TypeError, match=r"'x' of type .* cannot be read: "):
         ops.relu(deleted)

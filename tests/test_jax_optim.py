@@ -18,7 +18,6 @@ jax = pytest.importorskip("jax")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jax.numpy as jnp
-
     import onepass.jax as oj
     from onepass.jax._optimizers import GradientTransformation
 
@@ -61,7 +60,7 @@ def factory(cls):
 def test_every_elementwise_optimizer_is_there():
     assert {cls for cls, _ in SWEEPS} == {record.cls for record in OPTIMIZERS
                                           if record.name in ELEMENTWISE}  # fmt: skip
-    assert ELEMENTWISE <= set(oj.__all__)
+    assert set(oj.__all__) >= ELEMENTWISE
 
 
 @pytest.mark.parametrize(
@@ -82,9 +81,7 @@ def test_the_steps_are_those_of_optim(cls, options):
         grads = drawn(rng)
         theirs.step(grads)
         params, state = step(grads, params, state)
-        updates, leaves_state = update(
-            {str(i): g for i, g in enumerate(grads)}, leaves_state, tree
-        )
+        updates, leaves_state = update({str(i): g for i, g in enumerate(grads)}, leaves_state, tree)
         for i, (want, got) in enumerate(zip(mine, params.unflatten(), strict=True)):
             assert_same(got, want, f"step {count}, parameter {i}")
             change, moved = np.asarray(updates[str(i)]), want.astype(np.float64) - before[i]
@@ -202,7 +199,7 @@ def test_schedules():
     ours = oj.sgd(lr=lambda count: 1.0 / (1 << (count + 1)))
     tree, state, update = start, ours.init(start), jax.jit(ours.update)
     for count in range(3):
-        theirs.param_groups[0]["lr"] = 0.5**(count + 1)
+        theirs.param_groups[0]["lr"] = 0.5 ** (count + 1)
         theirs.step(grad)
         updates, state = update(grad, state, tree)
         tree = jax.tree_util.tree_map(jnp.add, tree, updates)
@@ -299,23 +296,25 @@ def test_refusals():
     state, params = ours.init(start), oj.flat(start)
     with pytest.raises(ValueError, match=r"^adamw: update\(grads, state\) lacks 'params'"):
         ours.update(start, state)
-    with pytest.raises(ValueError, match=r"^adamw: 'grads' is the tree .*expected that of 'params'"):
+    with pytest.raises(
+        ValueError, match=r"^adamw: 'grads' is the tree .*expected that of 'params'"
+    ):
         ours.update([start["w"]], state, start)
     with pytest.raises(ValueError, match=r"^adamw: leaf 0 of 'grads' has shape \(3, 2\), expected"):
         ours.update({"w": start["w"].T}, state, start)
-    with pytest.raises(ValueError, match=r"^adamw: 'params' have .*, expected those that the state"):
+    with pytest.raises(ValueError, match=r"^adamw: 'params' have .*, expected those that the"):
         ours.update([start["w"][0]], state, [start["w"][0]])
     with pytest.raises(ValueError, match=r"^apply: leaf 0 of 'grads' has shape \(3, 2\)"):
         oj.apply({"w": start["w"].T}, params, state)
     with pytest.raises(ValueError, match=r"^apply: 'grads' is the tree"):
         oj.apply([start["w"]], params, state)
-    with pytest.raises(ValueError, match="^apply: 'grads' are of other parameters"):
+    with pytest.raises(ValueError, match=r"^apply: 'grads' are of other parameters"):
         oj.apply(oj.flat({"w": start["w"].T}), params, state)
-    with pytest.raises(TypeError, match="^apply: 'params' is a dict, expected FlatParams"):
+    with pytest.raises(TypeError, match=r"^apply: 'params' is a dict, expected FlatParams"):
         oj.apply(start, start, state)
-    with pytest.raises(TypeError, match="^adamw: leaf 0 of 'params' has dtype int32, expected"):
+    with pytest.raises(TypeError, match=r"^adamw: leaf 0 of 'params' has dtype int32, expected"):
         ours.init({"w": np.ones(3, np.int32)})
-    with pytest.raises(TypeError, match="^flat: leaf 0 of 'params' has dtype int32, expected"):
+    with pytest.raises(TypeError, match=r"^flat: leaf 0 of 'params' has dtype int32, expected"):
         oj.flat({"w": np.ones(3, np.int32)})
     with pytest.raises(TypeError, match=r"^adamw: .*'beta'; the options are lr, betas, eps"):
         oj.adamw(beta=3)
@@ -325,7 +324,7 @@ def test_refusals():
         state.with_lr(-1)
     with pytest.raises(Exception, match=r"adamw: 'lr' is -1, expected a finite number >= 0"):
         jax.block_until_ready(oj.apply(start, params, state, lr=jnp.float32(-1)))
-    with pytest.raises(TypeError, match="^rprop: 'lr' is a schedule, expected a number"):
+    with pytest.raises(TypeError, match=r"^rprop: 'lr' is a schedule, expected a number"):
         oj.rprop(lr=lambda count: 0.1)
-    with pytest.raises(ValueError, match="^rprop: 'lr' is given, and the update has no learning"):
+    with pytest.raises(ValueError, match=r"^rprop: 'lr' is given, and the update has no learning"):
         oj.apply(start, params, oj.rprop().init(params), lr=0.1)

@@ -6,8 +6,8 @@ array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
 ``data``, ``train``, ``parallel``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch, JAX
-or scikit-learn is installed, ``torch``, ``jax`` and ``sklearn``. ``load_run`` opens a run that ``onepass
-train`` has saved.
+or scikit-learn is installed, ``torch``, ``jax`` and ``sklearn``. ``load_run`` opens a run that
+``onepass train`` has saved.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ P = ParamSpec("P")
 
 # The numbers by which the handlers know the activations.
 INDEX = {
-    name: i
-    for i, name in enumerate(k["name"] for k in _C.kernels() if k["kind"] == "activation")
+    name: i for i, name in enumerate(k["name"] for k in _C.kernels() if k["kind"] == "activation")
 }
 
 
@@ -68,7 +67,7 @@ def _of(function: Callable[Concatenate[Array, P], Array]) -> Callable[Concatenat
     activation.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     activation.__annotations__ = {"x": "jax.Array", "return": "jax.Array"}
     activation.__doc__ = _DOC.format(**vars(declared)) if function.__doc__ is not None else None
-    return activation
+    return activation  # type: ignore[return-value]
 
 
 _DOC = """{formula}
@@ -170,5 +169,5 @@ def dropout(x: Any, p: Any = 0.5, *, seed: Any, offset: Any = 0, first: Any = 0)
         True
     """
     random = stream("dropout", "p", p, seed, offset, first)
-    x, *random = together(floating("dropout", "x", x), *random)
-    return _dropped(x, tuple(random))
+    x, *operands = together(floating("dropout", "x", x), *random)
+    return _dropped(x, tuple(operands))

@@ -14,9 +14,7 @@ import jax.numpy as jnp
 from onepass.jax._checks import FLOATS
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["buffers"], meta_fields=["tree", "leaves"]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["buffers"], meta_fields=["tree", "leaves"])
 @dataclass(frozen=True)
 class FlatParams:
     """A pytree of parameters whose elements lie one after the other, leaf after leaf.

@@ -7,11 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from onepass import _numbers as numbers
 from onepass.jax._checks import computing, floating, per_channel, same
-from onepass.jax._targets import NOTHING, call, like, together
+from onepass.jax._targets import NOTHING, call, like, result, together
 
 REDUCTIONS = ("none", "mean", "sum")  # in the order of csrc/core/backend.h
 
@@ -30,7 +29,7 @@ def _called(
 ) -> list[jax.Array]:
     reduced = spec.reduction != "none"
     rows = (logits.shape[0], *logits.shape[2:])
-    loss = jax.ShapeDtypeStruct(() if reduced else rows, computing(logits) if reduced else logits.dtype)
+    loss = result((), computing(logits)) if reduced else result(rows, logits.dtype)
     return call(
         "cross_entropy", "cross_entropy", [loss, *([like(logits)] if gradient else [])], logits,
         target, NOTHING if weight is None else weight, given=int(weight is not None),
@@ -93,8 +92,8 @@ def cross_entropy(
         The loss, without axes, or shaped as the class indices for "none".
 
     Raises:
-        TypeError, ValueError: wrong dtypes, shapes or ranges. A label outside [0, C) is XLA's error,
-        when the call runs.
+        TypeError, ValueError: wrong dtypes, shapes or ranges. A label outside [0, C) is an error of
+            XLA, when the call runs.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, 2016 (smoothing); PyTorch's
     ``cross_entropy`` semantics.

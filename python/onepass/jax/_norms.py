@@ -13,7 +13,7 @@ from onepass import _numbers as numbers
 from onepass._docs import shares
 from onepass.jax._checks import computing, floating, per_channel, same, stream
 from onepass.jax._elementwise import INDEX
-from onepass.jax._targets import NO_RESULT, NOTHING, call, like, together
+from onepass.jax._targets import NO_RESULT, NOTHING, call, like, result, together
 from onepass.ops._fused import ActivationSpec, resolve
 
 RULES = {"layer_norm": 0, "rms_norm": 1}  # their places in csrc/kernels/row_norm_list.h
@@ -72,7 +72,7 @@ def _gradients(
 
 def like_in(array: jax.Array | None, dtype: Any) -> jax.ShapeDtypeStruct:
     """A result of the shape of ``array`` in another dtype; none where there is no array."""
-    return NO_RESULT if array is None else jax.ShapeDtypeStruct(array.shape, dtype)
+    return NO_RESULT if array is None else result(array.shape, dtype)
 
 
 # ---- bias_act
@@ -116,7 +116,7 @@ def _row_normed_forward(
     spec: Spec, x: jax.Array, arrays: Arrays, random: tuple[Any, ...]
 ) -> tuple[jax.Array, Any]:
     rows = int(np.prod(x.shape[: x.ndim - spec.place]))
-    statistics = jax.ShapeDtypeStruct((3, rows), computing(x))
+    statistics = result((3, rows), computing(x))
     y, saved = call(
         "row_norm", spec.op, [like(x), statistics], x, *arrays.operands, *random,
         given=arrays.given, rule=RULES[spec.op], row_axes=spec.place, eps=spec.eps,
@@ -152,8 +152,8 @@ def _batch_normed_forward(
     spec: Spec, x: jax.Array, arrays: Arrays, running: Statistics, random: tuple[Any, ...]
 ) -> tuple[tuple[jax.Array, ...], Any]:
     channels = x.shape[spec.place]
-    row = jax.ShapeDtypeStruct((channels,), computing(x))
-    saved_like = jax.ShapeDtypeStruct((3, channels), computing(x))
+    row = result((channels,), computing(x))
+    saved_like = result((3, channels), computing(x))
     y, saved, *found = call(
         "batch_norm", spec.op, [like(x), saved_like, *([row, row] if spec.training else [])], x,
         *arrays.operands, *running, *random, given=arrays.given, axis=spec.place, eps=spec.eps,
@@ -231,8 +231,8 @@ def bias_act(
     if bias is None:
         raise TypeError(f"{op}: 'bias' is None, expected an array of shape ({x.shape[axis]},)")
     random = stream(op, "dropout_p", dropout_p, seed, offset, first)
-    x, bias, *random = together(x, bias, *random)
-    return _biased(_spec(op, activation, axis), x, bias, tuple(random))
+    x, bias, *operands = together(x, bias, *random)
+    return _biased(_spec(op, activation, axis), x, bias, tuple(operands))
 
 
 @_documented
@@ -416,7 +416,7 @@ def batch_norm(
             f"{op}: 'x' has shape {x.shape}: one value per channel has no variance; train on at "
             "least two samples or normalise by running statistics"
         )
-    eps = numbers.in_range(op, "eps", eps, **({"above": 0} if training else {"low": 0}))
+    eps = numbers.in_range(op, "eps", eps, 0, above=0 if training else None)
     running: Any = (NOTHING, NOTHING)
     if not training:
         running = (

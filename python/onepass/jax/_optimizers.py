@@ -67,8 +67,8 @@ def _of(cls: type[Optimizer], name: str) -> Callable[..., Any]:
 
 
 _LR = (
-    "learning rate: a number; a schedule, a function of the count of steps before this one such\n"
-    "        as optax has; or an array without axes. A float32 array is taken as it is, not as the\n"
+    "learning rate: a number; a schedule, a function of the count of steps before this one, as\n"
+    "        optax has; or an array without axes. A float32 array is taken as it is, not as the\n"
     "        double of the same digits."
 )
 _DOC = """{formula}
@@ -141,8 +141,8 @@ def _start(
             for dtype, count in sizes(arrays).items()
         }
         zero = jnp.zeros((), np.int32)
-        words = [jnp.asarray(bits(*values)) for values in (hyper, scalars)]
-        return OptimizerState(zero, *words, buffers, kernel)
+        words, carried = (jnp.asarray(bits(*values)) for values in (hyper, scalars))
+        return OptimizerState(zero, words, carried, buffers, kernel)
 
     return init
 
@@ -163,6 +163,7 @@ def _update(
     if lr is None and schedule is not None:
         lr = schedule(state.count)
     return updated(grads, state, params, lr)
+
 
 adadelta = _of(optim.Adadelta, "adadelta")
 adagrad = _of(optim.Adagrad, "adagrad")

@@ -48,7 +48,9 @@ class OptimizerState:
         if rate < 0:
             raise ValueError(f"{self.kernel}: no learning rate, expected one that has 'lr'")
         if isinstance(words, jax.Array):
-            raise TypeError(f"{self.kernel}: 'lr' is an array, expected a number; pass lr= to apply")
+            raise TypeError(
+                f"{self.kernel}: 'lr' is an array, expected a number; pass lr= to apply"
+            )
         return replace(self, hyper=self.hyper.at[2 * rate : 2 * rate + 2].set(words))
 
 
@@ -119,12 +121,11 @@ def _length(states: dict[str, jax.Array]) -> int | None:
     return next((s.size for s in states.values()), None)
 
 
-def _together(
-    op: str, grads: Any, params: Any
-) -> tuple[list[jax.Array], list[jax.Array], Any]:
+def _together(op: str, grads: Any, params: Any) -> tuple[list[jax.Array], list[jax.Array], Any]:
     """Gradients and parameters, leaf by leaf."""
-    leaves, tree = jax.tree_util.tree_flatten(params)
-    given, own = jax.tree_util.tree_flatten(grads)
+    leaves, given = map(jax.tree_util.tree_leaves, (params, grads))
+    tree: Any = jax.tree_util.tree_structure(params)
+    own: Any = jax.tree_util.tree_structure(grads)
     if own != tree:
         raise ValueError(f"{op}: 'grads' is the tree {own}, expected that of 'params', {tree}")
     arrays, gradients = checked(op, "params", leaves), checked(op, "grads", given)
@@ -137,9 +138,7 @@ def _together(
     return arrays, gradients, tree
 
 
-def updated(
-    grads: Any, state: OptimizerState, params: Any, lr: Any
-) -> tuple[Any, OptimizerState]:
+def updated(grads: Any, state: OptimizerState, params: Any, lr: Any) -> tuple[Any, OptimizerState]:
     arrays, gradients, tree = _together(state.kernel, grads, params)
     _check_sizes(state.kernel, state, arrays)
     rate = _lr_operand(state.kernel, lr)

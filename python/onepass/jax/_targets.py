@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -21,13 +22,12 @@ def register() -> None:
         ImportError: a jaxlib that cannot take them. To register them there would stop its CPU
             backend from starting.
     """
-    import jaxlib
-
-    found = tuple(int(n) for n in re.findall(r"\d+", jaxlib.__version__)[:3])
+    version: str = importlib.import_module("jaxlib.version").__version__
+    found = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
     if found < LEAST:
         least = ".".join(map(str, LEAST))
         raise ImportError(
-            f"onepass.jax: jaxlib is {jaxlib.__version__}, expected {least} or newer: "
+            f"onepass.jax: jaxlib is {version}, expected {least} or newer: "
             f'pip install -U "jax>={least}"'
         )
     from onepass import _C, _jax
@@ -86,9 +86,10 @@ def _axes(array: Any) -> frozenset[Any]:
 
 def _vary(array: Any, axes: frozenset[Any]) -> Any:
     names = tuple(sorted(axes))
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(array, names, to="varying")
-    return jax.lax.pvary(array, names)
+    lax: Any = jax.lax
+    if hasattr(lax, "pcast"):  # since JAX 0.8.2
+        return lax.pcast(array, names, to="varying")
+    return lax.pvary(array, names)
 
 
 def _constant(value: int | float | tuple[float, ...]) -> Any:
@@ -97,10 +98,15 @@ def _constant(value: int | float | tuple[float, ...]) -> Any:
     return np.int64(value) if isinstance(value, int) else np.float64(value)
 
 
+def result(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """What a call is to make."""
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
 def like(x: Any) -> jax.ShapeDtypeStruct:
     """A result of the shape and dtype of ``x``."""
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return result(x.shape, x.dtype)
 
 
 NOTHING = np.zeros(0, np.float32)  # in the place of an array that is not given
-NO_RESULT = jax.ShapeDtypeStruct((0,), np.float32)
+NO_RESULT = result((0,), np.float32)
