@@ -72,7 +72,7 @@ class Frame {
   const XLA_FFI_CallFrame& frame_;
 };
 
-// Refused where it is no floating dtype.
+// Refused unless it is a floating one.
 DType dtype_of(const Buffer& buffer);
 Operand operand_of(const Buffer& buffer);
 ChannelVector vector_of(const Buffer& buffer);

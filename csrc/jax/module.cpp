@@ -1,5 +1,4 @@
-// The extension onepass._jax: the kernels as custom calls of XLA. It has none of its own: _C lends
-// them.
+// The extension onepass._jax: the kernels as custom calls of XLA. All of them are lent by _C.
 #include <pybind11/pybind11.h>
 
 #include "jax/frame.h"

@@ -313,8 +313,9 @@ def rms_norm(
     Example:
         >>> import numpy as np
         >>> import onepass.jax
-        >>> onepass.jax.rms_norm(np.float32([[3, 4]]), 2).round(3)
-        Array([[0.849, 1.131]], dtype=float32)
+        >>> y = onepass.jax.rms_norm(np.float32([[3, 4]]), 2)
+        >>> np.asarray(y).round(3)
+        array([[0.849, 1.131]], dtype=float32)
     """
     random = stream("rms_norm", "dropout_p", dropout_p, seed, offset, first)
     return _norm_of_rows(

@@ -98,8 +98,8 @@ Example:
     >>> params, grads = {{"w": np.ones(3, np.float32)}}, {{"w": np.float32([1, 2, 2])}}
     >>> state = optimizer.init(params)
     >>> updates, state = jax.jit(optimizer.update)(grads, state, params)
-    >>> bool((updates["w"] < 0).all()), int(state.count)
-    (True, 1)
+    >>> updates["w"].shape, int(state.count)
+    ((3,), 1)
 """
 
 

@@ -1,4 +1,4 @@
-"""A step as one call of XLA: the state of an optimizer, the call, and its form on flat parameters."""
+"""A step as one call of XLA: an optimizer's state, the call, its form on flat parameters."""
 
 from __future__ import annotations
 
