@@ -10,8 +10,8 @@ import onepass
 
 
 def public_packages() -> list[ModuleType]:
-    """Every module whose name has no underscore; `ops` and `torch` have tests of their own."""
+    """Every module whose name has no underscore; some have tests of their own."""
     names = (info.name for info in pkgutil.walk_packages(onepass.__path__, "onepass."))
-    own = ("onepass.ops", "onepass.torch", "onepass.cli")
+    own = ("onepass.ops", "onepass.torch", "onepass.jax", "onepass.cli")
     public = (n for n in names if "._" not in n and not n.startswith(own))
     return [module for n in public if hasattr(module := import_module(n), "__all__")]

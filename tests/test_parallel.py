@@ -211,8 +211,9 @@ def test_variables_that_say_what_they_may_are_no_warning() -> None:
 
 
 THREADPOOLCTL = """
-import sys
+import importlib.util, sys
 import {first}
+assert importlib.util.find_spec("threadpoolctl")  # to look is not to import
 import {second}
 assert "threadpoolctl" in sys.modules
 import onepass, threadpoolctl

@@ -46,7 +46,9 @@ void open(Array* a, const char* op, const char* name, PyObject* object, int64_t 
                      (object == Py_None ? "None" : "a " + std::string(Py_TYPE(object)->tp_name)) +
                      ", expected an array: NumPy, CuPy, PyTorch, or anything with "
                      "__cuda_array_interface__ or __dlpack__" +
-                     (PyList_Check(object) || PyTuple_Check(object) ? "; use numpy.asarray" : ""));
+                     (PyList_Check(object) || PyTuple_Check(object) ? "; use numpy.asarray"
+                      : a->library == Library::jax ? "; inside jax.jit use onepass.jax"
+                                                   : ""));
     case ViewError::device:
       type_error(op, a->label() + " lies on a device that is neither CPU nor CUDA; move it to one");
     case ViewError::negated:
@@ -196,7 +198,7 @@ void check_writable(const Array& a) {
   if (a.library == Library::jax)
     type_error(a.op, a.label() +
                          " is a JAX array, which is immutable; take the result instead of "
-                         "passing it as an output, or write to a NumPy array");
+                         "passing it as an output, write to a NumPy array, or use onepass.jax");
   if (!a.writable)
     value_error(a.op, a.label() + " is read-only, but the call writes to it; pass a writable copy");
   if (a.c_order || a.size() == 0) return;

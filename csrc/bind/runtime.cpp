@@ -1,4 +1,5 @@
-// The process's settings: instruction-set level, threads, test backends; and the list of kernels.
+// The process's settings: instruction-set level, threads, test backends; the list of kernels, and
+// the kernels for other extensions.
 #include <cstdlib>
 #include <string>
 
@@ -6,6 +7,7 @@
 #include "bind/kernel_info.h"
 #include "bind/scalar.h"
 #include "bind/target.h"
+#include "core/lent.h"
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 
@@ -127,6 +129,19 @@ py::object kernels(Arguments given) {
   return all;
 }
 
+UpdateRow update_row(int32_t rule) {
+  if (rule < 0 || size_t(rule) >= rules().size()) return {};
+  const RuleInfo& info = rules()[size_t(rule)];
+  return {int32_t(info.hyper.size()), int32_t(info.scalars.size()), info.counts_steps, info.advance,
+          info.advances_first};
+}
+
+py::object lent(Arguments given) {
+  given.expect("lent", 0);
+  static const Lent all{&cpu_backend, &parallel_for, &update_row};
+  return py::capsule(static_cast<const void*>(&all), "onepass.Lent");
+}
+
 py::object cuda_built(Arguments given) {
   given.expect("cuda_built", 0);
 #ifdef ONEPASS_CUDA_BUILT
@@ -153,6 +168,7 @@ void define_runtime(py::module_& m) {
   define(m, "set_test_backend(capsule)", &fast<&choose_test_backend>);
   define(m, "set_test_cuda_backend(capsule)", &fast<&choose_test_cuda_backend>);
   define(m, "cuda_built()", &fast<&cuda_built>);
+  define(m, "lent()", &fast<&lent>);
 }
 
 }  // namespace onepass::bind

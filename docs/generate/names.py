@@ -26,7 +26,7 @@ FIRST = (
 # Behind PyTorch's names. A name stands on the page of its counterpart, onepass.nn.GELU.
 FRONT = ("onepass.torch", "onepass.torch.nn", "onepass.torch.optim")
 # What a package cannot be imported without.
-NEEDS = {"onepass.torch": "torch", "onepass.sklearn": "sklearn"}
+NEEDS = {"onepass.torch": "torch", "onepass.sklearn": "sklearn", "onepass.jax": "jax"}
 # Folder of the site → its title, and what a reader finds there.
 KINDS = {
     "optimizers": ("Optimizers", "one call steps all parameters, clips, unscales, checks, zeroes"),
@@ -44,12 +44,13 @@ KINDS = {
     "augmentation": ("Augmentation", "functions of seed, epoch and sample"),
     "parallel": ("Several processes", "MPI, NCCL and torch.distributed behind five verbs"),
     "torch": ("PyTorch", "optimizers, modules and what fuses a model, behind PyTorch's own names"),
+    "jax": ("JAX", "functions inside `jax.jit`, and optimizers whose update is one call"),
     "experiments": ("Experiments in Python", "what `onepass lab` does, as functions"),
     "benchmarks": ("Benchmarks in Python", "what `onepass bench` does, as functions"),
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
 # Kinds whose names stand on one page.
-TOGETHER = ("initialisation", "parallel", "experiments", "benchmarks", "config")
+TOGETHER = ("initialisation", "parallel", "jax", "experiments", "benchmarks", "config")
 OF_PACKAGE = {
     "onepass.optim": "optimizers",
     "onepass.optim.full_batch": "optimizers",
@@ -65,6 +66,7 @@ OF_PACKAGE = {
     "onepass.lab": "experiments",
     "onepass.parallel": "parallel",
     "onepass.torch": "torch",
+    "onepass.jax": "jax",
     "onepass.bench": "benchmarks",
 }
 # Of the functions of ops and the modules of nn: by the file that defines them.
@@ -191,8 +193,9 @@ def names() -> tuple[Name, ...]:
     """All of them, by page; a module that is public itself has its own names instead."""
     found: list[Name] = []
     for package in packages():
-        is_front = package.__name__ in FRONT  # in full: torch.nn.GELU is PyTorch's
-        short = package.__name__ if is_front else package.__name__.removeprefix("onepass.")
+        # In full where the short name is another library's: torch.nn.GELU is PyTorch's.
+        in_full = package.__name__ in (*FRONT, "onepass.jax")
+        short = package.__name__ if in_full else package.__name__.removeprefix("onepass.")
         for name in package.__all__:
             value = getattr(package, name)
             if inspect.ismodule(value):

@@ -5,9 +5,9 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``parallel``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch or
-scikit-learn is installed, ``torch`` and ``sklearn``. ``load_run`` opens a run that ``onepass
-train`` has saved.
+``data``, ``train``, ``parallel``, ``runs``, ``lab``, ``bench``, ``config``, and, where PyTorch, JAX
+or scikit-learn is installed, ``torch``, ``jax`` and ``sklearn``. ``load_run`` opens a run that
+``onepass train`` has saved.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
 
 _environment.check(os.environ)
 _threadpools.connect()
-# Not in __all__: `from onepass import *` would import PyTorch, and take its name.
-_OPTIONAL = frozenset({"torch", "sklearn"})
+# Not in __all__: `from onepass import *` would import PyTorch and JAX, and take their names.
+_OPTIONAL = frozenset({"torch", "jax", "sklearn"})
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})
 
 

@@ -6,7 +6,6 @@ itself: that takes longer than all of ``import onepass``.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
 from typing import Any
@@ -49,23 +48,23 @@ def register(threadpoolctl: Any) -> None:
 
 
 class _Watch:
-    """A finder that finds nothing itself: it waits for the import, once."""
+    """A finder that finds what the others do, and has the loader register onepass afterwards."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != NAME:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(NAME)
+        found = (f.find_spec(name, path, target) for f in [*sys.meta_path] if f is not self)
+        spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenRegister(spec.loader)  # type: ignore[assignment]
+            spec.loader = _ThenRegister(spec.loader, self)  # type: ignore[assignment]
         return spec
 
 
 class _ThenRegister:
     """A loader that registers onepass with the module that it has loaded."""
 
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
+    def __init__(self, loader: Any, watch: _Watch) -> None:
+        self._loader, self._watch = loader, watch
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -73,4 +72,6 @@ class _ThenRegister:
     def exec_module(self, module: Any) -> None:
         module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
+        if self._watch in sys.meta_path:
+            sys.meta_path.remove(self._watch)  # type: ignore[arg-type]
         register(module)

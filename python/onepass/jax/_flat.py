@@ -1,0 +1,102 @@
+"""Parameters in one buffer for each dtype: the form in which a step is a call on few arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from onepass.jax._checks import FLOATS
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["buffers"], meta_fields=["tree", "leaves"])
+@dataclass(frozen=True)
+class FlatParams:
+    """A pytree of parameters whose elements lie one after the other, leaf after leaf.
+
+    It is a pytree itself: `jax.grad` with respect to one gives one, and `jax.jit` can be given its
+    memory (``donate_argnums``).
+
+    Attributes:
+        buffers: name of a dtype → the elements of all leaves of that dtype.
+        tree: the structure of the parameters.
+        leaves: shape and dtype of each.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass.jax
+        >>> parameters = onepass.jax.flat({"w": np.ones((2, 2), np.float32), "b": np.zeros(2)})
+        >>> parameters.buffers["float32"].shape, parameters.unflatten()["w"].shape
+        ((6,), (2, 2))
+    """
+
+    buffers: dict[str, jax.Array]
+    tree: Hashable
+    leaves: tuple[tuple[tuple[int, ...], str], ...]
+
+    def unflatten(self) -> Any:
+        """The parameters as they were given to `flat`; XLA reads them where they lie."""
+        begin = dict.fromkeys(self.buffers, 0)
+        found = []
+        for shape, dtype in self.leaves:
+            end = begin[dtype] + prod(shape)
+            found.append(self.buffers[dtype][begin[dtype] : end].reshape(shape))
+            begin[dtype] = end
+        return jax.tree_util.tree_unflatten(self.tree, found)  # type: ignore[arg-type]
+
+
+def flat(params: Any) -> FlatParams:
+    """The parameters of a pytree in one buffer for each dtype, for `apply`.
+
+    Args:
+        params: pytree of arrays of float32, float64, float16 or bfloat16; they are copied.
+
+    Returns:
+        FlatParams.
+
+    Raises:
+        TypeError: a leaf of another dtype.
+
+    Source: the flat buffers of NVIDIA's Apex, and of `onepass.nn`.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> import onepass.jax
+        >>> parameters = onepass.jax.flat([np.float32([1, 2]), np.float32(3)])
+        >>> gradient = jax.grad(lambda p: p.unflatten()[1] * p.unflatten()[0].sum())(parameters)
+        >>> gradient.buffers["float32"].tolist()
+        [3.0, 3.0, 3.0]
+    """
+    leaves, tree = jax.tree_util.tree_flatten(params)
+    arrays = checked("flat", "params", leaves)
+    buffers = {
+        dtype: jnp.concatenate([a.ravel() for a in arrays if str(a.dtype) == dtype])
+        for dtype in sizes(arrays)
+    }
+    return FlatParams(buffers, tree, tuple((a.shape, str(a.dtype)) for a in arrays))
+
+
+def checked(op: str, name: str, leaves: list[Any]) -> list[jax.Array]:
+    """Leaves as arrays of floats."""
+    arrays = [jnp.asarray(leaf) for leaf in leaves]
+    for number, array in enumerate(arrays):
+        if str(array.dtype) not in FLOATS:
+            raise TypeError(
+                f"{op}: leaf {number} of {name!r} has dtype {array.dtype}, expected float32, "
+                "float64, float16 or bfloat16; keep other leaves apart, as optax.masked does"
+            )
+    return arrays
+
+
+def sizes(arrays: list[jax.Array]) -> dict[str, int]:
+    """How many elements there are of each dtype."""
+    found: dict[str, int] = {}
+    for array in arrays:
+        found[str(array.dtype)] = found.get(str(array.dtype), 0) + array.size
+    return found

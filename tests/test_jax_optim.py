@@ -1,0 +1,330 @@
+"""The optimizers of onepass.jax: one call, the steps of onepass.optim, in place where donated."""
+
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from cases._case import normal
+from cases.optimizers import OPTIMIZERS
+from helpers import assert_same
+from onepass import optim
+from onepass.ops._declare_update import RULES
+from onepass.ops._rule import UPDATES
+
+jax = pytest.importorskip("jax")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import jax.numpy as jnp
+    import onepass.jax as oj
+    from onepass.jax._optimizers import GradientTransformation
+
+ELEMENTWISE = {k for k, u in UPDATES.items() if not u["norms"] and not u["factors"]} - {"muon"}
+SWEEPS = [
+    (record.cls, {k: v for k, v in options.items() if k != "maximize"})
+    for record in OPTIMIZERS
+    for options in record.sweep
+    if record.name in ELEMENTWISE
+]
+LIBRARIES = [
+    (record.cls, {"compat": library})
+    for record in OPTIMIZERS
+    if record.name in ELEMENTWISE
+    for library in RULES[record.name].compat
+    if library != "torch"
+]
+SHAPES = [(3, 4), (9001,), (), (7, 0), (33, 300), (5,)]
+DTYPES = ["float32", "float64", "float16", "bfloat16", "float32", "float64"]
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def drawn(rng):
+    pytest.importorskip("ml_dtypes")
+    return [normal(rng, shape, np.dtype(d)) for shape, d in zip(SHAPES, DTYPES, strict=True)]
+
+
+def factory(cls):
+    (name,) = (n for n in oj.__all__ if n == cls.__name__.lower())
+    return getattr(oj, name)
+
+
+def test_every_elementwise_optimizer_is_there():
+    assert {cls for cls, _ in SWEEPS} == {record.cls for record in OPTIMIZERS
+                                          if record.name in ELEMENTWISE}  # fmt: skip
+    assert set(oj.__all__) >= ELEMENTWISE
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"), SWEEPS + LIBRARIES, ids=[f"{c.__name__}-{o}" for c, o in SWEEPS + LIBRARIES]
+)
+def test_the_steps_are_those_of_optim(cls, options):
+    """Flat parameters bit for bit; updates up to the two roundings of a difference and a sum."""
+    rng = np.random.default_rng(0)
+    start = drawn(rng)
+    mine = [p.copy() for p in start]
+    theirs, ours = cls(mine, **options), factory(cls)(**options)
+    params, tree = oj.flat(start), {str(i): jnp.asarray(p) for i, p in enumerate(start)}
+    state, leaves_state = ours.init(params), ours.init(tree)
+    step, update = jax.jit(oj.apply, donate_argnums=(1, 2)), jax.jit(ours.update)
+    for count in range(1, 5):
+        before = [p.astype(np.float64) for p in mine]
+        tree = {str(i): jnp.array(p) for i, p in enumerate(mine)}  # asarray may share memory
+        grads = drawn(rng)
+        theirs.step(grads)
+        params, state = step(grads, params, state)
+        updates, leaves_state = update({str(i): g for i, g in enumerate(grads)}, leaves_state, tree)
+        for i, (want, got) in enumerate(zip(mine, params.unflatten(), strict=True)):
+            assert_same(got, want, f"step {count}, parameter {i}")
+            change, moved = np.asarray(updates[str(i)]), want.astype(np.float64) - before[i]
+            assert change.dtype == want.dtype
+            # The kernel's own rounding of the parameter, and that of the difference.
+            ulp = np.maximum(np.spacing(np.abs(want)), np.spacing(np.abs(change)))
+            assert (np.abs(change.astype(np.float64) - moved) <= ulp.astype(np.float64)).all()
+        assert int(state.count) == count
+    for one, other in zip(*map(jax.tree_util.tree_leaves, (state, leaves_state)), strict=True):
+        assert_same(one, np.asarray(other), "state")
+    for key in RULES[state.kernel].keys:
+        for i, p in enumerate(mine):
+            assert key not in theirs.state[p] or not p.size or np.isin(
+                np.asarray(theirs.state[p][key]).ravel(),
+                np.asarray(state.buffers[str(p.dtype)][key]),
+            ).all(), (key, i)  # fmt: skip
+
+
+def test_a_gradient_may_be_flat_too():
+    rng = np.random.default_rng(0)
+    start, grads = drawn(rng), drawn(rng)
+    ours = oj.adamw(lr=0.1)
+    one, _ = oj.apply(oj.flat(grads), oj.flat(start), ours.init(start))
+    other, _ = oj.apply(grads, oj.flat(start), ours.init(start))
+    for a, b in zip(one.unflatten(), other.unflatten(), strict=True):
+        assert_same(a, np.asarray(b))
+
+
+def test_one_call_in_place():
+    start = {"w": np.ones((64, 64), np.float32), "b": np.zeros(64, np.float32)}
+    ours, params = oj.adamw(lr=0.1), oj.flat(start)
+    state = ours.init(params)
+    step = jax.jit(oj.apply, donate_argnums=(1, 2))
+    text = step.lower(start, params, state).as_text()
+    assert text.count("@onepass_update") == 1
+    compiled = step.lower(start, params, state).compile().as_text()
+    assert compiled.count("onepass_update") >= 1
+    assert not re.findall(r"f32\[\d+\]\S* copy\(", compiled)
+    held = [params.buffers["float32"], *state.buffers["float32"].values()]
+    memory = {a.unsafe_buffer_pointer() for a in held}
+    for _ in range(3):
+        params, state = step(start, params, state)
+        held = [params.buffers["float32"], *state.buffers["float32"].values()]
+        assert {a.unsafe_buffer_pointer() for a in held} == memory
+    update = jax.jit(ours.update).lower(start, state, start).as_text()
+    assert update.count("@onepass_update") == 1
+
+
+def test_what_is_not_donated_stays():
+    start = {"w": np.ones(1000, np.float32)}
+    ours, params = oj.sgd(lr=0.1, momentum=0.9), oj.flat(start)
+    state = ours.init(params)
+    after, moved = jax.jit(oj.apply)(start, params, state)
+    assert_same(params.unflatten()["w"], start["w"])
+    assert_same(state.buffers["float32"]["momentum_buffer"], np.zeros(1000, np.float32))
+    assert float(after.unflatten()["w"][0]) < 1
+    assert (int(state.count), int(moved.count)) == (0, 1)
+
+
+def test_flat_parameters_have_memory_of_their_own():
+    for start in (np.ones(1 << 12, np.float32), jnp.ones(1 << 12, jnp.float32)):
+        params, ours = oj.flat([start]), oj.sgd(lr=0.5)
+        step = jax.jit(oj.apply, donate_argnums=(1, 2))
+        params, _ = step([np.ones(1 << 12, np.float32)], params, ours.init(params))
+        assert_same(np.asarray(start), np.ones(1 << 12, np.float32))
+        assert_same(params.unflatten()[0], np.full(1 << 12, 0.5, np.float32))
+
+
+# ---- the learning rate
+
+
+def test_a_learning_rate_is_a_double_without_x64():
+    jax.config.update("jax_enable_x64", False)
+    start, grad = [np.linspace(-1, 1, 999, dtype=np.float32)], [np.full(999, 0.3, np.float32)]
+    rounded, ends = float(np.float32(0.3)), []
+    for given, same in [(0.3, 0.3), (rounded, rounded), (jnp.float32(0.3), rounded)]:
+        mine = [start[0].copy()]
+        theirs = optim.AdamW(mine, lr=same)
+        params, ours = oj.flat(start), oj.adamw(lr=given)
+        state, lr = ours.init(params), given if isinstance(given, jax.Array) else None
+        for _ in range(2):
+            theirs.step(grad)
+            params, state = jax.jit(oj.apply)(grad, params, state, lr=lr)
+        assert_same(params.unflatten()[0], mine[0])
+        ends.append(mine[0])
+    assert (ends[0] != ends[1]).any()  # 0.3 is not the nearest float32
+
+
+def test_another_learning_rate_compiles_nothing():
+    start, grad = [np.ones(8, np.float32)], [np.full(8, 0.5, np.float32)]
+    ours, step = oj.adam(lr=0.1), jax.jit(oj.apply)
+    mine = [start[0].copy()]
+    theirs = optim.Adam(mine, lr=0.1)
+    params, compiled = oj.flat(start), 0
+    state = ours.init(params)
+    for lr in (0.1, 0.03, 0.7):
+        theirs.param_groups[0]["lr"] = lr
+        theirs.step(grad)
+        params, state = step(grad, params, state.with_lr(lr))
+        assert_same(params.unflatten()[0], mine[0])
+        assert step._cache_size() == (compiled := compiled or step._cache_size())
+    given = jax.jit(lambda lr, *a: oj.apply(*a, lr=lr))
+    for lr in (0.5, 0.25):  # as float32 what they are as doubles
+        theirs.param_groups[0]["lr"] = lr
+        theirs.step(grad)
+        params, state = given(lr, grad, params, state)
+        assert_same(params.unflatten()[0], mine[0])
+    assert given._cache_size() == 1
+
+
+def test_schedules():
+    start, grad = [np.ones(8, np.float32)], [np.full(8, 0.5, np.float32)]
+    mine = [start[0].copy()]
+    theirs = optim.SGD(mine, lr=1.0)
+    ours = oj.sgd(lr=lambda count: 1.0 / (1 << (count + 1)))
+    tree, state, update = start, ours.init(start), jax.jit(ours.update)
+    for count in range(3):
+        theirs.param_groups[0]["lr"] = 0.5 ** (count + 1)
+        theirs.step(grad)
+        updates, state = update(grad, state, tree)
+        tree = jax.tree_util.tree_map(jnp.add, tree, updates)
+    assert_same(tree[0], mine[0])
+    with pytest.raises(Exception, match=r"sgd: 'lr' is nan, expected .* needs lr=schedule\(state"):
+        jax.block_until_ready(oj.apply(grad, oj.flat(start), ours.init(start)))
+    held = oj.sgd(lr=jnp.float32(0.5)).update(grad, ours.init(start), start)[0]
+    assert_same(held[0], np.full(8, -0.25, np.float32))
+    updates, _ = ours.update(grad, state, tree, lr=0.5)
+    assert_same(updates[0], np.full(8, -0.25, np.float32))
+
+
+# ---- optax
+
+
+def test_among_transformations_of_optax():
+    optax = pytest.importorskip("optax")
+    start = {"w": jnp.linspace(-1, 1, 50), "b": jnp.ones(3)}
+    grads = jax.tree_util.tree_map(lambda p: 3 * p + 1, start)
+    ours = optax.chain(optax.clip_by_global_norm(1.0), oj.adamw(lr=1e-2, weight_decay=1e-4))
+    assert isinstance(oj.adamw(), optax.GradientTransformationExtraArgs)
+    theirs = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
+    ends = []
+    for chain in (ours, theirs):
+        params, state = start, chain.init(start)
+
+        @jax.jit
+        def step(params, state, chain=chain):
+            updates, state = chain.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        for _ in range(5):
+            params, state = step(params, state)
+        ends.append(params)
+    for name in start:
+        np.testing.assert_allclose(ends[0][name], ends[1][name], rtol=1e-5)
+    injected = optax.inject_hyperparams(oj.sgd)(lr=0.5)
+    updates, state = injected.update(grads, injected.init(start), start)
+    np.testing.assert_allclose(updates["b"], -0.5 * grads["b"], rtol=1e-6)
+    labels = {"w": "ours", "b": "none"}
+    parted = optax.multi_transform({"ours": oj.sgd(lr=1.0), "none": optax.set_to_zero()}, labels)
+    updates, _ = parted.update(grads, parted.init(start), start)
+    np.testing.assert_allclose(updates["w"], -grads["w"], rtol=1e-14)
+    np.testing.assert_array_equal(updates["b"], 0)
+
+
+def test_without_optax():
+    script = (
+        "import sys; sys.modules['optax'] = None\n"
+        "import importlib.util\n"
+        "importlib.util.find_spec = lambda name, f=importlib.util.find_spec: "
+        "None if name == 'optax' else f(name)\n"
+        "import numpy as np, onepass.jax as oj\n"
+        "p = [np.ones(3, np.float32)]\n"
+        "ours = oj.sgd(lr=1.0)\n"
+        "updates, state = ours.update(p, ours.init(p), p)\n"
+        "print(type(ours).__name__, updates[0].tolist())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.stdout == "GradientTransformation [-1.0, -1.0, -1.0]\n", ran.stderr
+    assert GradientTransformation._fields == ("init", "update")
+
+
+# ---- structure and errors
+
+
+def test_flat_parameters_are_a_pytree():
+    tree = {"a": np.float32([1, 2]), "b": [np.float64(3), np.float32([[4]])], "none": None}
+    params = oj.flat(tree)
+    assert {d: b.tolist() for d, b in params.buffers.items()} == {
+        "float32": [1, 2, 4], "float64": [3]
+    }  # fmt: skip
+    back = jax.jit(lambda p: p.unflatten())(params)
+    for got, want in zip(*map(jax.tree_util.tree_leaves, (back, tree)), strict=True):
+        assert_same(got, want)
+    assert jax.tree_util.tree_structure(back) == jax.tree_util.tree_structure(tree)
+    grads = jax.grad(lambda p: (p.unflatten()["a"] ** 2).sum())(params)
+    assert isinstance(grads, oj.FlatParams)
+    assert grads.buffers["float32"].tolist() == [2, 4, 0]
+
+
+def test_a_mapped_step():
+    start = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    ours = oj.adam(lr=0.1)
+    states = jax.vmap(ours.init)(start)
+    updates, _ = jax.vmap(ours.update)(start, states, start)
+    for i in range(3):
+        assert_same(updates[i], np.asarray(ours.update(start[i], ours.init(start[i]), start[i])[0]))
+
+
+def test_refusals():
+    start = {"w": np.ones((2, 3), np.float32)}
+    ours = oj.adamw()
+    state, params = ours.init(start), oj.flat(start)
+    with pytest.raises(ValueError, match=r"^adamw: update\(grads, state\) lacks 'params'"):
+        ours.update(start, state)
+    with pytest.raises(
+        ValueError, match=r"^adamw: 'grads' is the tree .*expected that of 'params'"
+    ):
+        ours.update([start["w"]], state, start)
+    with pytest.raises(ValueError, match=r"^adamw: leaf 0 of 'grads' has shape \(3, 2\), expected"):
+        ours.update({"w": start["w"].T}, state, start)
+    with pytest.raises(ValueError, match=r"^adamw: 'params' have .*, expected those that the"):
+        ours.update([start["w"][0]], state, [start["w"][0]])
+    with pytest.raises(ValueError, match=r"^apply: leaf 0 of 'grads' has shape \(3, 2\)"):
+        oj.apply({"w": start["w"].T}, params, state)
+    with pytest.raises(ValueError, match=r"^apply: 'grads' is the tree"):
+        oj.apply([start["w"]], params, state)
+    with pytest.raises(ValueError, match=r"^apply: 'grads' are of other parameters"):
+        oj.apply(oj.flat({"w": start["w"].T}), params, state)
+    with pytest.raises(TypeError, match=r"^apply: 'params' is a dict, expected FlatParams"):
+        oj.apply(start, start, state)
+    with pytest.raises(TypeError, match=r"^adamw: leaf 0 of 'params' has dtype int32, expected"):
+        ours.init({"w": np.ones(3, np.int32)})
+    with pytest.raises(TypeError, match=r"^flat: leaf 0 of 'params' has dtype int32, expected"):
+        oj.flat({"w": np.ones(3, np.int32)})
+    with pytest.raises(TypeError, match=r"^adamw: .*'beta'; the options are lr, betas, eps"):
+        oj.adamw(beta=3)
+    with pytest.raises(ValueError, match=r"'lr' is -1, expected .*>= 0"):
+        oj.adamw(lr=-1)
+    with pytest.raises(ValueError, match=r"^adamw: 'lr' is -1, expected"):
+        state.with_lr(-1)
+    with pytest.raises(Exception, match=r"adamw: 'lr' is -1, expected a finite number >= 0"):
+        jax.block_until_ready(oj.apply(start, params, state, lr=jnp.float32(-1)))
+    with pytest.raises(TypeError, match=r"^rprop: 'lr' is a schedule, expected a number"):
+        oj.rprop(lr=lambda count: 0.1)
+    with pytest.raises(ValueError, match=r"^rprop: 'lr' is given, and the update has no learning"):
+        oj.apply(start, params, oj.rprop().init(params), lr=0.1)
