@@ -32,18 +32,18 @@ TOKEN = "BENCH_PARALLEL_TOKEN"  # says who has started this process
 class Layers(Mlp):
     """An `Mlp`, or one without its batch norms."""
 
-    normed: bool = True
+    has_norms: bool = True
 
     def parameters(self) -> list[np.ndarray]:
         found = super().parameters()
-        if self.normed:
+        if self.has_norms:
             return found
         hidden = 4 * (len(self.sizes) - 2)  # weight, bias, and two of the norm
         return [p for i, p in enumerate(found) if i >= hidden or i % 4 < 2]
 
     def modules(self, n: Any, dropout: bool) -> Any:
         whole = super().modules(n, dropout)
-        if self.normed:
+        if self.has_norms:
             return whole
         return n.Sequential(*(part for part in whole if not isinstance(part, n.BatchNorm1d)))
 
@@ -151,11 +151,11 @@ def trained(network: Layers, rate: Rate, comm: Any, epoch: int) -> Steps:
         callbacks=[clock], parallel=comm, progress=False,
     )  # fmt: skip
     x, t = (np.concatenate([a] * epoch) for a in network.rows)
-    batch = {"batch_size": network.batch, "shuffle": False}
 
     def run(count: int) -> float:
         clock.seconds = 0.0
-        trainer.fit(x, t, max_epochs=trainer.epoch + count // epoch, **batch)
+        epochs = trainer.epoch + count // epoch
+        trainer.fit(x, t, max_epochs=epochs, batch_size=network.batch, shuffle=False)
         return clock.seconds
 
     return Steps(run, lambda: [p.data for p in model.parameters()], epoch)

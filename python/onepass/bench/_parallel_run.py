@@ -129,7 +129,7 @@ class Run:
             (form, group.size): group
             for group in groups
             for form in FORMS[group.library]
-            if not (form == "own norms" and (group.size == 1 or not network.normed))
+            if not (form == "own norms" and (group.size == 1 or not network.has_norms))
         }
         checks = self._checked(network, forms)
         samples = self._timed(forms)

@@ -156,13 +156,13 @@ def _as_one(grads: Sequence[Array]) -> Array | None:
     one, or views of one of NumPy's. None if they are not, or of 16 bits."""
     first = grads[0]
     base = first.base if type(first) is np.ndarray else None
-    if len(grads) > 1 and type(base) is not np.ndarray:
-        return None
+    if len(grads) > 1 and base is None:
+        return None  # at once: most own their memory
     if first.dtype != parameter_dtype(first) or not all(map(is_contiguous, grads)):
         return None
     if len(grads) == 1:
         return first
-    if base.dtype != first.dtype or not is_contiguous(base):
+    if type(base) is not np.ndarray or base.dtype != first.dtype or not is_contiguous(base):
         return None
     start = end = (_address(first) - _address(base)) // first.itemsize
     for grad in grads:
