@@ -73,5 +73,5 @@ class _ThenRegister:
         module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         if self._watch in sys.meta_path:
-            sys.meta_path.remove(self._watch)  # type: ignore[arg-type]
+            sys.meta_path.remove(self._watch)
         register(module)
