@@ -485,7 +485,9 @@ def test_modules_that_are_compiled_have_the_gradients_of_ours(kind, monkeypatch)
 
     made = []
     if not WHOLE:
-        monkeypatch.setattr(torch, "compile", lambda f, dynamic: made.append(dynamic) or f)
+        monkeypatch.setattr(
+            torch, "compile", lambda f, dynamic, fullgraph: made.append(fullgraph) or f
+        )
     context = Context(threads=1, against=frozenset(["torch", "torch-compile"]))
     if kind == "layer":
         layer = _networks.LAYERS["avg pool 2x2"]._replace(shape=(2, 3, 6, 6))
@@ -501,14 +503,53 @@ def test_modules_that_are_compiled_have_the_gradients_of_ours(kind, monkeypatch)
     assert [label for label in found.functions if "compile" in label] == [
         "torch compile", "torch compile channels_last",
     ][: 1 + more]  # fmt: skip
-    assert WHOLE or made == [False] * (1 + more)
+    assert WHOLE or made == [True] * (1 + more)
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """How many graphs were made of what torch.compile traced. Nothing is compiled of them."""
+    needs("torch")
+    import torch
+    from torch._dynamo.utils import counters
+
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **how: plain(f, backend="eager", **how))
+    torch._dynamo.reset()
+    counters.clear()
+    yield lambda: counters["stats"]["unique_graphs"]
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    "row", ["gelu", "softmax", "batch_norm_backward", "layer_norm", "cross_entropy", "dropout"]
+)
+def test_what_is_called_compiled_is_one_graph(row, graphs):
+    """PyTorch calls without a word what it cannot trace."""
+    case = cases.BY_NAME[row]
+    inputs, _, keywords = inputs_of(case)
+    found = _peers.kernel(asked("torch-compile"), case, inputs, keywords)
+    assert (list(found.functions), found.missing, graphs()) == (["torch compile"], {}, 1)
+
+
+def test_steps_that_are_called_compiled_are_graphs(graphs):
+    found = networks(SMALL[0], "torch-compile")
+    assert (list(found.functions), found.missing) == (
+        ["torch compile", "onepass torch compile"],
+        {},
+    )
+    assert graphs() == 2
+    arrays = [[np.ones(5, np.float32)], [np.full(5, 0.1, np.float32)]]
+    variant = cases.optimizers.BY_NAME["adamw"]
+    assert _peers.steps(asked("torch-compile"), variant, *arrays).missing == {}
+    assert graphs() > 2
 
 
 def test_a_compiler_that_is_missing_is_a_line(monkeypatch):
     needs("torch")
     import torch
 
-    def fails(function, dynamic):
+    def fails(function, dynamic, fullgraph):
         def call(*_):
             raise RuntimeError("no working C++ compiler\nfound")
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.util
 import math
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,7 +37,8 @@ class Lazily:
     def __getattr__(self, attribute: str) -> Any:
         if attribute in ("__wrapped__", "__file__", "__path__", "__spec__"):  # doctest, inspect
             raise AttributeError(attribute)  # they look, and import nothing
-        module = importlib.import_module(self._name)
+        # torch.compile follows the look-up, and no import.
+        module = sys.modules.get(self._name) or importlib.import_module(self._name)
         try:
             return getattr(module, attribute)
         except AttributeError:  # a submodule that nobody has imported yet

@@ -407,4 +407,18 @@ BENCH = [
         "if not visits:",
         ("tests/test_bench_compare.py::test_visits_of_another_number_of_samples_are_refused",),
     ),
+    Mutant(
+        "bench: torch.compile traces nothing, and PyTorch calls it as it is",
+        "tests/cases/_case.py",
+        "module = sys.modules.get(self._name) or importlib",
+        "module = importlib",
+        ("tests/test_bench_rivals.py::test_what_is_called_compiled_is_one_graph",),
+    ),
+    Mutant(
+        "bench: a step that is called compiled is not",
+        "python/onepass/bench/_peers/_torch_compile.py",
+        "dynamic=False, fullgraph=whole)",
+        "dynamic=False, fullgraph=False)",
+        ("tests/test_bench_rivals.py::test_modules_that_are_compiled_have_the_gradients_of_ours",),
+    ),
 ]

@@ -85,12 +85,13 @@ def both(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Functi
     return {_LABEL: case_module.forward_and_backward(*_backward(case, inputs, keywords))}
 
 
-def compiled(function: Any) -> Callable[..., Any]:
+def compiled(function: Any, whole: bool = True) -> Callable[..., Any]:
     """For these shapes alone. What is compiled belongs to the code of a function, and of many
     shapes of one code the later ones are compiled for any shape, or not at all: so each has its
-    own."""
+    own. Where a part of it cannot be compiled, it is an error, and no silent call of that part,
+    unless `whole` is false."""
     function.__code__ = function.__code__.replace()
-    found: Callable[..., Any] = torch.compile(function, dynamic=False)
+    found: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=whole)
     return found
 
 
@@ -124,7 +125,8 @@ def steps(
 ) -> Steps:
     tensors = (list(map(case_module.tensor_of, arrays)) for arrays in (params, grads))
     optimizer = variant.torch_optimizer(*tensors, {**options}, foreach=True)
-    compiled_step = compiled(lambda: optimizer.step())
+    # A class breaks the graph before its formula, by itself.
+    compiled_step = compiled(lambda: optimizer.step(), whole=False)
     return {_LABEL: _torch.step_of(optimizer, compiled_step)}
 
 
