@@ -206,7 +206,7 @@ def test_objects_and_wrong_ones(tmp_path) -> None:
         with pytest.raises(ValueError, match=r"QMCSampler, which counts draws .* with resume"):
             search(build, SPACE, X, Y, trials=2, sampler=sampler, resume=tmp_path / name, **FIT)
     search(build, SPACE, X, Y, trials=2, sampler="tpe", resume=tmp_path / "b", **FIT)
-    assert '"optuna": "' in (tmp_path / "b" / "search.json").read_text()
+    assert '"optuna": "' in (tmp_path / "b" / "trial_0000" / "trial.json").read_text()
     for options, message in [
         ({}, "'sampler' is 'random', expected 'tpe'"),
         ({"sampler": "tpe", "pruner": "hyperband"}, "'pruner' is 'hyperband', expected None"),
