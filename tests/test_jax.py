@@ -284,6 +284,14 @@ def test_mapped_norms():
     assert mean.shape == (3, 5)
 
 
+def test_arrays_that_lie_otherwise():
+    x = drawn((4, 6), "float32")
+    y = jax.jit(lambda x: oj.layer_norm(x.T, 4))(x)
+    assert_same(y, ops.layer_norm(x.T.copy(), 4)[0])
+    y = jax.jit(lambda x: oj.dropout(x.T, seed=1).T)(x)
+    assert_same(y, ops.dropout(x.T.copy(), seed=1).T)
+
+
 def test_norms_refuse():
     x = np.ones((4, 3), np.float32)
     with pytest.raises(ValueError, match=r"^layer_norm: 'normalized_shape' is 4, expected the"):

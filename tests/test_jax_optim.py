@@ -1,5 +1,6 @@
 """The optimizers of onepass.jax: one call, the steps of onepass.optim, in place where donated."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -279,6 +280,26 @@ def test_flat_parameters_are_a_pytree():
     grads = jax.grad(lambda p: (p.unflatten()["a"] ** 2).sum())(params)
     assert isinstance(grads, oj.FlatParams)
     assert grads.buffers["float32"].tolist() == [2, 4, 0]
+    for thing in (params, oj.adamw().init(params)):
+        again = pickle.loads(pickle.dumps(thing))
+        assert jax.tree_util.tree_structure(again) == jax.tree_util.tree_structure(thing)
+
+
+def test_flat_parameters_are_taken_apart_in_one_call():
+    """A slice for each would be a loop to compile for each, and a gradient as long as all."""
+    params = oj.flat([np.full(i, i, np.float32) for i in range(20)])
+
+    def loss(p):
+        return sum((leaf**2).sum() for leaf in p.unflatten())
+
+    text = jax.jit(jax.grad(loss)).lower(params).as_text()
+    assert text.count("@onepass_unflatten") == 1
+    assert "stablehlo.slice" not in text
+    assert "stablehlo.pad" not in text
+    assert_same(jax.grad(loss)(params).buffers["float32"], 2 * params.buffers["float32"])
+    mapped = jax.vmap(lambda p: p.unflatten())(jax.tree_util.tree_map(lambda b: b[None], params))
+    for got, want in zip(mapped, params.unflatten(), strict=True):
+        assert_same(got[0], np.asarray(want))
 
 
 def test_a_mapped_step():

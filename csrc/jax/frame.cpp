@@ -152,10 +152,16 @@ UsualArithmetic::UsualArithmetic() : saved_(_mm_getcsr()) {
   constexpr unsigned kDefault = 0x1f80;
   _mm_setcsr(kDefault);
 }
-UsualArithmetic::~UsualArithmetic() { _mm_setcsr(saved_); }
+UsualArithmetic::~UsualArithmetic() { _mm_setcsr(unsigned(saved_)); }
+#elif defined(__aarch64__)
+UsualArithmetic::UsualArithmetic() {
+  asm volatile("mrs %0, fpcr" : "=r"(saved_));
+  asm volatile("msr fpcr, %0" : : "r"(uint64_t(0)));
+}
+UsualArithmetic::~UsualArithmetic() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
 #else
-UsualArithmetic::UsualArithmetic() {}
-UsualArithmetic::~UsualArithmetic() {}
+UsualArithmetic::UsualArithmetic() = default;
+UsualArithmetic::~UsualArithmetic() = default;
 #endif
 
 bool answers_version(const XLA_FFI_CallFrame& frame) {

@@ -96,7 +96,7 @@ class UsualArithmetic {
   UsualArithmetic& operator=(const UsualArithmetic&) = delete;
 
  private:
-  unsigned saved_ = 0;
+  uint64_t saved_ = 0;
 };
 
 // Whether the frame asks what version of XLA's interface its handler was written for, and not for
@@ -128,5 +128,6 @@ void row_norm(const Frame&);
 void row_norm_backward(const Frame&);
 void cross_entropy(const Frame&);
 void update(const Frame&);
+void unflatten(const Frame&);
 
 }  // namespace onepass::jax

@@ -6,11 +6,11 @@
 >>> params = onepass.jax.flat({"w": np.ones(2, np.float32)})
 >>> optimizer = onepass.jax.adamw(lr=0.1)
 >>> state = optimizer.init(params)
->>> def loss(params, x):
-...     return onepass.jax.gelu(params.unflatten()["w"] * x).sum()
+>>> def loss(tree, x):
+...     return onepass.jax.gelu(tree["w"] * x).sum()
 >>> @jax.jit
 ... def step(params, state, x):
-...     grads = jax.grad(loss)(params, x)
+...     grads = jax.grad(loss)(params.unflatten(), x)
 ...     return onepass.jax.apply(grads, params, state)
 >>> params, state = step(params, state, np.float32([1, 2]))
 >>> params.unflatten()["w"].round(2).tolist()

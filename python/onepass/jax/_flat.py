@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from onepass.jax._checks import FLOATS
+from onepass.jax._targets import call, result
+
+Leaves = tuple[tuple[tuple[int, ...], str], ...]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["buffers"], meta_fields=["tree", "leaves"])
@@ -37,17 +39,48 @@ class FlatParams:
 
     buffers: dict[str, jax.Array]
     tree: Hashable
-    leaves: tuple[tuple[tuple[int, ...], str], ...]
+    leaves: Leaves
 
     def unflatten(self) -> Any:
-        """The parameters as they were given to `flat`; XLA reads them where they lie."""
-        begin = dict.fromkeys(self.buffers, 0)
-        found = []
-        for shape, dtype in self.leaves:
-            end = begin[dtype] + prod(shape)
-            found.append(self.buffers[dtype][begin[dtype] : end].reshape(shape))
-            begin[dtype] = end
+        """The parameters as they were given to `flat`: copies, which one call makes."""
+        found = _taken_apart(self.leaves, self.buffers)
         return jax.tree_util.tree_unflatten(self.tree, found)  # type: ignore[arg-type]
+
+
+# The gradient is one array put together of those of the leaves. As the sum of the gradients of
+# slices, each as long as the whole, it would take the square of the time.
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _taken_apart(leaves: Leaves, buffers: dict[str, jax.Array]) -> list[jax.Array]:
+    found: list[Any] = [None] * len(leaves)
+    for dtype, buffer in buffers.items():
+        places = [i for i, leaf in enumerate(leaves) if leaf[1] == dtype]
+        results = [result(leaves[i][0], buffer.dtype) for i in places]
+        for i, array in zip(places, call("unflatten", "unflatten", results, buffer), strict=True):
+            found[i] = array
+    return found
+
+
+def _taken_apart_forward(
+    leaves: Leaves, buffers: dict[str, jax.Array]
+) -> tuple[list[jax.Array], None]:
+    return _taken_apart(leaves, buffers), None
+
+
+def _taken_apart_backward(
+    leaves: Leaves, _: None, gradients: list[jax.Array]
+) -> tuple[dict[str, jax.Array]]:
+    return (_put_together(gradients),)
+
+
+_taken_apart.defvjp(_taken_apart_forward, _taken_apart_backward)
+
+
+def _put_together(arrays: list[jax.Array]) -> dict[str, jax.Array]:
+    """A buffer for each dtype."""
+    return {
+        dtype: jnp.concatenate([a.ravel() for a in arrays if str(a.dtype) == dtype])
+        for dtype in sizes(arrays)
+    }
 
 
 def flat(params: Any) -> FlatParams:
@@ -75,11 +108,7 @@ def flat(params: Any) -> FlatParams:
     """
     leaves, tree = jax.tree_util.tree_flatten(params)
     arrays = checked("flat", "params", leaves)
-    buffers = {
-        dtype: jnp.concatenate([a.ravel() for a in arrays if str(a.dtype) == dtype])
-        for dtype in sizes(arrays)
-    }
-    return FlatParams(buffers, tree, tuple((a.shape, str(a.dtype)) for a in arrays))
+    return FlatParams(_put_together(arrays), tree, tuple((a.shape, str(a.dtype)) for a in arrays))
 
 
 def checked(op: str, name: str, leaves: list[Any]) -> list[jax.Array]:
