@@ -168,7 +168,7 @@ def test_ranks_that_compute_something_else_are_wrong(capsys, monkeypatch, change
 
 
 WRONG = {
-    "--ranks 0": "--ranks: '0', expected numbers",
+    "--ranks 0": "--ranks: '0', expected numbers of ranks such as 1,2",
     "--ranks 5": "--ranks 5: expected at most 4, which have two samples each of a batch of 8",
     "--only smal": "--only: 'smal', expected some of small, plain; did you mean 'small'",
     "--latency -1": "--latency: '-1', expected a number > 0",
@@ -184,6 +184,15 @@ def test_wrong_use_is_one_line(capsys, line):
     status, out, err = run(capsys, *line.split())
     assert (status, out) == (2, "")
     assert re.fullmatch(f"onepass bench parallel: (argument )?{re.escape(WRONG[line])}.*\n", err)
+
+
+def test_a_file_that_is_there_is_kept(capsys, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text("a run of an hour")
+    status, _, err = run(capsys, "--json", file)
+    assert (status, file.read_text()) == (2, "a run of an hour")
+    assert f"--json {file}: the file is there already" in err
+    assert "--overwrite" in err
 
 
 # ---- what the processes do

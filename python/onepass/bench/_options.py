@@ -20,9 +20,18 @@ class Parser(argparse.ArgumentParser):
 
 def threads(text: str) -> list[int]:
     """The type of ``--threads``: "1,2"."""
+    return _counts(text, "threads")
+
+
+def ranks(text: str) -> list[int]:
+    """The type of ``--ranks``."""
+    return _counts(text, "ranks")
+
+
+def _counts(text: str, what: str) -> list[int]:
     numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
     if not 1 <= min(numbers) <= max(numbers) <= MOST_THREADS:
-        words = "expected numbers of threads such as 1,2"
+        words = f"expected numbers of {what} such as 1,2"
         raise argparse.ArgumentTypeError(f"{text!r}, {words}, none above {MOST_THREADS}")
     return sorted(set(numbers))
 

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "process.",
     )  # fmt: skip
     add = parser.add_argument
-    add("--ranks", type=_options.threads, default=[1, 2], metavar="LIST",
+    add("--ranks", type=_options.ranks, default=[1, 2], metavar="LIST",
         help="numbers of processes (default: 1,2); 1 is always there")  # fmt: skip
     add("--threads", type=_count, default=_machine.processors(), metavar="N",
         help="of all ranks together (default: all processors)")  # fmt: skip
@@ -59,13 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--against", choices=("torch", "none"), default="torch", help="what to compare with")
     add("--rounds", type=_count, default=ROUNDS, metavar="N",
         help=f"samples of each (default: {ROUNDS})")  # fmt: skip
-    add("--at", type=_options.threads, default=[64, 1024], metavar="LIST",
+    add("--at", type=_options.ranks, default=[64, 1024], metavar="LIST",
         help="numbers of ranks to compute on paper (default: 64,1024)")  # fmt: skip
     add("--latency", type=_positive, default=2e-6, metavar="SECONDS",
         help="of a message, on paper (default: 2e-6)")  # fmt: skip
     add("--bandwidth", type=_positive, default=25e9, metavar="BYTES",
         help="a second, on paper (default: 25e9)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="the numbers, with all samples")
+    add("--overwrite", action="store_true", help="replace FILE of --json")
     return parser
 
 
@@ -79,6 +80,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise UsageError(f"--json: {str(options.json)!r}, but there is no folder "
                          f"{options.json.parent}")  # fmt: skip
+    if options.json is not None and not options.overwrite:
+        _options.keep("--json", options.json)
 
 
 def _count(text: str) -> int:

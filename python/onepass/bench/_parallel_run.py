@@ -81,7 +81,7 @@ class Run:
         self.content: dict[str, Any] = {
             "format": FORMAT,
             "machine": _machine.machine(),
-            "options": {k: v for k, v in vars(options).items() if k != "json"},
+            "options": {k: v for k, v in vars(options).items() if k not in ("json", "overwrite")},
             "lines": [], "sums": [], "paper": [], "missing": {},
         }  # fmt: skip
 

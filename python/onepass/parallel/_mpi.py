@@ -120,6 +120,8 @@ class _Member:
         self._window = mpi.Win.Allocate(8, 8, comm=self._comm)
         self._count = np.frombuffer(self._window.tomemory(), np.int64)
         self._threads: set[int] = set()
+        self._all_left: Any = None
+        self._ends = False
         self._count[0] = 0
         self._comm.Barrier()
         self._window.Lock_all()
@@ -133,12 +135,13 @@ class _Member:
         return thread in self._threads
 
     def end(self, why: str) -> None:
+        self._ends = True  # Abort may return before mpiexec has ended this process
         time.sleep(_FORWARDING)
         self._mpi.COMM_WORLD.Abort(1)
 
     def leave(self) -> None:
-        ended = self._mpi.Is_finalized()  # by the program itself
-        self._all_left = None if ended else self._comm.Ibarrier()
+        if not (self._ends or self._mpi.Is_finalized()):  # by the program itself
+            self._all_left = self._comm.Ibarrier()
 
     def may_go(self) -> bool:
         if self._all_left is None or self._all_left.Test():
