@@ -97,7 +97,7 @@ def check(content: Any, file: str) -> None:
         file: its name.
 
     Raises:
-        UsageError: it is no such file.
+        UsageError: the content is another one.
     """
     whole = Place(file, "", content)
     version = whole.check(OBJECT).get("format", 1)
