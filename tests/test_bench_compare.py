@@ -211,8 +211,9 @@ def places_of(value, path=()):
     """Every place of a file, by its way from the top."""
     if path:
         yield path
-    for key in value if isinstance(value, dict) else range(len(value) * isinstance(value, list)):
-        yield from places_of(value[key], (*path, key))
+    inside = enumerate(value) if isinstance(value, list) else ()
+    for key, part in value.items() if isinstance(value, dict) else inside:
+        yield from places_of(part, (*path, key))
 
 
 def test_no_odd_value_is_a_raw_error():

@@ -5,8 +5,7 @@ remain copies for ever: 32 of them are worth one. With zeros not even one is lef
 gives 0 and passes no gradient on, so only the last bias moves, which cannot tell digits apart.
 Random initial values break this symmetry, and the same network learns.
 
-Rounding breaks it too: a matrix product may add up one unit's sum in another order than the next
-one's, and training enlarges the difference. In float64 it stays too small to see.
+Rounding breaks it too, where a product adds up the units' sums in different orders: hence float64.
 """
 
 from typing import Any
@@ -23,8 +22,8 @@ STARTS = ("zeros", "constant", "random")
 
 
 def network(start: str, seed: int) -> nn.Sequential:
-    layers = nn.Linear(64, 32, dtype=np.float64), nn.Tanh(), nn.Linear(32, 10, dtype=np.float64)
-    model = nn.Sequential(*layers)
+    first, last = nn.Linear(64, 32, dtype="float64"), nn.Linear(32, 10, dtype="float64")
+    model = nn.Sequential(first, nn.Tanh(), last)
     nn.init.apply(model, "zeros" if start == "zeros" else "xavier_normal", seed)
     if start == "constant":
         for name, parameter in model.named_parameters():

@@ -36,7 +36,7 @@ _goes_on: ContextVar[bool] = ContextVar("a fit that may have nothing left to do"
 
 @contextmanager
 def goes_on() -> Iterator[None]:
-    """Inside, `say_nothing_is_left` says nothing: it is no mistake there."""
+    """Inside, `say_nothing_is_left` says nothing: nobody has made a mistake there."""
     token = _goes_on.set(True)
     try:
         yield

@@ -136,7 +136,7 @@ def kernel(case: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Func
 
 
 def _check_wide(arrays: Sequence[Any]) -> None:
-    """Sums are of no use in 16 bits."""
+    """Without sums: NumPy adds up 16 bits in 16 bits."""
     for array in arrays:
         if isinstance(array, np.ndarray) and array.dtype.itemsize < 4:
             raise Lacks(f"not in {array.dtype}")
