@@ -149,7 +149,7 @@ def odd(path, value):
     content["machine"] = dict(MACHINE)
     content["results"][0] |= {"visits": {"onepass": [4, 5], "torch": [4, 5]}}
     *way, last = path
-    part = content
+    part = content = copy.deepcopy(content)
     for step in way:
         part = part[step]
     if value is ...:

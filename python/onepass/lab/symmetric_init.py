@@ -74,13 +74,8 @@ def run(lab: Lab) -> str:
     curves, constant, random = lab.figure(1, 3)
     for start in STARTS:
         curves.plot(range(1, 21), histories[start]["val_accuracy"], label=start)
-    curves.set(
-        xlabel="epoch",
-        ylabel="test accuracy",
-        ylim=(0, 1),
-        xticks=range(0, 21, 5),
-        title="Learning by start",
-    )
+    curves.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1), xticks=range(0, 21, 5))
+    curves.set_title("Learning by start")
     curves.legend(loc=(0.65, 0.52), title="weights begin")
     for axes, start in ((constant, "constant"), (random, "random")):
         picture = units(weights[start])
