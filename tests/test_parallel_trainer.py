@@ -61,6 +61,8 @@ def trainer_of(comm=None, *, model=None, loss=None, lr=0.02, optimizer=None, **o
     made = (optimizer or optim.AdamW)(model.parameters(), lr=lr)
     options = {"metrics": ["accuracy"], "progress": False, **options}
     loss = loss() if loss else nn.CrossEntropyLoss()
+    if "scheduler" in options:
+        options["scheduler"] = options["scheduler"](made)
     return Trainer(model, loss, made, parallel=comm, **options)
 
 
@@ -288,6 +290,60 @@ def test_where_one_rank_is_to_stop_all_do():
         assert_same(found[0], other)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_stop_that_comes_while_ranks_wait_for_each_other_stops_all(rank):
+    """As of a signal handler, or of another thread: after the flags were read, for instance."""
+
+    class Late:
+        def __init__(self, comm):
+            self.rank, self.size, self.flags = comm.rank, comm.size, 0
+            self.comm = comm
+            self.broadcast_, self.barrier = comm.broadcast_, comm.barrier
+
+        def __getattr__(self, name):
+            return getattr(self.comm, name)
+
+        def sum_(self, array):
+            self.comm.sum_(array)
+            if self.rank == rank and np.shape(array) == (2,) and array.dtype == np.int64:
+                self.flags += 1
+                if self.flags == 5:
+                    self.trainer.stop = True
+
+    def make(comm):
+        late = Late(comm)
+        late.trainer = trainer_of(late)
+        return late.trainer
+
+    found = together(2, make, lambda t: (left(fitted(t)), t.stop))
+    assert [stop for _, stop in found] == [True, True]
+    assert found[0][0]["counters"].tolist()[0] < 3
+    assert_same(found[0][0], found[1][0])
+
+
+def test_a_penalty_of_numpy_numbers_is_one_of_all_ranks():
+    class Quartic(regularizers.ParameterRegularizer):
+        name = "quartic"
+
+        def penalty(self, arrays):
+            return np.float32(sum((p**4).sum() for p in arrays)), [4 * p**3 for p in arrays]
+
+    check(2, regularizers=[Quartic(0.1)])
+
+
+def test_norms_that_the_user_has_converted_keep_their_ranks():
+    def make(comm):
+        trainer = trainer_of(comm, model=lambda: network(norm=True), reproducible=4)
+        nn.convert_sync_batch_norm(trainer.model, comm)
+        return trainer
+
+    def run(trainer):
+        fitted(trainer)
+        return trainer.model[2]._comm is trainer.comm
+
+    assert together(2, make, run) == [True, True]
+
+
 def test_numbers_that_ranks_log_are_those_of_rank_0():
     class Log(Callback):
         logs = ("rank",)
@@ -395,6 +451,11 @@ DIFFERENCES = {
     "lr": (lambda r: {"lr": 0.1 + r}, lambda r: (X, Y), {}),
     "parameters": (lambda r: {"model": lambda: network(3 + r)}, lambda r: (X, Y), {}),
     "metrics": (lambda r: {"metrics": [["accuracy"], ["f1"]][r]}, lambda r: (X, Y), {}),
+    "modules": (lambda r: {"model": lambda: network(dropout=0.2 + r / 2)}, lambda r: (X, Y), {}),
+    "scheduler": (
+        lambda r: {"optimizer": optim.SGD, "scheduler": decaying(0.5 + r / 4)},
+        lambda r: (X, Y), {},
+    ),
     "loss": (
         lambda r: {"loss": lambda: nn.CrossEntropyLoss(label_smoothing=r / 2)},
         lambda r: (X, Y), {},
@@ -404,6 +465,10 @@ DIFFERENCES = {
         lambda r: (X, Y), {},
     ),
 }  # fmt: skip
+
+
+def decaying(gamma):
+    return lambda optimizer: optim.lr_scheduler.StepLR(optimizer, 5, gamma)
 
 
 @pytest.mark.parametrize("what", DIFFERENCES)

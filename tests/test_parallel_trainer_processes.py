@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,3 +130,37 @@ def test_ctrl_c_on_one_rank_ends_all_after_the_same_step(tmp_path):
     outputs = run_ranks(train, 3, str(tmp_path), "interrupt", 1, 7)
     assert [output.splitlines()[0] for output in outputs] == ["interrupted 7"] * 3
     check(run_ranks(train, 2, str(tmp_path)), told(trained(None)))
+
+
+class SlowToWrite(Callback):
+    """A checkpoint of a large model, on a slow disk."""
+
+    rank_0_only = True
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_abort(self, run, error):
+        time.sleep(2)
+        Path(self.file).write_text(type(error).__name__)
+
+
+def cut_off(file, how):
+    """What each rank runs: nobody catches the error."""
+    model = nn.Sequential(nn.Linear(5, 2, dtype="float64"))
+    callbacks = [SlowToWrite(file)] + ([At(how, 1, 3)] if how == "interrupt" else [])
+    trainer = Trainer(
+        model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+        callbacks=callbacks, progress=False, parallel="auto", nonfinite="raise",
+    )  # fmt: skip
+    x = np.where(np.arange(len(X))[:, None] == 30, np.nan, X) if how == "nan" else X
+    trainer.fit(x, Y, max_epochs=4, batch_size=8)
+
+
+@pytest.mark.parametrize(("how", "name"), [("interrupt", "KeyboardInterrupt"),
+                                           ("nan", "SpoiltBatchError")])  # fmt: skip
+def test_an_error_of_all_ranks_lets_rank_0_write(tmp_path, how, name):
+    file = tmp_path / "written"
+    ended = end_ranks(cut_off, 2, str(file), how)
+    assert ended.status != 0
+    assert file.read_text() == name

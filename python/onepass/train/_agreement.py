@@ -13,6 +13,7 @@ from onepass import nn
 from onepass.parallel import Communicator
 from onepass.parallel._collectives import all_equal, broadcast_object
 from onepass.train._from_rank_0 import sent
+from onepass.train._marks import PLAIN, made_with, text_of, without_addresses
 from onepass.train._run import Run
 from onepass.train._tree import pack
 
@@ -42,23 +43,36 @@ def refuse_differences(run: Run, comm: Communicator) -> None:
 def _described(run: Run) -> Iterator[tuple[str, str]]:
     """Name and text of all that must be equal; no texts that hold addresses."""
     names = {id(p): name for name, p in run.model.named_parameters()}
-    yield "modules", str({k: type(m).__name__ for k, m in run.model.named_modules()})
     yield "parameters", str([
         (name, tuple(p.shape), str(p.dtype), p.requires_grad)
         for name, p in run.model.named_parameters()
     ])  # fmt: skip
+    yield "modules", str({k: _settings(m) for k, m in run.model.named_modules()})
     yield "optimizer", str([
         type(run.optimizer).__name__,
         [[names.get(id(p)) for p in group["params"]] for group in run.optimizer.param_groups],
     ])  # fmt: skip
-    yield "scheduler", type(run.scheduler).__name__
-    yield "metrics", str([*run.metrics])
+    yield "scheduler", without_addresses(run.scheduler)
+    yield "metrics", text_of(run.metrics)
     for name, value in (run.data or {}).items():
         yield name, repr(value)
-    for name in ("max_epochs", "epoch", "step", "position"):
+    for name in ("batches", "max_epochs", "epoch", "step", "position"):
         yield name, repr(getattr(run, name))
     yield "masks of dropout", repr(nn.get_rng_state(run.model)["layers"])
     yield "state of the optimizer", _checksum(run.optimizer.state_dict())
+
+
+def _settings(module: Any) -> str:
+    """A module by its class and what it was made with; arrays not, which all get from rank 0."""
+    made = made_with(type(module), module).items()
+    given = [f"{name}={value!r}" for name, value in made if _is_plain(value)]
+    return f"{type(module).__name__}({', '.join(given)})"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return isinstance(value, PLAIN)
 
 
 def _checksum(state: Any) -> str:

@@ -65,7 +65,7 @@ class Loop:
             try:
                 self._begun = True
                 self._call("on_fit_begin")
-                while run.epoch < run.max_epochs and not run.stop:
+                while run.epoch < run.max_epochs and not self._is_stopped():
                     self._run_epoch(loader, validation)
                 run.at_boundary = False
                 self._call("on_fit_end")
@@ -149,7 +149,7 @@ class Loop:
                     pending = 0
                     run.at_boundary = True
                     self._call("on_step_end")
-                    if run.stop:
+                    if self._is_stopped():
                         return False
         except BaseException:
             if pending:
@@ -350,6 +350,10 @@ class Loop:
     def _is_interrupted(self) -> bool:
         """Whether there is a SIGINT to answer, between two hooks."""
         return self._interrupt.requested
+
+    def _is_stopped(self) -> bool:
+        """Whether the run ends here, after a hook."""
+        return self.run.stop
 
     def _to_call(self, callbacks: list[Any]) -> list[Any]:
         """Those of the callbacks whose hooks are called."""

@@ -157,7 +157,7 @@ def text_of(part: Any, depth: int = 0) -> str:
 
 def text_of_kind(kind: type, part: Any, depth: int = 0) -> str:
     """An object as the call of a class that makes it."""
-    made = (f"{name}={text_of(v, depth + 1)}" for name, v in _made_with(kind, part).items())
+    made = (f"{name}={text_of(v, depth + 1)}" for name, v in made_with(kind, part).items())
     return f"{kind.__qualname__}({', '.join(made)})"
 
 
@@ -171,7 +171,7 @@ def _parameters(kind: type) -> list[str]:
     return []
 
 
-def _made_with(kind: type, part: Any) -> dict[str, Any]:
+def made_with(kind: type, part: Any) -> dict[str, Any]:
     """The arguments of its class that an object keeps as attributes."""
     return {name: getattr(part, name) for name in _parameters(kind) if hasattr(part, name)}
 
@@ -288,7 +288,7 @@ class _Parts:
 
     def _of_ours(self, value: Any) -> dict[str, Any]:
         """What it was made with, and what it shows beside that."""
-        made = _made_with(type(value), value)
+        made = made_with(type(value), value)
         if self._refitted and len(made) == len(_parameters(type(value))):
             return made
         held = getattr(value, "__dict__", {})

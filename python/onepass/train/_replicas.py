@@ -37,7 +37,7 @@ def synchronised(model: Any, ranks: Ranks) -> Iterator[Replicas | None]:
             too, or a model that cannot be copied, where copies are needed.
     """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
-    own = [norm for norm in norms if norm._comm is not None]  # converted by the user, for ever
+    before = [(norm, norm._comm) for norm in norms]  # the user may have converted some, for ever
     replicas = None
     try:
         if len(ranks.own) == 1:
@@ -51,8 +51,8 @@ def synchronised(model: Any, ranks: Ranks) -> Iterator[Replicas | None]:
     finally:
         if replicas is not None:
             replicas.end()
-        if not own:
-            nn.convert_sync_batch_norm(model, None)
+        for norm, comm in before:
+            norm._comm = comm
 
 
 class Replicas:

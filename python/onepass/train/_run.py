@@ -202,7 +202,8 @@ class Run(Evaluator):
     def add_to_epoch(self, name: str, value: float, weight: float = 1.0) -> None:
         """Count a number in the epoch's average of that name."""
         total, count = self.logged.get(name, (0.0, 0))
-        self.logged[name] = total + value * weight, count + weight
+        # A float, also of a NumPy scalar: ranks exchange them as JSON.
+        self.logged[name] = float(total + value * weight), count + weight
 
     def begin(self, data: Any) -> None:
         """Begin a fit: callbacks start afresh, unless it goes on with the training before.

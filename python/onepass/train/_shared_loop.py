@@ -56,6 +56,8 @@ class SharedLoop(Loop):
 
     def _forget(self) -> None:
         super()._forget()
+        self._stopped = False
+        self._all_fail = False  # the error that comes now is one of all ranks
         self._begun_batches: list[tuple[Share, SharedTotals]] = []
         self._gradients: Summed | InTree | None = None
         self._replicas: Replicas | None = None
@@ -86,6 +88,7 @@ class SharedLoop(Loop):
 
     def _begin_step(self) -> None:
         super()._begin_step()
+        self._all_fail = False
         self._begun_batches = []
         if self._gradients is None or self._gradients.optimizer is not self.run.optimizer:
             self._gradients = gradients_of(self.run.optimizer, self._ranks)
@@ -218,6 +221,7 @@ class SharedLoop(Loop):
         spoilt = np.zeros(comm.size, np.int64)
         spoilt[comm.rank] = isinstance(own, SpoiltBatchError)
         comm.sum_(spoilt)
+        self._all_fail = True
         if not spoilt.any():
             return own
         return SpoiltBatchError(broadcast_object(comm, str(own), int(spoilt.argmax())))
@@ -261,9 +265,22 @@ class SharedLoop(Loop):
         run = self.run
         flags = np.array([self._interrupt.requested, run.stop], np.int64)
         self._ranks.comm.sum_(flags)
-        interrupted, run.stop = map(bool, flags.tolist())
+        interrupted, self._stopped = map(bool, flags.tolist())
         self._interrupt.requested |= interrupted
+        self._all_fail = interrupted
         return interrupted
+
+    def _is_stopped(self) -> bool:
+        # What ranks have agreed on: a handler or a thread may have set `stop` here since, which
+        # the others hear of at the next hook.
+        self.run.stop |= self._stopped
+        return self._stopped
+
+    def _abort(self, error: BaseException) -> None:
+        """Where all ranks have the error, none leaves before rank 0 has written what it writes."""
+        super()._abort(error)
+        if self._all_fail:
+            self._ranks.comm.barrier()
 
     def _to_call(self, callbacks: list[Any]) -> list[Any]:
         return [c for c in callbacks if not c.rank_0_only or self._ranks.rank == 0]
