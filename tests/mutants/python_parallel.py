@@ -39,9 +39,23 @@ PARALLEL = [
     Mutant(
         "ranks: only the rank that is to stop stops",
         LOOP,
-        "interrupted, run.stop = map(bool, flags.tolist())",
-        "interrupted = bool(flags[0])",
+        "interrupted, self._stopped = map(bool, flags.tolist())",
+        "interrupted, self._stopped = bool(flags[0]), run.stop",
         (f"{TRAINER}::test_where_one_rank_is_to_stop_all_do",),
+    ),
+    Mutant(
+        "ranks: a stop that comes after the flags were read stops one",
+        LOOP,
+        "        self.run.stop |= self._stopped\n        return self._stopped",
+        "        return self.run.stop or self._stopped",
+        (f"{TRAINER}::test_a_stop_that_comes_while_ranks_wait_for_each_other_stops_all",),
+    ),
+    Mutant(
+        "ranks: none waits until rank 0 has written what an error of all leaves",
+        LOOP,
+        "            self._ranks.comm.barrier()",
+        "            pass",
+        ("tests/test_parallel_trainer_processes.py::test_an_error_of_all_ranks_lets_rank_0_write",),
     ),
     Mutant(
         "ranks: a penalty of batches counts once for each rank",
