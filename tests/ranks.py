@@ -41,7 +41,7 @@ class Ended(NamedTuple):
 
 
 def run_ranks(
-    function: Callable[..., None], n: int, *args: Any, launcher: str = "mpi", timeout: float = 60
+    function: Callable[..., None], n: int, *args: Any, launcher: str = "mpi", timeout: float = 120
 ) -> list[str]:
     """What each rank prints in ``function(*args)``, of the top level of a test file.
 
@@ -55,7 +55,7 @@ def run_ranks(
 
 
 def end_ranks(
-    function: Callable[..., None], n: int, *args: Any, launcher: str = "mpi", timeout: float = 60
+    function: Callable[..., None], n: int, *args: Any, launcher: str = "mpi", timeout: float = 120
 ) -> Ended:
     """As `run_ranks`, for those that may fail."""
     with tempfile.TemporaryDirectory() as folder:
