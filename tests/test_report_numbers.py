@@ -575,7 +575,7 @@ def test_a_matrix_is_drawn_with_any_names(classes, tmp_path):
 def test_residuals_are_drawn(outputs, count, tmp_path):
     pytest.importorskip("matplotlib")
     true = RNG.standard_normal((count, outputs))
-    names = (HOSTILE * 2)[:outputs]
+    names = [*HOSTILE, *(f"{name} 2" for name in HOSTILE)][:outputs]
     regression_report(true, true * 0.9 + 0.1, target_names=names).plot(tmp_path / "r.png")
     assert size_of(tmp_path / "r.png")[1] == 480 * min(outputs, 6)
 
