@@ -24,14 +24,19 @@ SLOW_TESTS = {
     "test_training_a_torch_network",
 }  # fmt: skip
 
-# Those of more than 15 seconds, the longest first. Processes that share the files begin with them
-# and fill up with the rest, so they end together.
+# Those of more than half a minute, the longest first, as --file-times tells; the two that share the
+# simulator before them. Processes that share the files begin with them and fill up with the rest, so
+# they end together.
 LONG_FILES = [
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_optim.py", "test_codebase.py",
-    "test_cli_kill.py", "test_cli_runs.py", "test_threads.py", "test_examples.py",
-    "test_reference.py", "test_kernels.py", "test_cli.py", "test_core.py", "test_layouts.py",
-    "test_site.py", "test_cli_predict.py", "test_cuda_build.py", "test_cli_training.py",
-    "test_lab.py", "test_lr_finder.py",
+    "test_layouts.py", "test_parallel_engines.py", "test_jax.py", "test_parallel_cli.py",
+    "test_parallel_failures.py", "test_cli_predict.py", "test_threads.py", "test_cli_runs.py",
+    "test_kernels.py", "test_site.py", "test_bench_parallel.py", "test_cli_schedules.py",
+    "test_cuda_sim.py", "test_cli_training.py", "test_reference.py", "test_optim_riders.py",
+    "test_parallel_trainer_processes.py", "test_sklearn.py", "test_bench_rivals.py", "test_cli.py",
+    "test_parallel_gradients.py", "test_cuda_build.py", "test_lab.py", "test_lr_finder.py",
+    "test_cross_validation_cli.py", "test_cli_kill.py", "test_core.py", "test_jax_optim.py",
+    "test_regularizers.py", "test_torch_compile.py", "test_cli_start.py", "test_parallel.py",
 ]  # fmt: skip
 
 
