@@ -25,8 +25,8 @@ SLOW_TESTS = {
 }  # fmt: skip
 
 # Those of more than half a minute, the longest first, as --file-times tells; the two that share the
-# simulator before them. Processes that share the files begin with them and fill up with the rest, so
-# they end together.
+# simulator before them. Processes that share the files begin with them and fill up with the rest,
+# so they end together.
 LONG_FILES = [
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_optim.py", "test_codebase.py",
     "test_layouts.py", "test_parallel_engines.py", "test_jax.py", "test_parallel_cli.py",
