@@ -173,7 +173,8 @@ WRONG = {
     "--only smal": "--only: 'smal', expected some of small, plain; did you mean 'small'",
     "--latency -1": "--latency: '-1', expected a number > 0",
     "--bandwidth inf": "--bandwidth: 'inf', expected a number > 0",
-    "--rounds 1,2": "--rounds: '1,2', expected a number from 1 on",
+    "--rounds 0": "--rounds: '0', expected a number from 1 to 1024",
+    "--rounds 1,2": "--rounds: '1,2', expected a number from 1 to 1024",
     "--json no/such/a.json": "--json: 'no/such/a.json', but there is no folder no/such",
     "--colour": "unrecognized arguments: --colour",
 }

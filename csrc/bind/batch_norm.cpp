@@ -43,8 +43,8 @@ constexpr Contract kRenorm = contract("batch_renorm", kRenormTable.at);
 
 constexpr Argument kTraining[] = {flag("training")};
 constexpr Argument kAdded[] = {{"add", like_reference, read | dense | optional | aliased}};
-constexpr auto kBackwardTable =
-    join(kBatchKept, kTraining, kEpilogueArguments, kInputGradient, kAdded, kOtherGradients);
+constexpr auto kBackwardTable = join(kKeptArrays, kBatchAxis, kTraining, kEpilogueArguments,
+                                     kInputGradient, kAdded, kOtherGradients);
 constexpr Contract kBackward = contract("batch_norm_backward", kBackwardTable.at);
 constexpr Contract kRenormBackward = contract("batch_renorm_backward", kBackwardTable.at);
 

@@ -25,16 +25,7 @@ constexpr Argument kBatchRunning[] = {
     {"running_mean", per_channel, update | optional},
     {"running_var", per_channel, update | optional},
 };
-// And its backward: what forward has kept, after the gradient.
-constexpr Argument kBatchKept[] = {
-    {"dy", like_reference, read | dense | aliased},
-    {"x", reference, read | dense},
-    {"weight", per_channel, read | optional},
-    {"bias", per_channel, read | optional},
-    {"residual", like_reference, read | dense | optional},
-    {"statistics", saved, read | packed},
-    axis("axis"),
-};
+constexpr Argument kBatchAxis[] = {axis("axis")};
 
 // Of a rule that renormalises: how far the batch's statistics may be from the running ones.
 constexpr Argument kRenormLimits[] = {number("rmax", 1, kInfinity), number("dmax", 0, kInfinity)};

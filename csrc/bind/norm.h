@@ -59,6 +59,15 @@ void check_running_pair(const BorderOf<kContract>& b, int mean, int var) {
                             (b.has(mean) ? "running_var" : "running_mean") + "' is None");
 }
 
+// What a backward takes first, of what forward has kept after the gradient.
+constexpr Argument kKeptArrays[] = {
+    {"dy", like_reference, read | dense | aliased},
+    {"x", reference, read | dense},
+    {"weight", per_channel, read | optional},
+    {"bias", per_channel, read | optional},
+    {"residual", like_reference, read | dense | optional},
+    {"statistics", saved, read | packed},
+};
 // The results of backward: that of x, to which a caller may give memory, and the others.
 constexpr Argument kInputGradient[] = {{"out", like_reference, write}};
 constexpr Argument kOtherGradients[] = {

@@ -105,14 +105,6 @@ constexpr Argument kForwardArrays[] = {
     {"bias", per_channel, read | optional}, {"residual", like_reference, read | dense | optional},
     {"out", like_reference, write},
 };
-constexpr Argument kBackwardArrays[] = {
-    {"dy", like_reference, read | dense | aliased},
-    {"x", reference, read | dense},
-    {"weight", per_channel, read | optional},
-    {"bias", per_channel, read | optional},
-    {"residual", like_reference, read | dense | optional},
-    {"statistics", saved, read | packed},
-};
 constexpr Argument kNormalizedShape[] = {extents("normalized_shape")};
 constexpr Argument kNumGroups[] = {integer("num_groups")};
 constexpr Argument kRunning[] = {
@@ -125,15 +117,15 @@ constexpr Argument kEps[] = {number("eps", 0, kLargest)};
 constexpr auto kShapedTable =
     join(kForwardArrays, kNormalizedShape, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kShapedBackwardTable =
-    join(kBackwardArrays, kNormalizedShape, kEpilogueArguments, kInputGradient, kOtherGradients);
+    join(kKeptArrays, kNormalizedShape, kEpilogueArguments, kInputGradient, kOtherGradients);
 constexpr auto kGroupTable =
     join(kForwardArrays, kNumGroups, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kGroupBackwardTable =
-    join(kBackwardArrays, kNumGroups, kEpilogueArguments, kInputGradient, kOtherGradients);
+    join(kKeptArrays, kNumGroups, kEpilogueArguments, kInputGradient, kOtherGradients);
 constexpr auto kInstanceTable =
     join(kForwardArrays, kRunning, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kInstanceBackwardTable =
-    join(kBackwardArrays, kEpilogueArguments, kInputGradient, kOtherGradients);
+    join(kKeptArrays, kEpilogueArguments, kInputGradient, kOtherGradients);
 
 constexpr Contract kLayer = contract("layer_norm", kShapedTable.at);
 constexpr Contract kLayerBackward = contract("layer_norm_backward", kShapedBackwardTable.at);

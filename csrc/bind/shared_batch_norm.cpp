@@ -30,7 +30,8 @@ constexpr auto kForwardTable =
 constexpr Contract kForward = contract("batch_norm_of_shares", kForwardTable.at);
 
 constexpr Argument kOwnRows[] = {{"share", share_rows, update | packed}};
-constexpr auto kSumsTable = join(kBatchKept, kEpilogueArguments, kOwnRows, kOtherGradients);
+constexpr auto kSumsTable =
+    join(kKeptArrays, kBatchAxis, kEpilogueArguments, kOwnRows, kOtherGradients);
 constexpr Contract kSums = contract("batch_norm_backward_sums", kSumsTable.at);
 
 constexpr Argument kAllRows[] = {
@@ -39,7 +40,7 @@ constexpr Argument kAllRows[] = {
     {"out", like_reference, write},
     {"add", like_reference, read | dense | optional | aliased},
 };
-constexpr auto kBackwardTable = join(kBatchKept, kEpilogueArguments, kAllRows);
+constexpr auto kBackwardTable = join(kKeptArrays, kBatchAxis, kEpilogueArguments, kAllRows);
 constexpr Contract kBackward = contract("batch_norm_backward_of_shares", kBackwardTable.at);
 
 // kRows: of a share.

@@ -7,11 +7,12 @@ import importlib.util
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from onepass import _console
 from onepass._suggest import suggestion
-from onepass.bench._options import Parser, threads
+from onepass.bench._options import Parser, number, positive, threads
 from onepass.bench._row import DTYPES, GROUPS, UsageError
 
 DESCRIPTION = """\
@@ -71,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--html", type=_file, metavar="FILE", help="a page with tables to sort")
     add("--resume", action="store_true", help="go on with FILE of --json: keep the rows it has")
     add("--overwrite", action="store_true", help="replace files that are there")
-    add("--repeat", type=_repeat, default=1, metavar="N",
+    add("--repeat", type=partial(number, most=MOST_VISITS), default=1, metavar="N",
         help="visit all rows so often, for `compare` to see small changes")  # fmt: skip
-    add("--minutes", type=_minutes, default=1e9, metavar="N", help="start no row after so long")
+    add("--minutes", type=positive, default=1e9, metavar="N", help="start no row after so long")
     add("--processor-time", action="store_true",
         help="of the calling thread, for a busy machine; with --threads 1")  # fmt: skip
     add("--plain-malloc", action="store_true", help="leave malloc as it is; see below")
@@ -128,23 +129,6 @@ def _file(text: str) -> Path:
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r}, but there is no folder {path.parent}")
     return path
-
-
-def _repeat(text: str) -> int:
-    count = int(text) if text.isdigit() and text.isascii() else 0
-    if not 1 <= count <= MOST_VISITS:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 1 to {MOST_VISITS}")
-    return count
-
-
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not minutes > 0:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number > 0")
-    return minutes
 
 
 def _rivals(text: str) -> frozenset[str]:

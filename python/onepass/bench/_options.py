@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +27,25 @@ def threads(text: str) -> list[int]:
 def ranks(text: str) -> list[int]:
     """The type of ``--ranks``."""
     return _counts(text, "ranks")
+
+
+def number(text: str, most: int = MOST_THREADS) -> int:
+    """A type of one number from 1 on."""
+    found = int(text) if text.isdigit() and text.isascii() else 0
+    if not 1 <= found <= most:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 1 to {most}")
+    return found
+
+
+def positive(text: str) -> float:
+    """A type of finite numbers above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number > 0")
+    return value
 
 
 def _counts(text: str, what: str) -> list[int]:

@@ -52,18 +52,18 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--ranks", type=_options.ranks, default=[1, 2], metavar="LIST",
         help="numbers of processes (default: 1,2); 1 is always there")  # fmt: skip
-    add("--threads", type=_count, default=_machine.processors(), metavar="N",
+    add("--threads", type=_options.number, default=_machine.processors(), metavar="N",
         help="of all ranks together (default: all processors)")  # fmt: skip
     add("--only", type=_networks, default=[*STEPS], metavar="LIST",
         help=f"of {','.join(STEPS)}")  # fmt: skip
     add("--against", choices=("torch", "none"), default="torch", help="what to compare with")
-    add("--rounds", type=_count, default=ROUNDS, metavar="N",
+    add("--rounds", type=_options.number, default=ROUNDS, metavar="N",
         help=f"samples of each (default: {ROUNDS})")  # fmt: skip
     add("--at", type=_options.ranks, default=[64, 1024], metavar="LIST",
         help="numbers of ranks to compute on paper (default: 64,1024)")  # fmt: skip
-    add("--latency", type=_positive, default=2e-6, metavar="SECONDS",
+    add("--latency", type=_options.positive, default=2e-6, metavar="SECONDS",
         help="of a message, on paper (default: 2e-6)")  # fmt: skip
-    add("--bandwidth", type=_positive, default=25e9, metavar="BYTES",
+    add("--bandwidth", type=_options.positive, default=25e9, metavar="BYTES",
         help="a second, on paper (default: 25e9)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="the numbers, with all samples")
     add("--overwrite", action="store_true", help="replace FILE of --json")
@@ -82,23 +82,6 @@ def _check(options: argparse.Namespace) -> None:
                          f"{options.json.parent}")  # fmt: skip
     if options.json is not None and not options.overwrite:
         _options.keep("--json", options.json)
-
-
-def _count(text: str) -> int:
-    (number,) = _options.threads(text) if "," not in text else (0,)
-    if not number:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 1 on")
-    return number
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number > 0")
-    return value
 
 
 def _networks(text: str) -> list[str]:

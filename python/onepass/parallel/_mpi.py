@@ -140,7 +140,7 @@ class _Member:
         self._mpi.COMM_WORLD.Abort(1)
 
     def leave(self) -> None:
-        if not (self._ends or self._mpi.Is_finalized()):  # by the program itself
+        if not (self._ends or self._mpi.Is_finalized()):  # the latter by the program itself
             self._all_left = self._comm.Ibarrier()
 
     def may_go(self) -> bool:
