@@ -279,6 +279,25 @@ def test_an_interrupt_while_a_table_is_read_is_one_line(tmp_path):
     assert "interrupted" in errors
 
 
+def test_an_interrupt_inside_exec_keeps_the_exit_status(tmp_path):
+    """Where a library makes a class from text, a dataclass say."""
+    (tmp_path / "sitecustomize.py").write_text("""
+import signal
+import onepass.cli._main
+def run(argv):
+    try:
+        exec("import signal; signal.raise_signal(signal.SIGINT)")
+    except KeyboardInterrupt:
+        return 130
+onepass.cli._main.run = run
+""")
+    env = {**ENVIRONMENT}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(tmp_path), env.get("PYTHONPATH")]))
+    line = [sys.executable, "-m", "onepass"]
+    done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_what_is_missing_is_told_before_the_training(table):  # noqa: F811
     code = "import sys; sys.modules['matplotlib'] = None; import importlib.util as u; "
     code += "find = u.find_spec; u.find_spec = lambda n: None if n == 'matplotlib' else find(n); "

@@ -1,6 +1,8 @@
 """``python -m onepass.bench``: the same as ``onepass bench``."""
 
-from onepass.bench._command import main
+import sys
+
+from onepass.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main(["bench", *sys.argv[1:]]))

@@ -21,7 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     with _interruptible():
         from onepass.cli._main import run  # NumPy and all else, which takes long
-    return run(argv)
+    status = run(argv)
+    # Python notes a Ctrl-C that comes inside exec(), where libraries make their classes, and python
+    # -m would end by that signal instead of with our status. The next exec() clears the note.
+    exec("")
+    return status
 
 
 @contextmanager
