@@ -413,6 +413,9 @@ def test_a_rival_that_was_not_measured_stands_on_the_page(measured) -> None:
     page = performance.page()
     assert "| thinc | 3 | another; no such |" in page
     assert "| torch-compile | all that it has | compiles for seconds a row; measured with" in page
+    compiled = {**SECOND, "ratios": {**SECOND["ratios"], "torch compile": 3.0}}
+    measured("chip-2030-01-02.json", *rows, compiled, format=2, options={})
+    assert "| torch-compile | all that it has but 1 |" in performance.page()
     measured("chip-2030-01-02.json", *rows, format=2, options={"against": ["thinc"]})
     assert "| torch-compile" not in performance.page()
 
