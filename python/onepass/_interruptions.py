@@ -73,3 +73,12 @@ def ending_in(work: Callable[[], Any]) -> Iterator[None]:
     finally:
         if not begun:  # an interruption came before it had begun
             work()
+
+
+def end_by_status() -> None:
+    """Make ``python -m`` end with the exit status of a command that Ctrl-C has interrupted.
+
+    Where that came inside exec(), by which libraries make their classes, Python notes it, and would
+    end by the signal whatever the status. The next exec() clears the note.
+    """
+    exec("")

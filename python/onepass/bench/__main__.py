@@ -1,8 +1,9 @@
 """``python -m onepass.bench``: the same as ``onepass bench``."""
 
-import sys
-
-from onepass.cli import main
+from onepass._interruptions import end_by_status
+from onepass.bench._command import main
 
 if __name__ == "__main__":
-    sys.exit(main(["bench", *sys.argv[1:]]))
+    status = main()
+    end_by_status()
+    raise SystemExit(status)

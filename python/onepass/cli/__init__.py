@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from onepass._interruptions import end_by_status
+
 __all__ = ["main"]
 
 
@@ -21,11 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     with _interruptible():
         from onepass.cli._main import run  # NumPy and all else, which takes long
-    status = run(argv)
-    # Python notes a Ctrl-C that comes inside exec(), where libraries make their classes, and python
-    # -m would end by that signal instead of with our status. The next exec() clears the note.
-    exec("")
-    return status
+    try:
+        return run(argv)
+    finally:
+        end_by_status()
 
 
 @contextmanager

@@ -9,13 +9,14 @@ import csv
 import io
 import math
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onepass._quiet import ignored
 
 NUMBER, WORD, SKIP = "f8", "O", "U1"  # the dtypes of a column within loadtxt
 GAP = "nAn"  # stands for an empty cell on the way through loadtxt, which reads it as NaN
@@ -71,8 +72,7 @@ def _is_strict(read: Reader) -> bool:
         found = _by_pandas(read, "".join(f"1;{c};2\n" for c in cells), ";", [NUMBER] * 3)
         return found and found[1].tolist()
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignored():
         exact = numbers(HARD) == list(map(float, HARD))
         gaps = numbers(["", "1"])
         return bool(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onepass._array import is_floating, to_numpy
+from onepass._quiet import ignored
 from onepass.train._classes import Classes, UndefinedError, is_binary, margins, said
 
 _OF_MARGINS = ("y_score", "y_scores", "pred_decision")
@@ -93,8 +93,7 @@ class Scorer:
         shape = tuple(np.shape(output)[1:])
         if self.name is None or shape in self.tried:
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numbers that nobody sees
+        with ignored():  # of numbers that nobody sees
             if of_classes:
                 self._try_classes(output, target)
             else:

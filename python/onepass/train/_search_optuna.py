@@ -8,12 +8,13 @@ before it, not on how often the search was interrupted.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from onepass._quiet import ProcessSetting, ignored
 from onepass.train._search_space import Choice, Distribution, Integer, word
 from onepass.train._search_trial import COMPLETE, PRUNED, Trial
 
@@ -146,8 +147,7 @@ class Study:
     def prunes(self, values: Sequence[float]) -> bool:
         """Whether to end the trial that runs, which has measured these values."""
         found = False
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)  # of its medians
+        with ignored("All-NaN", RuntimeWarning):  # of its medians
             for epoch in range(self._reported, len(values)):
                 self._trial.report(values[epoch], epoch + 1)
                 found = bool(self._trial.should_prune())
@@ -203,14 +203,21 @@ def _named(of: Distribution, value: Any) -> Any:
     return of.labels[of.kept(value)] if isinstance(of, Choice) else value
 
 
+def _kept_verbosity() -> Callable[[], object]:
+    from optuna import logging
+
+    return partial(logging.set_verbosity, logging.get_verbosity())
+
+
+_verbosity = ProcessSetting(_kept_verbosity)
+
+
 @contextmanager
 def _quietly(library: Any) -> Iterator[None]:
     """Without Optuna's lines on standard error, and without its notes on what is experimental."""
-    before = library.logging.get_verbosity()
-    library.logging.set_verbosity(library.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        library.logging.set_verbosity(before)
+    logging = library.logging
+    with (
+        _verbosity.changed(lambda: logging.set_verbosity(logging.WARNING)),
+        ignored(category=library.exceptions.ExperimentalWarning),
+    ):
+        yield

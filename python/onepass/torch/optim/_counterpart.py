@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+
+from onepass._quiet import ignored
 
 
 def counterpart(name: str) -> type[torch.optim.Optimizer] | None:
@@ -58,8 +59,7 @@ def in_both_words(name: str, error: Exception, params: Any, given: Mapping[str, 
     own = params
     if isinstance(params, list):
         own = [dict(group) if isinstance(group, dict) else group for group in params]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignored():
         return _joined(name, error, _tried(name, own, given)[1])
 
 
