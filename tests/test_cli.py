@@ -213,7 +213,7 @@ def test_without_scikit_learn(tmp_path):
 
 
 def test_bench(tmp_path):
-    """Everything else of it: test_bench_command.py."""
+    """Everything else of it: test_bench_*.py."""
     done = onepass("bench", "--list", "--only", "^relu 65536", cwd=tmp_path)
     assert done.stdout.split() == ["activation", "relu", "65536"]
     refused(onepass("bench", "--threads", "0", cwd=tmp_path), "--threads: '0', expected")

@@ -93,7 +93,7 @@ BENCH = [
         "python/onepass/bench/_run.py",
         "if visit else []",
         "if visit < 0 else []",
-        ("tests/test_bench_command.py::test_arrays_of_another_visit_lie_elsewhere",),
+        ("tests/test_bench_timing.py::test_arrays_of_another_visit_lie_elsewhere",),
     ),
     Mutant(
         "compare: what can be seen leaves out the noise of what is seen",
@@ -267,7 +267,7 @@ BENCH = [
         "for result in self._known():",
         "for result in []:",
         (
-            "tests/test_bench_command.py::test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record",
+            "tests/test_bench_files.py::test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record",
         ),
     ),
     Mutant(
@@ -276,7 +276,7 @@ BENCH = [
         "*_table.summary(self.shown, absent)",
         "*_table.summary([*self.found.values()], absent)",
         (
-            "tests/test_bench_command.py::test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record",
+            "tests/test_bench_files.py::test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record",
         ),
     ),
     Mutant(
@@ -285,7 +285,7 @@ BENCH = [
         "if not self.measured:",
         "if False:",
         (
-            "tests/test_bench_command.py::test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record",
+            "tests/test_bench_files.py::test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record",
         ),
     ),
     Mutant(
@@ -293,7 +293,7 @@ BENCH = [
         "python/onepass/bench/_session.py",
         "calls += [said] if said not in calls else []",
         "calls = [said]",
-        ("tests/test_bench_command.py::test_a_call_that_goes_on_is_recorded_once",),
+        ("tests/test_bench_files.py::test_a_call_that_goes_on_is_recorded_once",),
     ),
     Mutant(
         "bench --resume: what failed is not tried again",
@@ -307,14 +307,14 @@ BENCH = [
         "python/onepass/bench/_options.py",
         "if path.is_file() and path.stat().st_size:",
         "if not path:",
-        ("tests/test_bench_command.py::test_a_file_that_is_there_is_not_lost[json]",),
+        ("tests/test_bench_files.py::test_a_file_that_is_there_is_not_lost[json]",),
     ),
     Mutant(
         "bench: a run without a row leaves a file",
         "python/onepass/bench/_session.py",
         "path.unlink()",
         "continue",
-        ("tests/test_bench_command.py::test_a_file_stays_until_it_has_a_row_to_give_way_to",),
+        ("tests/test_bench_files.py::test_a_file_stays_until_it_has_a_row_to_give_way_to",),
     ),
     Mutant(
         "bench: the message leaves out a filter",
@@ -349,14 +349,14 @@ BENCH = [
         "python/onepass/bench/_timing.py",
         "raise FunctionError(label, error) from error",
         "raise",
-        ("tests/test_bench_command.py::test_the_function_that_raises_is_named",),
+        ("tests/test_bench_timing.py::test_the_function_that_raises_is_named",),
     ),
     Mutant(
         "measure: bytes beyond the memory",
         "python/onepass/bench/_measure.py",
         "if memory(streams, count_bytes) > free:",
         "if free < 0:",
-        ("tests/test_bench_command.py::test_measure_for_own_functions",),
+        ("tests/test_bench_timing.py::test_measure_for_own_functions",),
     ),
     Mutant(
         "bench: torch.compile is left out without a word",
