@@ -25,6 +25,7 @@ QUICK_ROUNDS = 7
 VISIT_ROUNDS = 2  # with --repeat
 WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited again
 # What two parts of one run may have different in a file's head.
+INTERRUPTED = 130  # exit status
 VARYING = ("date", "load", "copy_bytes_per_second")
 # The options that choose rows, where they are not given.
 NONE: dict[str, Any] = {
@@ -88,7 +89,8 @@ class Session:
         for result in self._known():
             _say(_table.line(result))
         status = self._measure()
-        absent = _run.absent(self.options.against)
+        # A library whose import was interrupted cannot be asked again.
+        absent = {} if status == INTERRUPTED else _run.absent(self.options.against)
         for text in ("", _table.LEGEND, "", *_table.summary(self.shown, absent), *self._rest()):
             _say(text)
         return status or int(any(result.get("wrong") for result in self.shown))
@@ -140,7 +142,7 @@ class Session:
         except KeyboardInterrupt:
             self._end()
             _console.write("\nonepass bench: interrupted\n", sys.stderr)
-            return 130
+            return INTERRUPTED
         finally:
             if self.bar is not None:
                 self.bar.close()
