@@ -24,8 +24,8 @@ QUICK_END = 42.0  # later rows are left out, and said
 QUICK_ROUNDS = 7
 VISIT_ROUNDS = 2  # with --repeat
 WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited again
-# What two parts of one run may have different in a file's head.
 INTERRUPTED = 130  # exit status
+# What two parts of one run may have different in a file's head.
 VARYING = ("date", "load", "copy_bytes_per_second")
 # The options that choose rows, where they are not given.
 NONE: dict[str, Any] = {
