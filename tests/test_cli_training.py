@@ -161,10 +161,22 @@ def test_a_target_that_never_changes(run):
 # ------------------------------------------------------------------------------- classes
 
 
+@pytest.mark.parametrize(("scores", "beside"), [
+    ({"accuracy": 0.68, "majority": 0.68}, "  (no better than always the majority: 0.6800)"),
+    ({"accuracy": 0.69, "majority": 0.68}, ""),
+    ({"r2": 0.0}, "  (no better than always the mean)"),
+    ({"r2": 0.01}, ""),
+    ({"r2": float("nan")}, ""),
+])  # fmt: skip
+def test_what_needs_no_model_stands_beside_scores_that_are_no_better(scores, beside):
+    line = _scores.line({"loss": 0.1, "rmse": 1.0, "mae": 1.0, **scores})
+    assert line[len(line.partition("  (")[0]) :] == beside
+
+
 def test_rare_classes_are_told_apart(run):
     shown = run("rare.csv", *FAST, "--quiet", "--out", "r")
     assert "balanced accuracy" in shown
-    assert re.search(r"\(always the majority: 0\.9\d+\)", shown)
+    assert re.search(r"always the majority: 0\.9\d+\)", shown)
     full = run("rare.csv", *FAST)
     assert re.search(r"^class +precision +recall +f1 +support$", full, re.MULTILINE)
     assert re.search(r"^1( +\d\.\d{4}){3} +\d+$", full, re.MULTILINE)

@@ -71,8 +71,17 @@ def line(scores: Scores, *, imbalanced: bool = False) -> str:
     if imbalanced:
         names[1:1] = ["balanced_accuracy"]
     shown = "  ".join(f"{name.replace('_', ' ')} {number(scores[name])}" for name in names)
-    majority = f"  (always the majority: {scores['majority']:.4f})" if imbalanced else ""
-    return shown + majority
+    return shown + _beside(scores, imbalanced)
+
+
+def _beside(scores: Scores, imbalanced: bool) -> str:
+    """What the scores are to be read beside: answers that need no model."""
+    if "accuracy" not in scores:
+        return "  (no better than always the mean)" if scores["r2"] <= 0 else ""
+    majority = f"always the majority: {scores['majority']:.4f}"
+    if scores["accuracy"] <= scores["majority"]:
+        return f"  (no better than {majority})"
+    return f"  ({majority})" if imbalanced else ""
 
 
 def as_json(scores: Scores) -> Scores:
