@@ -152,6 +152,21 @@ def test_entries_that_are_null_are_missing(home, tmp_path):
     assert badge(page_of(folder)) == "cut off"
 
 
+@pytest.mark.parametrize(("scores", "told"), [
+    ({"accuracy": 0.25, "majority": 0.5}, "of the held-out part; no better than always the maj"),
+    ({"r2": -0.5, "rmse": 2.0}, "of the held-out part; no better than always the mean"),
+    ({"r2": None, "rmse": None, "accuracy": None, "majority": 0.5}, "of the held-out part"),
+    ({"accuracy": 0.75, "majority": 0.5}, "of the held-out part"),
+])  # fmt: skip
+def test_scores_that_are_no_better_than_no_model(home, tmp_path, scores, told):
+    folder = copied(home, tmp_path)
+    known = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**known, "result": scores}))
+    (note,) = [t for _, t in page_of(folder).all("p", **{"class": "note"}) if "held-out" in t]
+    assert note[: len(told)] == told
+    assert ("no better" in note) == ("no better" in told)
+
+
 def test_the_best_epoch_is_that_of_this_session(home, tmp_path, monkeypatch, capsys):
     """The model of a resumed run that was cut off has the weights of the best epoch so far."""
     folder = copied(home, tmp_path)

@@ -150,7 +150,8 @@ def _begin(past: Past) -> str:
         for name in _scores.NAMES
         if name in result
     )
-    cards = f'<dl class="cards">{scores}</dl><p class=note>of the held-out part</p>' * bool(scores)
+    said = "; ".join(filter(None, ("of the held-out part", _scores.beside(result))))
+    cards = f'<dl class="cards">{scores}</dl><p class=note>{said}</p>' * bool(scores)
     notes = "".join(f"<p class=wrong>{text(t)}</p>" for t in past.troubles)
     return (
         f"<h1>{text(printable(past.title))} <span class='badge {kind}'>{past.state}</span></h1>"

@@ -71,17 +71,26 @@ def line(scores: Scores, *, imbalanced: bool = False) -> str:
     if imbalanced:
         names[1:1] = ["balanced_accuracy"]
     shown = "  ".join(f"{name.replace('_', ' ')} {number(scores[name])}" for name in names)
-    return shown + _beside(scores, imbalanced)
+    said = beside(scores, imbalanced=imbalanced)
+    return f"{shown}  ({said})" if said else shown
 
 
-def _beside(scores: Scores, imbalanced: bool) -> str:
-    """What the scores are to be read beside: answers that need no model."""
-    if "accuracy" not in scores:
-        return "  (no better than always the mean)" if scores["r2"] <= 0 else ""
-    majority = f"always the majority: {scores['majority']:.4f}"
-    if scores["accuracy"] <= scores["majority"]:
-        return f"  (no better than {majority})"
-    return f"  ({majority})" if imbalanced else ""
+def beside(scores: Scores, *, imbalanced: bool = False) -> str:
+    """What to read the scores beside: answers that need no model. "" where there is no need."""
+    r2, accuracy, majority = (_number(scores.get(n)) for n in ("r2", "accuracy", "majority"))
+    if r2 <= 0:
+        return "no better than always the mean"
+    if majority != majority:
+        return ""
+    told = f"always the majority: {majority:.4f}"
+    if accuracy <= majority:
+        return f"no better than {told}"
+    return told if imbalanced else ""
+
+
+def _number(value: Any) -> float:
+    """NaN for what a record lacks, or has as null."""
+    return value if isinstance(value, (int, float)) else float("nan")
 
 
 def as_json(scores: Scores) -> Scores:
