@@ -305,7 +305,7 @@ def test_a_stop_that_comes_while_ranks_wait_for_each_other_stops_all(rank):
 
         def sum_(self, array):
             self.comm.sum_(array)
-            if self.rank == rank and np.shape(array) == (2,) and array.dtype == np.int64:
+            if self.rank == rank and np.shape(array) == (3,) and array.dtype == np.int64:
                 self.flags += 1
                 if self.flags == 5:
                     self.trainer.stop = True

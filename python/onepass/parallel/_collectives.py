@@ -88,6 +88,15 @@ def all_equal(comm: Communicator, text: str) -> int | None:
     return int(others[0]) if others.size else None
 
 
+def first_text(comm: Communicator, text: str | None) -> tuple[int, str] | None:
+    """The first rank that has a text, and its text, on every rank; None if there is none."""
+    having = np.flatnonzero(_table(comm, [text is not None]))
+    if not having.size:
+        return None
+    rank = int(having[0])
+    return rank, broadcast_object(comm, text, rank)
+
+
 def tree_sum_(comm: Communicator, array: Array) -> None:
     """Leaves Σ over ranks of ``array`` in it, added up in a fixed order: ((0+1)+(2+3))+(…)…
 

@@ -40,6 +40,22 @@ def refuse_differences(run: Run, comm: Communicator) -> None:
         )
 
 
+def other_batches(name: str, found: str) -> ValueError:
+    """The error of batches, or of a transform, that are not the same on all ranks.
+
+    Args:
+        name: the argument of ``fit`` that gave them.
+        found: how they differ.
+    """
+    expected = (
+        "expected a function of X, y, seed, epoch and index alone"
+        if name == "transform"
+        else "expected the same whole batches on every rank, which takes its rows of each: without "
+        "a DistributedSampler, and shuffled by one seed"
+    )
+    return ValueError(f"fit: {name!r} gave other batches: {found}, {expected}")
+
+
 def _described(run: Run) -> Iterator[tuple[str, str]]:
     """Name and text of all that must be equal; no texts that hold addresses."""
     names = {id(p): name for name, p in run.model.named_parameters()}

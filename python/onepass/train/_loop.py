@@ -16,7 +16,7 @@ from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
 from onepass.train._penalties import Penalties
 from onepass.train._run import Run
-from onepass.train._spoilt import not_finite
+from onepass.train._spoilt import not_finite, spoilt_sample
 from onepass.train._totals import Totals
 from onepass.train._training import adopt
 from onepass.train._weights import WeightedLoss, loss_of
@@ -175,7 +175,7 @@ class Loop:
         run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
-            raise not_finite(run.batch_loss, self._where(), X=x, y=target)
+            raise not_finite(run.batch_loss, self._where(), spoilt_sample(X=x, y=target))
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
 

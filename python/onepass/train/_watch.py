@@ -89,7 +89,7 @@ class Watch(StandIn):
 
     def __call__(self, x: Any) -> Any:
         y = self.inner(x)
-        if self.layer.training:
+        if self.sees():
             self.see(self.layer, x, y)
         return y
 
