@@ -365,6 +365,28 @@ class SharedLoop(Loop):
         if self._all_fail:
             self._ranks.comm.barrier()
 
+    def _call_each(self, hook: str) -> None:
+        """What hooks log into the row that is done is that of rank 0 for those that follow."""
+        if hook != "on_epoch_end":
+            super()._call_each(hook)
+            return
+        for callback in self._callbacks:
+            if self._to_call([callback]):
+                self._call_one(callback, hook)
+            if callback.logs:
+                self._share_row()
+        self._share_row()
+
+    def _share_row(self) -> None:
+        """Give the history of all ranks the last row of rank 0."""
+        history = self.run.history
+        last = {name: column[-1] for name, column in history.items()}
+        of_0: dict[str, float] = broadcast_object(self._ranks.comm, last)
+        for name in last.keys() - of_0.keys():
+            del history[name]
+        for name, value in of_0.items():
+            history.set_last(name, value)
+
     def _to_call(self, callbacks: list[Any]) -> list[Any]:
         return [c for c in callbacks if not c.rank_0_only or self._ranks.rank == 0]
 
