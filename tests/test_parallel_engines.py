@@ -245,8 +245,7 @@ def test_torchrun_itself():
 
 @pytest.fixture
 def environment(monkeypatch):
-    names = "PMI_RANK PMI_SIZE PMIX_RANK OMPI_COMM_WORLD_SIZE RANK WORLD_SIZE MASTER_ADDR"
-    for name in names.split():
+    for name in (*_find.SIZES, "PMI_RANK", "PMIX_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
 
     def put(**variables):
@@ -271,6 +270,11 @@ TORCHRUN = {"RANK": "0", "MASTER_ADDR": "127.0.0.1"}
         ({**TORCHRUN, "WORLD_SIZE": "1"}, "Alone"),
         ({**TORCHRUN, "WORLD_SIZE": "4", "PMI_RANK": "1", "PMI_SIZE": "2"}, "Torch"),
         ({"WORLD_SIZE": "4"}, "Alone"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "MPI"),  # srun --mpi=none: MPI() then says what is wrong
+        ({"SLURM_STEP_NUM_TASKS": "2", "PMIX_RANK": "1"}, "MPI"),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, "Alone"),
+        ({"SLURM_NTASKS": "4"}, "Alone"),  # of the job, whose script is one process
+        ({"SLURM_STEP_NUM_TASKS": "9", "PMI_RANK": "1", "PMI_SIZE": "2"}, "MPI"),
     ],
 )
 def test_auto_is_what_started_the_program(environment, monkeypatch, variables, name):
@@ -293,6 +297,24 @@ def test_several_processes_that_cannot_speak_are_never_several_lone_trainings(
     monkeypatch.setattr(_find, "MPI", parallel.Alone)
     with pytest.raises(RuntimeError, match="2 processes were started and MPI sees 1: mpi4py was"):
         parallel.find("auto")
+
+
+def test_srun_that_has_started_lone_processes(environment, monkeypatch):
+    environment(SLURM_STEP_NUM_TASKS="3")
+    monkeypatch.setattr(_find, "MPI", parallel.Alone)
+    with pytest.raises(RuntimeError, match=r"3 processes were started and .* \(--mpi=none\)"):
+        parallel.find("auto")
+
+
+def test_auto_is_the_group_that_the_program_has_made(environment, monkeypatch):
+    torch = pytest.importorskip("torch")
+    environment()
+    made = types.SimpleNamespace(rank=0, size=2)
+    monkeypatch.setattr(_find, "Torch", lambda: made)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for size, found in ((2, made), (1, parallel.Alone)):
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda size=size: size)
+        assert parallel.find("auto") is found or isinstance(parallel.find("auto"), found)
 
 
 def test_torch_without_a_group_says_how_to_get_one(environment):

@@ -6,9 +6,9 @@ import copy
 
 import numpy as np
 import pytest
-from onepass import nn
+from onepass import nn, optim
 from onepass.data import DataLoader
-from onepass.train import Callback, EarlyStopping, regularizers
+from onepass.train import Callback, EarlyStopping, Trainer, _blas, regularizers
 from test_parallel_trainer import (
     N,
     T,
@@ -336,3 +336,61 @@ def test_numbers_logged_at_the_end_of_an_epoch_are_those_of_rank_0():
     assert found[0] == found[1]
     assert found[0]["late"] == [1.0, 0.0, 1.0]
     assert found[0]["rank"] == [0.0] * 3
+
+
+# Threads of BLAS.
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_reproducible_bits_do_not_depend_on_threads_of_blas(threads):
+    """Large products, which have other bits with two threads."""
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    x = np.random.default_rng(0).standard_normal((4096, 1000), np.float32)
+    seen = []
+
+    class Threads(Callback):
+        def on_step_end(self, run):
+            seen.extend(library.get_num_threads() for library in _blas.libraries())
+
+        on_validation_end = on_step_end
+
+    def trained(threads):
+        nn.manual_seed(5)
+        model = nn.Sequential(nn.Linear(1000, 10), nn.Tanh(), nn.Linear(10, 1))
+        made = optim.SGD(model.parameters(), lr=0.1)
+        trainer = Trainer(
+            model, nn.MSELoss(), made, reproducible=2, progress=False, callbacks=[Threads()]
+        )
+        with limits(threads, user_api="blas"):
+            before = [library.get_num_threads() for library in _blas.libraries()]
+            trainer.fit(x, x[:, :1], max_epochs=1, batch_size=4096, validation_data=(x, x[:, :1]))
+            assert [library.get_num_threads() for library in _blas.libraries()] == before
+        return left(trainer)
+
+    assert_same(trained(threads), trained(1))
+    assert set(seen) == {1}
+
+
+def test_threads_of_blas_that_cannot_be_set_are_told(monkeypatch):
+    monkeypatch.setattr(_blas, "libraries", list)
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.warns(RuntimeWarning, match="'reproducible' needs one thread of NumPy's BLAS"):
+        fitted(trainer_of(reproducible=2), max_epochs=1)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    fitted(trainer_of(reproducible=2), max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "count"),
+    [
+        ({}, 1),
+        ({"MPI_LOCALNRANKS": "3"}, 3),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),3", "SLURM_NODEID": "1"}, 4),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),3", "SLURM_NODEID": "2"}, 3),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0"}, 2),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "5"}, 1),
+    ],
+)
+def test_processes_on_a_machine(variables, count):
+    assert _blas._processes_here(variables) == count

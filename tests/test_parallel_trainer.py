@@ -418,6 +418,23 @@ def test_all_ranks_save_and_rank_0_writes(tmp_path):
     assert paths[0] == paths[1] == next(tmp_path.iterdir())
 
 
+def test_rank_0_reads_what_all_load(tmp_path):
+    """The others may see no such folder, or not yet."""
+    saved = fitted(trainer_of(model=lambda: network(dropout=0.3)))
+    saved.save(tmp_path)
+
+    def load(comm):
+        model = network(dropout=0.3)
+        made = optim.AdamW(model.parameters(), lr=0.5)
+        folder = tmp_path if comm.rank == 0 else tmp_path / "not here"
+        options = {"metrics": ["accuracy"], "progress": False, "parallel": comm}
+        return Trainer.load(folder, model, nn.CrossEntropyLoss(), made, **options)
+
+    whole = left(fitted(saved, max_epochs=4))
+    for found in run_threads(lambda comm: left(fitted(load(comm), max_epochs=4)), 2):
+        assert_close(found, whole)
+
+
 @pytest.mark.filterwarnings("ignore:damaged checkpoint")
 def test_a_checkpoint_that_cannot_be_read_is_refused_by_all(tmp_path):
     path = fitted(trainer_of()).save(tmp_path)

@@ -24,6 +24,7 @@ from onepass._parameter import parameters_of
 from onepass.nn._batch_norm import BatchNorm
 from onepass.nn._facts import edits
 from onepass.nn._shares import streams_of
+from onepass.ops._shared_batch_norm import fill_rows
 from onepass.parallel import Communicator
 from onepass.train._ranks import Ranks
 
@@ -194,7 +195,7 @@ class _Gate:
 
     def __init__(self, comm: Communicator) -> None:
         self.rank, self.size, self.sum_ = comm.rank, comm.size, comm.sum_
-        self._fill_rows = getattr(comm, "_fill_rows", comm.sum_)
+        self._fill_rows = partial(fill_rows, comm)
         self.places = [self]
         self.is_open = False
 

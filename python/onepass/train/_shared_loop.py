@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from onepass.parallel._collectives import broadcast_object, first_text
 from onepass.train import _closure
 from onepass.train._agreement import other_batches, refuse_differences, share_model
 from onepass.train._batches import Batches
-from onepass.train._blas import cores_of_rank
+from onepass.train._blas import cores_of_rank, one_thread
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
 from onepass.train._ranks import Ranks, SharedTotals
@@ -84,8 +84,8 @@ class SharedLoop(Loop):
         run, comm = self.run, self._ranks.comm
         refuse_differences(run, comm)
         share_model(run, comm)
-        cores = cores_of_rank()
-        with cores, synchronised(run.model, self._ranks) as self._norms:
+        single = one_thread() if self._ranks.are_pieces_fixed else nullcontext()
+        with cores_of_rank(), single, synchronised(run.model, self._ranks) as self._norms:
             try:
                 super().train(loader, validation)
             finally:

@@ -399,6 +399,8 @@ class Trainer:
     ) -> Trainer:
         """A trainer that goes on from the newest valid checkpoint in ``dir``.
 
+        With several ranks all of them call it, and rank 0 reads.
+
         Args:
             dir: of ``save`` or of a Checkpoint.
             model, loss, optimizer, options: as for ``Trainer``, of the same architecture.
@@ -408,9 +410,15 @@ class Trainer:
                 is of another architecture or seed (model and optimizer keep their values), or none
                 is valid.
         """
-        parts = newest(_existing("load", dir))
-        if parts is None:
-            raise FileNotFoundError(f"no checkpoint in {dir}")
+        options["parallel"] = comm = find(options.get("parallel"))
+
+        def read() -> dict[str, Any]:
+            parts = newest(_existing("load", dir))
+            if parts is None:
+                raise FileNotFoundError(f"no checkpoint in {dir}")
+            return parts
+
+        parts = by_rank_0(comm, read)
         trainer = cls(model, loss, optimizer, **options)
         _saving.restore(trainer.run, parts)
         return trainer
