@@ -5,9 +5,11 @@ Sums of whole numbers are exact, so every element is compared without a toleranc
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import pickle
 import re
 import sys
 import types
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onepass import parallel
-from onepass.parallel import _collectives, _find
+from onepass import nn, optim, parallel
+from onepass.parallel import _collectives, _failures, _find
+from onepass.train import Trainer
 from ranks import run_ranks
 
 ENGINES = [("mpi", n) for n in (1, 2, 3)] + [("torch", 2)]
@@ -369,3 +372,39 @@ def test_an_import_of_onepass_or_parallel_imports_no_engine():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(source)})  # fmt: skip
     assert done.stdout == "False []\n", done.stderr
+
+
+def copied():
+    """A trainer in ranks is copied and pickled as one of a single process."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    made = optim.SGD(model.parameters(), lr=0.1)
+    x = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    comm = parallel.find("auto")
+    for reproducible in (None, 4):
+        options = {"progress": False, "parallel": comm, "reproducible": reproducible}
+        trainer = Trainer(model, nn.MSELoss(), made, **options)
+        trainer.fit(x, x[:, :2], max_epochs=1)
+        if comm.rank == 0:  # alone: nobody waits for it
+            for twin in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+                assert (twin.comm.rank, twin.comm.size) == (0, 1)
+                twin.fit(x, x[:, :2], max_epochs=2)
+                assert twin.epoch == 2
+    print(len(_failures._members))
+
+
+@pytest.mark.parametrize("launcher", ["mpi", "torch"])
+def test_a_copy_of_a_trainer_is_of_one_process(launcher):
+    assert run_ranks(copied, 2, launcher=launcher) == ["1\n"] * 2
+
+
+def many():
+    """A communicator is one member, however often it is found."""
+    for _ in range(3):
+        comm = parallel.find("auto")
+        comm.barrier()
+    print(len(_failures._members))
+
+
+@pytest.mark.parametrize("launcher", ["mpi", "torch"])
+def test_a_communicator_that_is_found_often_is_one(launcher):
+    assert run_ranks(many, 2, launcher=launcher) == ["1\n"] * 2

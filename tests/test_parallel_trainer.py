@@ -488,6 +488,27 @@ def decaying(gamma):
     return lambda optimizer: optim.lr_scheduler.StepLR(optimizer, 5, gamma)
 
 
+def test_a_rank_that_has_nothing_to_do_is_refused():
+    """Others would wait for it: all epochs are done there."""
+
+    def run(trainer):
+        fitted(trainer, max_epochs=1)
+        fitted(trainer, max_epochs=1 + trainer.comm.rank)
+
+    errors = errors_of(2, trainer_of, run)
+    assert errors[0] == errors[1]
+    assert "'max_epochs' differs between ranks, 1 on rank 0 and 2 on rank 1" in errors[0]
+
+
+def test_a_checkpoint_on_some_ranks_is_refused(tmp_path):
+    def run(trainer):
+        fitted(trainer, ckpt_path=None if trainer.comm.rank else tmp_path)
+
+    errors = errors_of(2, trainer_of, run)
+    assert errors[0] == errors[1]
+    assert "'ckpt_path' differs between ranks, a path on rank 0 and none on rank 1" in errors[0]
+
+
 @pytest.mark.parametrize("what", DIFFERENCES)
 def test_ranks_that_differ_are_refused(what):
     options, data, fit = DIFFERENCES[what]

@@ -10,7 +10,7 @@ from onepass._array import Array
 from onepass.parallel._collectives import broadcast_object
 from onepass.parallel._find import find
 from onepass.parallel._mpi import MPI
-from onepass.parallel._protocol import Communicator, check, check_root, enter
+from onepass.parallel._protocol import Alone, Communicator, check, check_root, enter
 
 
 class NCCL:
@@ -55,6 +55,9 @@ class NCCL:
             np.dtype("float64"): self._nccl.NCCL_FLOAT64,
             np.dtype("int64"): self._nccl.NCCL_INT64,
         }
+
+    def __reduce__(self) -> Any:
+        return Alone, ()  # a copy or a pickle is of one process
 
     def sum_(self, array: Array) -> None:
         """Leaves Σ over ranks of ``array`` in it. Raises: as `Communicator.sum_`."""

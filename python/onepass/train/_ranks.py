@@ -71,6 +71,9 @@ class Ranks:
         self.are_pieces_fixed = pieces is not None
         self.own = range(*bounds(self.pieces, comm.rank, comm.size))
 
+    def __reduce__(self) -> Any:
+        return Ranks, (self.comm, self.pieces if self.are_pieces_fixed else None)
+
     def split(self, share: Share) -> list[Share]:
         """This rank's pieces of a batch."""
         if len(self.own) == 1:

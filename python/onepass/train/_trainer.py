@@ -13,6 +13,7 @@ from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.parallel import Communicator, find
 from onepass.train import _checks, _loaders, _resume, _saving, _schedule, _settings
+from onepass.train._agreement import refuse_difference
 from onepass.train._blas import threads_for
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import newest, weights
@@ -314,6 +315,9 @@ class Trainer:
             if ckpt_path is None:
                 run.refuse_torn("fit")
             _settings.check_again(run)
+            # First: a rank may have nothing to do.
+            refuse_difference(run.comm, "max_epochs", repr(max_epochs))
+            refuse_difference(run.comm, "ckpt_path", "none" if ckpt_path is None else "a path")
             if run.ended and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
                 _resume.say_nothing_is_left(run.epoch, max_epochs)
                 return run.history
