@@ -17,8 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from onepass.train import _blas
 
 TESTS = Path(__file__).resolve().parent
 
@@ -196,6 +198,19 @@ class Exchanging(Verbs):
         receive[...] = self.meeting.exchange(self.rank, send.copy())[partner]
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """OpenBLAS takes no number of threads from other threads than the first."""
+    libraries = [(library, library.get_num_threads()) for library in _blas.libraries()]
+    try:
+        for library, _ in libraries:
+            library.set_num_threads(1)
+        yield
+    finally:
+        for library, count in libraries:
+            library.set_num_threads(count)
+
+
 def run_threads(
     function: Callable[[Any], Any], n: int, kind: Callable[[Meeting, int], Any] = Verbs
 ) -> list[Any]:
@@ -209,7 +224,7 @@ def run_threads(
             meeting.barrier.abort()
             raise
 
-    with ThreadPoolExecutor(n) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(n) as pool:
         futures = [pool.submit(call, rank) for rank in range(n)]
     errors = [future.exception() for future in futures]
     first = [e for e in errors if e is not None and not isinstance(e, threading.BrokenBarrierError)]

@@ -10,6 +10,8 @@ from cases import BFLOAT16
 from helpers import assert_same, bits
 from onepass.parallel import _collectives
 from onepass.parallel._protocol import Alone
+from onepass.train._from_rank_0 import by_rank_0, sent
+from onepass.train._store import CheckpointError
 from ranks import Exchanging, Verbs, run_threads
 
 each_kind = pytest.mark.parametrize("kind", [Verbs, Exchanging])
@@ -242,3 +244,49 @@ def test_no_pickle_is_sent():
 
     with pytest.raises(ValueError, match=r"codec can't decode|Expecting value"):
         run_threads(call, 2, Wire)
+
+
+# ---------------------------------------------------------------------------- from rank 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("a"), KeyError("a key"), PermissionError(13, "Permission denied", "f"),
+        NotADirectoryError("no folder"), FloatingPointError("nan"), CheckpointError("damaged"),
+        ModuleNotFoundError("no h5py"), ValueError("x"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_an_error_of_rank_0_is_of_one_class_on_all(error):
+    def call(comm):
+        def fail():
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            by_rank_0(comm, fail)
+        return type(caught.value), str(caught.value)
+
+    found = run_threads(call, 3)
+    assert found[0] == (type(error), str(error))
+    assert len(set(found)) == 1
+
+
+def test_arrays_of_rank_0_come_whole():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    value = {
+        "big": np.arange(3, dtype=">f4"), "yes": np.array([True, False]), "one": np.float16(2.5),
+        "half": np.ones((2, 3), ml_dtypes.bfloat16), "empty": np.zeros((0, 2), np.int8),
+        "of": [True, None, 1.5, "x", {"step": np.array(3)}],
+    }  # fmt: skip
+
+    def call(comm):
+        return sent(comm, value if comm.rank == 0 else None)
+
+    for found in run_threads(call, 2):
+        assert found.keys() == value.keys()
+        for name in ("big", "yes", "half", "empty"):
+            np.testing.assert_array_equal(found[name], value[name])
+            assert found[name].dtype == value[name].dtype or name == "big"
+        assert found["of"][:4] == value["of"][:4]
+        assert int(found["of"][4]["step"]) == 3

@@ -5,9 +5,11 @@ Sums of whole numbers are exact, so every element is compared without a toleranc
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import pickle
 import re
 import sys
 import types
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onepass import parallel
-from onepass.parallel import _collectives, _find
+from onepass import nn, optim, parallel
+from onepass.parallel import _collectives, _failures, _find
+from onepass.train import Trainer
 from ranks import run_ranks
 
 ENGINES = [("mpi", n) for n in (1, 2, 3)] + [("torch", 2)]
@@ -245,8 +248,7 @@ def test_torchrun_itself():
 
 @pytest.fixture
 def environment(monkeypatch):
-    names = "PMI_RANK PMI_SIZE PMIX_RANK OMPI_COMM_WORLD_SIZE RANK WORLD_SIZE MASTER_ADDR"
-    for name in names.split():
+    for name in (*_find.SIZES, "PMI_RANK", "PMIX_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
 
     def put(**variables):
@@ -271,6 +273,11 @@ TORCHRUN = {"RANK": "0", "MASTER_ADDR": "127.0.0.1"}
         ({**TORCHRUN, "WORLD_SIZE": "1"}, "Alone"),
         ({**TORCHRUN, "WORLD_SIZE": "4", "PMI_RANK": "1", "PMI_SIZE": "2"}, "Torch"),
         ({"WORLD_SIZE": "4"}, "Alone"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "MPI"),  # srun --mpi=none: MPI() then says what is wrong
+        ({"SLURM_STEP_NUM_TASKS": "2", "PMIX_RANK": "1"}, "MPI"),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, "Alone"),
+        ({"SLURM_NTASKS": "4"}, "Alone"),  # of the job, whose script is one process
+        ({"SLURM_STEP_NUM_TASKS": "9", "PMI_RANK": "1", "PMI_SIZE": "2"}, "MPI"),
     ],
 )
 def test_auto_is_what_started_the_program(environment, monkeypatch, variables, name):
@@ -293,6 +300,24 @@ def test_several_processes_that_cannot_speak_are_never_several_lone_trainings(
     monkeypatch.setattr(_find, "MPI", parallel.Alone)
     with pytest.raises(RuntimeError, match="2 processes were started and MPI sees 1: mpi4py was"):
         parallel.find("auto")
+
+
+def test_srun_that_has_started_lone_processes(environment, monkeypatch):
+    environment(SLURM_STEP_NUM_TASKS="3")
+    monkeypatch.setattr(_find, "MPI", parallel.Alone)
+    with pytest.raises(RuntimeError, match=r"3 processes were started and .* \(--mpi=none\)"):
+        parallel.find("auto")
+
+
+def test_auto_is_the_group_that_the_program_has_made(environment, monkeypatch):
+    torch = pytest.importorskip("torch")
+    environment()
+    made = types.SimpleNamespace(rank=0, size=2)
+    monkeypatch.setattr(_find, "Torch", lambda: made)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for size, found in ((2, made), (1, parallel.Alone)):
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda size=size: size)
+        assert parallel.find("auto") is found or isinstance(parallel.find("auto"), found)
 
 
 def test_torch_without_a_group_says_how_to_get_one(environment):
@@ -347,3 +372,39 @@ def test_an_import_of_onepass_or_parallel_imports_no_engine():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(source)})  # fmt: skip
     assert done.stdout == "False []\n", done.stderr
+
+
+def copied():
+    """A trainer in ranks is copied and pickled as one of a single process."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    made = optim.SGD(model.parameters(), lr=0.1)
+    x = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    comm = parallel.find("auto")
+    for reproducible in (None, 4):
+        options = {"progress": False, "parallel": comm, "reproducible": reproducible}
+        trainer = Trainer(model, nn.MSELoss(), made, **options)
+        trainer.fit(x, x[:, :2], max_epochs=1)
+        if comm.rank == 0:  # alone: nobody waits for it
+            for twin in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+                assert (twin.comm.rank, twin.comm.size) == (0, 1)
+                twin.fit(x, x[:, :2], max_epochs=2)
+                assert twin.epoch == 2
+    print(len(_failures._members))
+
+
+@pytest.mark.parametrize("launcher", ["mpi", "torch"])
+def test_a_copy_of_a_trainer_is_of_one_process(launcher):
+    assert run_ranks(copied, 2, launcher=launcher) == ["1\n"] * 2
+
+
+def many():
+    """A communicator is one member, however often it is found."""
+    for _ in range(3):
+        comm = parallel.find("auto")
+        comm.barrier()
+    print(len(_failures._members))
+
+
+@pytest.mark.parametrize("launcher", ["mpi", "torch"])
+def test_a_communicator_that_is_found_often_is_one(launcher):
+    assert run_ranks(many, 2, launcher=launcher) == ["1\n"] * 2

@@ -183,6 +183,46 @@ def test_the_optimizers_of_pytorch_and_tensors_of_every_dtype():
     assert run_threads(call, 2, OnTensors) == [[[3.0], [3.0], [3.0], [3.0], None, [1.0]]] * 2
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_one_that_a_rank_lacks_has_the_dtype_of_the_others(size):
+    """Not that of its parameter: kinds are summed one after the other, alike on all ranks."""
+
+    def call(comm):
+        params = [nn.Parameter(np.zeros(3, np.float32)) for _ in range(3)]
+        grads = [np.ones(3), np.ones(3, np.float32), np.ones(3, np.float16)]
+        if comm.rank == 1:
+            grads = [None] * 3
+        parallel.all_reduce_gradients(optim.SGD(params, lr=0.1), comm, grads)
+        return [(str(grad.dtype), grad.tolist()) for grad in grads]
+
+    sums = [float(size - 1)] * 3
+    expected = [("float64", sums), ("float32", sums), ("float16", sums)]
+    assert run_threads(call, size) == [expected] * size
+
+
+@pytest.mark.parametrize("others", [(np.float64, np.float32), (np.float16, None, np.float64)])
+def test_dtypes_that_differ_between_ranks_are_refused_by_all(others):
+    def call(comm):
+        params = [nn.Parameter(np.zeros(3, np.float32)) for _ in range(2)]
+        dtype = others[comm.rank]
+        grads = [np.ones(3, np.float32), None if dtype is None else np.ones(3, dtype)]
+        with pytest.raises(ValueError, match=r"'grads\[1\]' has another dtype on another rank") as e:
+            parallel.all_reduce_gradients(optim.SGD(params, lr=0.1), comm, grads)
+        return str(e.value)
+
+    found = run_threads(call, len(others))
+    assert "here it is one of float" in found[0]
+
+
+def test_gradients_that_are_no_floats_are_refused():
+    def call(comm):
+        optimizer = optim.SGD([nn.Parameter(np.zeros(3, np.float32))], lr=0.1)
+        with pytest.raises(TypeError, match="a gradient has dtype int64, expected float16, bfloat"):
+            parallel.all_reduce_gradients(optimizer, comm, [np.ones(3, np.int64)])
+
+    run_threads(call, 2)
+
+
 def test_sparse_gradients_are_refused():
     torch = pytest.importorskip("torch")
     embedding = torch.nn.Embedding(4, 2, sparse=True)

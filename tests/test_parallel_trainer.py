@@ -305,7 +305,7 @@ def test_a_stop_that_comes_while_ranks_wait_for_each_other_stops_all(rank):
 
         def sum_(self, array):
             self.comm.sum_(array)
-            if self.rank == rank and np.shape(array) == (2,) and array.dtype == np.int64:
+            if self.rank == rank and np.shape(array) == (3,) and array.dtype == np.int64:
                 self.flags += 1
                 if self.flags == 5:
                     self.trainer.stop = True
@@ -418,6 +418,23 @@ def test_all_ranks_save_and_rank_0_writes(tmp_path):
     assert paths[0] == paths[1] == next(tmp_path.iterdir())
 
 
+def test_rank_0_reads_what_all_load(tmp_path):
+    """The others may see no such folder, or not yet."""
+    saved = fitted(trainer_of(model=lambda: network(dropout=0.3)))
+    saved.save(tmp_path)
+
+    def load(comm):
+        model = network(dropout=0.3)
+        made = optim.AdamW(model.parameters(), lr=0.5)
+        folder = tmp_path if comm.rank == 0 else tmp_path / "not here"
+        options = {"metrics": ["accuracy"], "progress": False, "parallel": comm}
+        return Trainer.load(folder, model, nn.CrossEntropyLoss(), made, **options)
+
+    whole = left(fitted(saved, max_epochs=4))
+    for found in run_threads(lambda comm: left(fitted(load(comm), max_epochs=4)), 2):
+        assert_close(found, whole)
+
+
 @pytest.mark.filterwarnings("ignore:damaged checkpoint")
 def test_a_checkpoint_that_cannot_be_read_is_refused_by_all(tmp_path):
     path = fitted(trainer_of()).save(tmp_path)
@@ -469,6 +486,27 @@ DIFFERENCES = {
 
 def decaying(gamma):
     return lambda optimizer: optim.lr_scheduler.StepLR(optimizer, 5, gamma)
+
+
+def test_a_rank_that_has_nothing_to_do_is_refused():
+    """Others would wait for it: all epochs are done there."""
+
+    def run(trainer):
+        fitted(trainer, max_epochs=1)
+        fitted(trainer, max_epochs=1 + trainer.comm.rank)
+
+    errors = errors_of(2, trainer_of, run)
+    assert errors[0] == errors[1]
+    assert "'max_epochs' differs between ranks, 1 on rank 0 and 2 on rank 1" in errors[0]
+
+
+def test_a_checkpoint_on_some_ranks_is_refused(tmp_path):
+    def run(trainer):
+        fitted(trainer, ckpt_path=None if trainer.comm.rank else tmp_path)
+
+    errors = errors_of(2, trainer_of, run)
+    assert errors[0] == errors[1]
+    assert "'ckpt_path' differs between ranks, a path on rank 0 and none on rank 1" in errors[0]
 
 
 @pytest.mark.parametrize("what", DIFFERENCES)

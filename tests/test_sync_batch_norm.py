@@ -322,3 +322,16 @@ def test_what_is_no_model_or_communicator_is_refused():
         with pytest.raises(TypeError, match=r"'comm' is a .*, expected a communicator: integers"):
             nn.convert_sync_batch_norm(model, comm)
     assert model._comm is None
+
+
+def test_an_eps_of_0_is_refused_as_without_ranks():
+    x = np.ones((4, 2), np.float32)
+    with pytest.raises(ValueError) as alone:  # noqa: PT011
+        ops.batch_norm(x, None, None, None, None, training=True, eps=0)
+
+    def call(rank):
+        with pytest.raises(ValueError) as shared:  # noqa: PT011
+            shared_batch_norm(rank, x, None, None, None, None, eps=0)
+        return str(shared.value)
+
+    assert on_ranks(call, 2) == [str(alone.value)] * 2

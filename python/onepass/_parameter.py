@@ -180,6 +180,11 @@ class Computed(Parameter):
     """
 
 
+def parameters_of(optimizer: Any) -> list[Any]:
+    """The parameters of an optimizer, of all its groups, in order."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def data_of(parameter: Any) -> Array:
     """The array of a ``Parameter``; anything else is one."""
     return parameter.data if isinstance(parameter, Parameter) else parameter

@@ -11,6 +11,8 @@ SHARES = "python/onepass/data/_shares.py"
 MODEL = "python/onepass/bench/_parallel_model.py"
 TRAINER = "tests/test_parallel_trainer.py"
 BENCH = "tests/test_bench_parallel.py"
+MODELS = "tests/test_parallel_models.py"
+BATCHES = "tests/test_parallel_batches.py"
 SAME = f"{TRAINER}::test_ranks_are_one_process"
 BITS = f"{TRAINER}::test_reproducible_has_the_same_bits_on_any_number_of_ranks"
 
@@ -39,7 +41,7 @@ PARALLEL = [
     Mutant(
         "ranks: only the rank that is to stop stops",
         LOOP,
-        "interrupted, self._stopped = map(bool, flags.tolist())",
+        "interrupted, self._stopped = map(bool, flags[:2].tolist())",
         "interrupted, self._stopped = bool(flags[0]), run.stop",
         (f"{TRAINER}::test_where_one_rank_is_to_stop_all_do",),
     ),
@@ -81,8 +83,8 @@ PARALLEL = [
     Mutant(
         "ranks: with reproducible, losses stay those of the own share",
         GRADIENTS,
-        "self._ranks.comm.sum_(numbers)",
-        "pass",
+        "self._over_ranks(sums, extra=numbers)",
+        "self._over_ranks(sums)",
         (f"{BITS}[plain]",),
     ),
     Mutant(
@@ -121,6 +123,41 @@ PARALLEL = [
         'bool(getattr(transform, "by_sample", False))',
         'bool(getattr(transform, "by_sample", True))',
         (f"{TRAINER}::test_a_share_of_a_transform_by_sample_reads_its_rows_alone",),
+    ),
+    Mutant(
+        "ranks: batches from outside are not compared",
+        RANKS,
+        "self._seen = samples + share.total, mark, ends",
+        "self._seen = samples + share.total, 0, ends",
+        (f"{BATCHES}::test_batches_that_differ_are_refused_by_all[another seed-plain]",),
+    ),
+    Mutant(
+        "ranks: a copy of the model keeps what a hook has edited",
+        "python/onepass/train/_replicas.py",
+        "            self.replicas.copy()",
+        "                self.replicas.copy()",
+        (f"{MODELS}::test_what_a_hook_edits_reaches_all_pieces[slow_norm]",),
+    ),
+    Mutant(
+        "ranks: norms of a hook that calls the model wait for the others",
+        "python/onepass/train/_replicas.py",
+        "            self._gate.is_open = False",
+        "            pass",
+        (f"{MODELS}::test_a_hook_of_one_rank_may_call_the_model[plain]",),
+    ),
+    Mutant(
+        "ranks: a share without rows draws no masks",
+        LOOP,
+        "        if streams_of(model):",
+        "        if not model:",
+        (f"{MODELS}::test_a_rank_without_rows_calls_no_module_with_none[-picky]",),
+    ),
+    Mutant(
+        "ranks: each decides by its own rows what outputs are",
+        LOOP,
+        "        totals.settle([(p.output",
+        "        list([(p.output",
+        (f"{MODELS}::test_all_ranks_decide_together_what_outputs_are[metrics0]",),
     ),
     Mutant(
         "ranks: a layer that came since has no place",

@@ -362,7 +362,7 @@ TRAIN = [
     Mutant(
         "Diagnosis: validation counts",
         f"{FOLDER}/_watch.py",
-        "        if self.layer.training:\n            self",
+        "        if self.sees():\n            self",
         "        if True:\n            self",
         (f"{DIAGNOSIS}::test_dead_units_are_those_that_no_sample_of_the_epoch_reaches",),
     ),

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
+
+import numpy as np
+
+from onepass._array import to_numpy
+
+BEGINNING = 4096  # bytes of a batch's first sample that tell it from another
 
 
 class Share(NamedTuple):
@@ -14,16 +21,24 @@ class Share(NamedTuple):
         first: the place of the first of them in the batch.
         total: rows of the batch.
         rows: of X, of y, and of weights where there are any.
+        mark: a checksum of the batch, where whoever has the share has seen all of it; else 0.
+        spare: one row of another share, where this one has none.
     """
 
     first: int
     total: int
     rows: tuple[Any, ...]
+    mark: int = 0
+    spare: tuple[Any, ...] = ()
 
     def between(self, begin: int, end: int) -> Share:
         """The rows from place ``begin`` to place ``end`` of the batch, which are among these."""
         own = slice(begin - self.first, end - self.first)
-        return Share(begin, self.total, tuple(part[own] for part in self.rows))
+        rows = tuple(part[own] for part in self.rows)
+        spare = self.spare
+        if begin == end and len(self.rows[0]):
+            spare = tuple(part[:1] for part in self.rows)
+        return Share(begin, self.total, rows, self.mark, spare)
 
 
 def bounds(total: int, part: int, parts: int) -> tuple[int, int]:
@@ -33,8 +48,15 @@ def bounds(total: int, part: int, parts: int) -> tuple[int, int]:
 
 def share_of(batch: Sequence[Any], rank: int, size: int) -> Share:
     """The share of a rank of ``size`` in a batch."""
-    total = len(batch[0])
-    return Share(0, total, tuple(batch)).between(*bounds(total, rank, size))
+    total, mark = len(batch[0]), mark_of(*batch[:2]) if size > 1 else 0
+    return Share(0, total, tuple(batch), mark).between(*bounds(total, rank, size))
+
+
+def mark_of(x: Any, y: Any = None) -> int:
+    """A checksum of a batch: of its targets, and of how its first sample begins."""
+    begins = np.ascontiguousarray(to_numpy(x[:1])).tobytes()[:BEGINNING]
+    whole = b"" if y is None else np.ascontiguousarray(to_numpy(y)).tobytes()
+    return zlib.crc32(whole, zlib.crc32(begins))
 
 
 def is_by_sample(transform: Any) -> bool:

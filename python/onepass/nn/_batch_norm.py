@@ -96,8 +96,8 @@ class BatchNorm(ChannelNorm):
             if "residual" in options:
                 options["residual"] = channels_last(options["residual"])
         function = type(self).function
-        if batch and self._comm is not None:
-            function = partial(shared_batch_norm, self._comm)
+        if batch and (comm := self._comm) is not None and getattr(comm, "is_open", True):
+            function = partial(shared_batch_norm, comm)
         try:
             y, saved = function(
                 channels_last(x) if last else x,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from onepass import ops
 from onepass.nn._batch_norm import BatchNorm
 from onepass.nn._module import Module
 from onepass.nn._running import Running
@@ -74,7 +73,7 @@ def _size(comm: Any) -> int:
 
 def _norms(model: Module, several: bool) -> Iterator[BatchNorm]:
     for name, module in model.named_modules():
-        if isinstance(module, BatchNorm) and type(module).function is ops.batch_norm:
+        if isinstance(module, BatchNorm) and type(module).function is BatchNorm.function:
             yield module
         elif (
             several

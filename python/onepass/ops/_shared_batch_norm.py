@@ -76,11 +76,13 @@ def shared_batch_norm(
         TypeError: as `batch_norm`.
     """
     name, options = resolve("batch_norm", activation)
+    if eps == 0:  # only where the running statistics normalise, which is without ranks
+        raise ValueError(f"batch_norm: 'eps' is {eps!r}, expected a finite number > 0")
     axis = -1 if channels_last else 1
     x = contiguous(x)
     shares = zeros((ranks.size, MOMENTS, x.shape[axis]), np.float64, x)
     _C.batch_norm_moments(x, shares[ranks.rank], axis, eps)
-    _fill_rows(ranks, shares)
+    fill_rows(ranks, shares)
     if x.size <= x.shape[axis]:  # else there are enough
         _check_count(x, shares)
     y, kept = _C.batch_norm_of_shares(
@@ -103,13 +105,13 @@ def shared_batch_norm_backward(
     shares = zeros((ranks.size, SUMS, x.shape[saved.axis]), np.float64, x)
     own: tuple[Any, ...] = (dy, *kept, shares[ranks.rank])
     dweight, dbias, dresidual = _C.batch_norm_backward_sums(*own)
-    _fill_rows(ranks, shares)
+    fill_rows(ranks, shares)
     of_all: tuple[Any, ...] = (dy, *kept, shares, dresidual, out, add)
     dx = _C.batch_norm_backward_of_shares(*of_all)
     return (dx, dweight, dbias) if dresidual is None else (dx, dweight, dbias, dresidual)
 
 
-def _fill_rows(ranks: Ranks, shares: Array) -> None:
+def fill_rows(ranks: Ranks, shares: Array) -> None:
     """Brings the row of each rank to all: an engine may do that with less than a sum."""
     getattr(ranks, "_fill_rows", ranks.sum_)(shares)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from onepass._array import Array, copy_into, empty_like, is_torch, library, to_numpy
-from onepass.parallel._protocol import Communicator, check
+from onepass._array import Array, copy_into, is_torch, library, to_numpy
+from onepass.parallel._protocol import Communicator, carrier, check, exchanges, room
 
 Host = np.ndarray[Any, Any]
 _SMALL = 4096  # elements up to which halving an array costs more messages than it saves bytes
@@ -30,7 +30,7 @@ def gather(comm: Communicator, array: Host) -> list[Host]:
         raise TypeError(f"gather: 'array' has dtype {array.dtype}, expected numbers")
     if comm.size == 1:
         return [array.copy()]
-    kind = [_name(array.dtype), list(array.shape[1:])]
+    kind = [name_of(array.dtype), list(array.shape[1:])]
     table = _table(comm, [len(array), *_digest(json.dumps(kind))])
     filled = np.flatnonzero(table[:, 0]).tolist()
     if not filled:
@@ -42,7 +42,7 @@ def gather(comm: Communicator, array: Host) -> list[Host]:
                 f"expected rows of one kind; that of this rank has {array.dtype}{array.shape}"
             )
     name, axes = broadcast_object(comm, kind, filled[0])
-    dtype = _dtype(name)
+    dtype = dtype_of(name)
     rows = table[:, 0].tolist()
     sizes = [n * dtype.itemsize * math.prod(axes) for n in rows]
     ends = np.cumsum([0, *map(_words, sizes)])
@@ -88,6 +88,15 @@ def all_equal(comm: Communicator, text: str) -> int | None:
     return int(others[0]) if others.size else None
 
 
+def first_text(comm: Communicator, text: str | None) -> tuple[int, str] | None:
+    """The first rank that has a text, and its text, on every rank; None if there is none."""
+    having = np.flatnonzero(_table(comm, [text is not None]))
+    if not having.size:
+        return None
+    rank = int(having[0])
+    return rank, broadcast_object(comm, text, rank)
+
+
 def tree_sum_(comm: Communicator, array: Array) -> None:
     """Leaves Σ over ranks of ``array`` in it, added up in a fixed order: ((0+1)+(2+3))+(…)…
 
@@ -109,8 +118,8 @@ def tree_sum_(comm: Communicator, array: Array) -> None:
             f"tree_sum_: there are {comm.size} ranks, expected a power of two: 1, 2, 4, 8, …"
         )
     flat = array.reshape(-1)
-    comm = getattr(comm, "_carrier", lambda _: comm)(flat)
-    if hasattr(comm, "_exchange"):
+    comm = carrier(comm, flat)
+    if exchanges(comm):
         tree_of_pairs(comm, flat)
     elif comm.size > 1:
         parts = gather(comm, to_numpy(flat))
@@ -133,7 +142,7 @@ def _tree(comm: Any, array: Array, distance: int, size: int) -> None:
     middle = len(array) // 2 if halves else 0
     first, second = array[:middle], array[middle:]
     own, other = (first, second) if is_low and halves else (second, first)
-    received = getattr(comm, "_room", empty_like)(own)
+    received = room(comm, own)
     # Without halves each has the whole; with them, each adds one half up and gets the other.
     comm._exchange(other if halves else own, received, partner)
     _add(own, *((own, received) if is_low else (received, own)))
@@ -173,12 +182,14 @@ def _packed(payload: bytes) -> Host:
     return np.frombuffer(payload.ljust(8 * _words(len(payload)), b"\0"), np.int64)
 
 
-def _name(dtype: np.dtype[Any]) -> str:
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The name by which another rank finds a dtype: `dtype_of`."""
     name: str = dtype.name if dtype.kind == "V" else dtype.str  # bfloat16 is "<V2"
     return name
 
 
-def _dtype(name: str) -> np.dtype[Any]:
+def dtype_of(name: str) -> np.dtype[Any]:
+    """The dtype of a name of `name_of`."""
     if name == "bfloat16":
         import ml_dtypes
 

@@ -86,7 +86,8 @@ def _end(error: Any, kind: Any, members: list[Member]) -> None:
     if os.getpid() != _process:
         return
     why = "".join(traceback.format_exception_only(kind, error)).strip().partition("\n")[0]
-    announce(members[0], f"failed: {why}")
+    # That of all processes, where the program has made others of some of them.
+    announce(max(members, key=lambda member: member.size), f"failed: {why}")
     for member in members:
         member.end(why)
 

@@ -11,6 +11,7 @@ from onepass.parallel._mpi import MPI
 from onepass.parallel._protocol import Alone, Communicator
 from onepass.parallel._torch import Torch
 
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # what launchers call it
 VERBS = ("sum_", "broadcast_", "barrier")
 
 
@@ -19,14 +20,18 @@ def find(parallel: Any) -> Communicator:
 
     Args:
         parallel: None is one process, `Alone`. "auto" is that of the command which started the
-            program: `MPI` under ``mpiexec`` or ``srun``, `Torch` under ``torchrun``, `Alone` under
+            program: `MPI` under ``mpiexec`` or ``srun``, `Torch` under ``torchrun``, or where the
+            program has called ``torch.distributed.init_process_group`` itself, `Alone` under
             neither. A communicator is returned as it is; one of mpi4py or a group of
             torch.distributed becomes an `MPI` or a `Torch`.
 
     Raises:
         TypeError: anything else, or a communicator that lacks a verb.
         ModuleNotFoundError: several processes were started and what they speak with is missing:
-            they would all train the same alone.
+            they would all train the same alone. RuntimeError: they were, and MPI sees another
+            number of them, or PyTorch has no group for `Torch`.
+
+    All processes call it: making an `MPI` or a `Torch` waits for the others.
 
     Example:
         >>> from onepass import parallel
@@ -55,11 +60,15 @@ def find(parallel: Any) -> Communicator:
 
 
 def _launched(environment: Mapping[str, str]) -> Communicator:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available():
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            return Torch()
     # torchrun first: srun starts it once a machine, and its processes see the variables of both.
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environment.keys():
         return Torch() if environment["WORLD_SIZE"] != "1" else Alone()
-    sizes = [environment[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-             if name in environment]  # fmt: skip
+    # Slurm's number last: mpiexec may start a process a machine by srun, which start the ranks.
+    sizes = [environment[name] for name in SIZES if name in environment]
     if not sizes and "PMIX_RANK" not in environment:  # PMIx does not say how many there are
         return Alone()
     if sizes and sizes[0] == "1":
@@ -68,8 +77,9 @@ def _launched(environment: Mapping[str, str]) -> Communicator:
     if sizes and sizes[0] != str(comm.size):
         raise RuntimeError(
             f"find: {sizes[0]} processes were started and MPI sees {comm.size}: mpi4py was built "
-            "for another MPI than this mpiexec is of; use the mpiexec of the MPI that "
-            "`python -m mpi4py --mpi-lib-version` shows"
+            "for another MPI than this mpiexec is of, or srun starts none (--mpi=none); use the "
+            "mpiexec of the MPI that `python -m mpi4py --mpi-lib-version` shows, or an --mpi of "
+            "srun that it knows; for processes that have nothing to do with each other pass None"
         )
     return comm
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -13,6 +14,7 @@ import numpy as np
 
 from onepass._array import (
     Array,
+    bfloat16,
     copy_into,
     empty,
     is_contiguous,
@@ -20,11 +22,12 @@ from onepass._array import (
     parameter_dtype,
     zeros_like,
 )
-from onepass._parameter import data_of
+from onepass._parameter import data_of, parameters_of
 from onepass.parallel._collectives import all_equal
 from onepass.parallel._protocol import Communicator
 
 Grads = list["Array | None"]
+DTYPES = ("float16", "bfloat16", "float32", "float64")  # that a gradient may have
 
 
 def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None = None) -> None:
@@ -41,9 +44,13 @@ def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None
         grads: the list that ``optimizer.step(grads)`` gets, which is changed; without it each
             ``.grad`` is.
 
+    Each call with another optimizer, or another object as ``comm``, compares the parameters of all
+    ranks and makes buffers: find the communicator once, before the loop.
+
     Raises:
         ValueError: at the first call, on every rank: ranks differ in the names, shapes, dtypes or
-            the order of their parameters. TypeError: a gradient that is not an array.
+            the order of their parameters. On every rank: one gradient has other dtypes on some.
+            TypeError: a gradient that is not an array of floats.
 
     Example:
         >>> import numpy as np
@@ -55,7 +62,7 @@ def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None
         >>> optimizer.step(grads, grad_scale=comm.size, max_norm=9).grad_norm
         3.0
     """
-    if comm.size == 1:
+    if comm.size == 1:  # nobody's gradients are looked at
         return
     known = _reductions.get(optimizer)
     if known is None or known.comm is not comm:
@@ -67,11 +74,18 @@ class Reduction:
     """The sums of an optimizer's gradients over the ranks of a communicator.
 
     Its buffers are kept from call to call. Making one compares the parameters of all ranks.
+
+    Args:
+        add: leaves the sum over ranks of an array in it; None: ``comm.sum_``.
     """
 
-    def __init__(self, optimizer: Any, comm: Communicator) -> None:
+    def __init__(
+        self, optimizer: Any, comm: Communicator, add: Callable[[Array], None] | None = None
+    ) -> None:
         self.comm, self._optimizer = comm, ref(optimizer)  # weak: _reductions has it as a key
+        self._add = add or comm.sum_
         self._flats: dict[tuple[str, ...], _Flat] = {}
+        self._weights = (comm.size + 1.0) ** np.arange(len(DTYPES))  # see _agreed
         _refuse_others(optimizer, comm)
 
     def __call__(self, grads: Grads | None = None, extra: Any = None) -> None:
@@ -81,25 +95,28 @@ class Reduction:
             grads: as in `all_reduce_gradients`.
             extra: NumPy array of float64 without gaps, summed along with little ones.
         """
+        if self.comm.size == 1:
+            return
         optimizer = self._optimizer()
         assert optimizer is not None
-        params = [p for group in optimizer.param_groups for p in group["params"]]
+        params = parameters_of(optimizer)
         own = _held(params) if grads is None else grads
         _check(params, own)
         arrays = [data_of(p) for p in params]
         count = len(own)
         small = np.zeros(count + (0 if extra is None else extra.size))
-        small[:count] = [grad is not None for grad in own]
+        small[:count] = [0 if g is None else self._weights[_level(g.dtype)] for g in own]
         if extra is not None:
             small[count:] = extra.reshape(-1)
         self.comm.sum_(small)
         if extra is not None:
             extra.reshape(-1)[:] = small[count:]
+        levels = self._agreed(small[:count], own)
         kinds: dict[tuple[str, ...], Grads] = {}
         for i in np.flatnonzero(small[:count]).tolist():
             grad = own[i]
             if grad is None:
-                grad = zeros_like(arrays[i], arrays[i].dtype)
+                grad = _zeros(arrays[i], DTYPES[levels[i]])
                 if grads is None:
                     params[i].grad = grad
                 else:
@@ -108,10 +125,32 @@ class Reduction:
         for kind, alike in kinds.items():
             self._sum(kind, alike)
 
+    def _agreed(self, summed: Any, own: Sequence[Array | None]) -> Any:
+        """The place in DTYPES of the dtype of each gradient that a rank has.
+
+        Args:
+            summed: over ranks, of w**place of what each has and 0 for None; w, the number of ranks
+                and one more, is above every count, so the digits in base w are the counts.
+
+        Raises:
+            ValueError: on all ranks, if one has another dtype than another.
+        """
+        levels = np.searchsorted(self._weights, summed, side="right") - 1
+        mixed = np.flatnonzero(summed % self._weights[levels] * (summed > 0))
+        if mixed.size:
+            i = int(mixed[0])
+            grad = own[i]
+            here = "None" if grad is None else f"one of {grad.dtype}"
+            raise ValueError(
+                f"all_reduce_gradients: 'grads[{i}]' has another dtype on another rank, here "
+                f"it is {here}, expected one dtype on all ranks that have it"
+            )
+        return levels
+
     def _sum(self, kind: tuple[str, ...], grads: Sequence[Array]) -> None:
         whole = _as_one(grads)
         if whole is not None:
-            self.comm.sum_(whole)
+            self._add(whole)
             return
         shapes = [tuple(grad.shape) for grad in grads]
         flat = self._flats.get(kind)
@@ -120,7 +159,7 @@ class Reduction:
         copy = _copy_of_numpy if type(flat.whole) is np.ndarray else copy_into
         for part, grad in zip(flat.parts, grads, strict=True):
             copy(part, grad)
-        self.comm.sum_(flat.whole)
+        self._add(flat.whole)
         for part, grad in zip(flat.parts, grads, strict=True):
             copy(grad, part)
 
@@ -138,6 +177,21 @@ class _Flat:
 
 
 _reductions: WeakKeyDictionary[Any, Reduction] = WeakKeyDictionary()
+
+
+@cache
+def _level(dtype: Any) -> int:
+    """The place of a dtype in DTYPES, of any library."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise TypeError(
+            f"all_reduce_gradients: a gradient has dtype {dtype}, expected {', '.join(DTYPES)}"
+        )
+    return DTYPES.index(name)
+
+
+def _zeros(like: Array, name: str) -> Array:
+    return zeros_like(like, bfloat16(like) if name == "bfloat16" else getattr(library(like), name))
 
 
 def _kind(grad: Array) -> tuple[str, ...]:

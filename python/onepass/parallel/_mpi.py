@@ -11,7 +11,7 @@ import numpy as np
 from onepass._array import Array, empty_like
 from onepass.parallel._collectives import tree_of_pairs
 from onepass.parallel._failures import announce, watch
-from onepass.parallel._protocol import check, check_root, is_interactive
+from onepass.parallel._protocol import Alone, check, check_root, is_interactive
 
 _LARGE = 1 << 16  # bytes from which two ranks exchange halves: MPICH's own sum copies more
 _FORWARDING = 0.5  # seconds: mpiexec may lose what a rank has written right before it ends all
@@ -23,6 +23,8 @@ class MPI:
     A rank that fails ends all of them within seconds, with one line that says which and why; so
     does one whose program ends while others wait for it in a call of this class. (Not where
     somebody types, as in a notebook.)
+
+    All its ranks make one, which waits for the others. Copies and pickles are of one process, `Alone`.
 
     Args:
         comm: mpi4py's; None is ``mpi4py.MPI.COMM_WORLD``.
@@ -58,6 +60,9 @@ class MPI:
         self.size: int = comm.Get_size()
         watched = self.size > 1 and not is_interactive()
         self._member = _member_of(mpi, comm) if watched else None
+
+    def __reduce__(self) -> Any:
+        return Alone, ()  # a copy or a pickle is of one process
 
     def sum_(self, array: Array) -> None:
         """Leaves Σ over ranks of ``array`` in it. Raises: as `Communicator.sum_`."""

@@ -10,7 +10,7 @@ from onepass._array import Array
 from onepass.parallel._collectives import broadcast_object
 from onepass.parallel._find import find
 from onepass.parallel._mpi import MPI
-from onepass.parallel._protocol import Communicator, check, check_root
+from onepass.parallel._protocol import Alone, Communicator, check, check_root, enter
 
 
 class NCCL:
@@ -49,12 +49,15 @@ class NCCL:
         ident = bytes(shown[1]) if shown[0] else tuple(shown[1])
         self._comm = self._nccl.NcclCommunicator(self.size, ident, self.rank)
         self._device = self._cupy.cuda.Device()
-        self._enter = getattr(self._host, "_enter", lambda: None)  # a call that others wait for
+        self._enter = enter(self._host)
         self._dtypes = {
             np.dtype("float32"): self._nccl.NCCL_FLOAT32,
             np.dtype("float64"): self._nccl.NCCL_FLOAT64,
             np.dtype("int64"): self._nccl.NCCL_INT64,
         }
+
+    def __reduce__(self) -> Any:
+        return Alone, ()  # a copy or a pickle is of one process
 
     def sum_(self, array: Array) -> None:
         """Leaves Σ over ranks of ``array`` in it. Raises: as `Communicator.sum_`."""

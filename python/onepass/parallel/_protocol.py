@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
-from onepass._array import Array, is_contiguous, library
+from onepass._array import Array, empty_like, is_contiguous, library
 from onepass._numbers import integer
 
 DTYPES = ("float32", "float64", "int64")
@@ -47,6 +48,51 @@ class Communicator(Protocol):
 
     def barrier(self) -> None:
         """Returns when every rank has called it."""
+
+
+class Engine(Communicator, Protocol):
+    """What our own communicators may have beside the verbs, each of them alone.
+
+    Nobody calls these but the functions below, and `ops.fill_rows`: what a communicator lacks is
+    done by its verbs.
+    """
+
+    def _carrier(self, array: Array) -> Communicator:
+        """The communicator that an array goes by, such as the one for arrays on the host."""
+
+    def _enter(self) -> None:
+        """Before each call that others wait for: counts it, for `_failures`."""
+
+    def _exchange(self, send: Array, receive: Array, partner: int) -> None:
+        """Sends an array to another rank, which calls it too, and receives its array."""
+
+    def _room(self, like: Array) -> Array:
+        """Memory for an array like that, until the next call."""
+
+    def _fill_rows(self, table: Array) -> None:
+        """As ``sum_`` of a table of which each rank has its own row, and zeros elsewhere."""
+
+
+def carrier(comm: Communicator, array: Array) -> Communicator:
+    """What an array goes by: the communicator itself, unless it has another for such arrays."""
+    found: Communicator = getattr(comm, "_carrier", lambda _: comm)(array)
+    return found
+
+
+def exchanges(comm: Communicator) -> bool:
+    """Whether it has messages between two ranks."""
+    return hasattr(comm, "_exchange")
+
+
+def room(comm: Communicator, like: Array) -> Array:
+    """Memory for an array like that, until the next call for this communicator."""
+    return getattr(comm, "_room", empty_like)(like)
+
+
+def enter(comm: Communicator) -> Callable[[], None]:
+    """What is called before each call that others wait for, by other means than the verbs."""
+    found: Callable[[], None] = getattr(comm, "_enter", lambda: None)
+    return found
 
 
 class Alone:

@@ -13,7 +13,7 @@ import numpy as np
 
 from onepass._array import Array, is_tensor_of_torch
 from onepass.parallel._failures import watch
-from onepass.parallel._protocol import check, check_root
+from onepass.parallel._protocol import Alone, check, check_root
 
 _PATIENCE = 2.0  # seconds for which the process with the store waits for others to read in it
 
@@ -62,7 +62,10 @@ class Torch:
         # NCCL alone takes nothing from the host.
         on_host = "cpu:" in self._dist.get_backend_config(group)
         self._host = "cpu" if on_host else self._torch.device("cuda")
-        self._member = _Member(self._dist, group) if self.size > 1 else None
+        self._member = _member_of(self._dist, group) if self.size > 1 else None
+
+    def __reduce__(self) -> Any:
+        return Alone, ()  # a copy or a pickle is of one process
 
     def sum_(self, array: Array) -> None:
         """Leaves Σ over ranks of ``array`` in it. Raises: as `Communicator.sum_`."""
@@ -180,6 +183,16 @@ class _Member:
                 if self._store.check([key]):
                     return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
         return None
+
+
+_of_group: dict[Any, _Member] = {}
+
+
+def _member_of(dist: Any, group: Any) -> _Member:
+    """The same for every Torch over one group."""
+    if group not in _of_group:
+        _of_group[group] = _Member(dist, group)
+    return _of_group[group]
 
 
 def _default_group(torch: Any, dist: Any) -> Any:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onepass.parallel import Communicator
-from onepass.parallel._collectives import broadcast_object
+from onepass.parallel._collectives import first_text
 from onepass.runs._folder import Folder
 from onepass.train._from_rank_0 import by_rank_0
 
@@ -62,12 +60,6 @@ def agree(comm: Communicator, error: Exception | None = None) -> None:
     """
     if comm.size == 1:
         return
-    failed = np.zeros(comm.size, np.int64)
-    failed[comm.rank] = error is not None
-    comm.sum_(failed)
-    if not failed.any():
-        return
-    first = int(failed.argmax())
-    text = broadcast_object(comm, str(error), first)
-    if error is None:
-        raise OtherRankError(f"rank {first} of {comm.size}: {text}")
+    first = first_text(comm, None if error is None else str(error))
+    if first is not None and error is None:
+        raise OtherRankError(f"rank {first[0]} of {comm.size}: {first[1]}")

@@ -27,17 +27,42 @@ def refuse_differences(run: Run, comm: Communicator) -> None:
         ValueError: there is one; it says what differs.
     """
     for what, text in _described(run):
-        rank = all_equal(comm, text)
-        if rank is None:
-            continue
-        shown = [broadcast_object(comm, text, root) for root in (0, rank)]
-        where = next((i for i, (a, b) in enumerate(zip(*shown, strict=False)) if a != b), 0)
-        begin = max(where - SHOWN // 2, 0)
-        parts = [("…" if begin else "") + text[begin : begin + SHOWN] for text in shown]
-        raise ValueError(
-            f"fit: {what!r} differs between ranks, {parts[0]} on rank 0 and {parts[1]} on rank "
-            f"{rank}, expected the same on all ranks"
-        )
+        refuse_difference(comm, what, text)
+
+
+def refuse_difference(comm: Communicator, what: str, text: str) -> None:
+    """Refuse a text that is not that of rank 0, on all ranks.
+
+    Raises:
+        ValueError: with what it is of, and both texts where they begin to differ.
+    """
+    rank = None if comm.size == 1 else all_equal(comm, text)
+    if rank is None:
+        return
+    shown = [broadcast_object(comm, text, root) for root in (0, rank)]
+    where = next((i for i, (a, b) in enumerate(zip(*shown, strict=False)) if a != b), 0)
+    begin = max(where - SHOWN // 2, 0)
+    parts = [("…" if begin else "") + text[begin : begin + SHOWN] for text in shown]
+    raise ValueError(
+        f"fit: {what!r} differs between ranks, {parts[0]} on rank 0 and {parts[1]} on rank "
+        f"{rank}, expected the same on all ranks"
+    )
+
+
+def other_batches(name: str, found: str) -> ValueError:
+    """The error of batches, or of a transform, that are not the same on all ranks.
+
+    Args:
+        name: the argument of ``fit`` that gave them.
+        found: how they differ.
+    """
+    expected = (
+        "expected a function of X, y, seed, epoch and index alone"
+        if name == "transform"
+        else "expected the same whole batches on every rank, which takes its rows of each: without "
+        "a DistributedSampler, and shuffled by one seed"
+    )
+    return ValueError(f"fit: {name!r} gave other batches: {found}, {expected}")
 
 
 def _described(run: Run) -> Iterator[tuple[str, str]]:
@@ -56,7 +81,7 @@ def _described(run: Run) -> Iterator[tuple[str, str]]:
     yield "metrics", text_of(run.metrics)
     for name, value in (run.data or {}).items():
         yield name, repr(value)
-    for name in ("batches", "max_epochs", "epoch", "step", "position"):
+    for name in ("batches", "epoch", "step", "position"):
         yield name, repr(getattr(run, name))
     yield "masks of dropout", repr(nn.get_rng_state(run.model)["layers"])
     yield "state of the optimizer", _checksum(run.optimizer.state_dict())

@@ -19,7 +19,7 @@ from weakref import WeakSet
 from onepass._array import Array, copy_into, zeros_like
 from onepass._interruptions import ending_in, to_the_end
 from onepass._one_thread import after_fork, keep_only
-from onepass._parameter import Parameter, data_of
+from onepass._parameter import Parameter, data_of, parameters_of
 from onepass.nn import _use
 from onepass.optim._schedule_free import ScheduleFree
 
@@ -162,17 +162,13 @@ def _pairs(optimizer: Any) -> list[tuple[Array, Array]]:
         return []
     return [
         (data_of(p), average)
-        for p, average in zip(_parameters(optimizer), optimizer.averages, strict=True)
+        for p, average in zip(parameters_of(optimizer), optimizer.averages, strict=True)
         if average is not None and getattr(p, "requires_grad", True)
     ]
 
 
 def _swapped(optimizer: Any) -> AbstractContextManager[None]:
-    return _use.swapped([p for p in _parameters(optimizer) if isinstance(p, Parameter)])
-
-
-def _parameters(optimizer: Any) -> list[Any]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
+    return _use.swapped([p for p in parameters_of(optimizer) if isinstance(p, Parameter)])
 
 
 def _copy(array: Array) -> Array:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from functools import cache
 from threading import get_ident
 from typing import Any
@@ -20,6 +21,7 @@ from onepass._one_thread import Lock, freed_by_fork, keep_only
 
 # What launchers call the number of processes on a machine: MPICH, Open MPI, torchrun.
 LOCAL_SIZE = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE")
+SLURM_SIZES = "SLURM_STEP_TASKS_PER_NODE"
 LARGE = 1 << 24  # multiply-adds of a product: about a millisecond of one core
 
 
@@ -30,6 +32,7 @@ class _Users:
         self.lock = Lock()
         self.small: dict[object, int] = {}  # a training whose products are small, and its thread
         self.large: dict[object, int] = {}
+        self.single: dict[object, int] = {}  # one whose bits must not depend on threads
         self.before: list[tuple[Any, int]] = []
         freed_by_fork(self)
 
@@ -37,20 +40,23 @@ class _Users:
         """In a forked child; the next training follows."""
         keep_only(thread, self.small)
         keep_only(thread, self.large)
+        keep_only(thread, self.single)
 
-    def begin(self, training: object, *, small: bool) -> None:
+    def begin(self, training: object, those: dict[object, int]) -> None:
+        """Count a training among ``those``."""
         with self.lock:
-            (self.small if small else self.large)[training] = get_ident()
+            those[training] = get_ident()
             self._follow()
 
     def end(self, training: object) -> None:
         with self.lock:
             self.small.pop(training, None)
             self.large.pop(training, None)
+            self.single.pop(training, None)
             self._follow()
 
     def _follow(self) -> None:
-        limit = bool(self.small) and not self.large
+        limit = bool(self.single) or (bool(self.small) and not self.large)
         if limit and not self.before:
             self.before = [(library, library.get_num_threads()) for library in libraries()]
             for library, _ in self.before:
@@ -98,7 +104,7 @@ def threads_for(model: Any, loader: Any) -> Iterator[None]:
         yield
         return
     training = object()
-    _users.begin(training, small=work < LARGE)
+    _users.begin(training, _users.small if work < LARGE else _users.large)
     try:
         yield
     finally:
@@ -109,18 +115,65 @@ def threads_for(model: Any, loader: Any) -> Iterator[None]:
 def cores_of_rank() -> Iterator[None]:
     """No more threads inside, of our kernels and of BLAS, than there are cores for each of the
     processes that a launcher has started on this machine."""
-    ranks = next((int(n) for name in LOCAL_SIZE if (n := os.environ.get(name, "")).isdigit()), 1)
-    most = max((os.cpu_count() or 1) // max(ranks, 1), 1)
+    most = max((os.cpu_count() or 1) // _processes_here(os.environ), 1)
     owners: list[Any] = [] if _environment.sets_threads() else [config]
     owners += [] if _environment.keeps_blas_threads() else libraries()
-    before = [(owner, owner.get_num_threads()) for owner in owners]
+    counts = [(owner, owner.get_num_threads()) for owner in owners]
+    before = [(owner, count) for owner, count in counts if count > most]
     try:
-        for owner, count in before:
-            owner.set_num_threads(min(count, most))
+        for owner, _ in before:
+            owner.set_num_threads(most)
         yield
     finally:
         for owner, count in before:
             owner.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of BLAS inside, on whose number the bits of a product depend.
+
+    A RuntimeWarning says where that cannot be set: without threadpoolctl, or in another thread than
+    the first, from which OpenBLAS takes no number once the first has set one.
+    """
+    training, keeps = object(), _environment.keeps_blas_threads()
+    if not keeps:
+        _users.begin(training, _users.single)
+    try:
+        counts = [library.get_num_threads() for library in libraries()]
+        if any(count != 1 for count in counts) if counts else not _has_one_thread(os.environ):
+            more = "" if keeps or counts else ", or pip install threadpoolctl"
+            warnings.warn(
+                "Trainer: 'reproducible' needs one thread of NumPy's BLAS, whose products have "
+                "other bits with another number, and it cannot be set here: set "
+                f"OPENBLAS_NUM_THREADS=1 before the start{more}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        yield
+    finally:
+        _users.end(training)
+
+
+def _processes_here(environment: Mapping[str, str]) -> int:
+    """How many processes the launcher has started on this machine."""
+    for name in LOCAL_SIZE:
+        if (count := environment.get(name, "")).isdigit():
+            return max(int(count), 1)
+    # Slurm lists the machines: "4(x2),3" is 4, 4, 3.
+    counts: list[int] = []
+    for part in environment.get(SLURM_SIZES, "").split(","):
+        count, _, times = part.partition("(x")
+        if count.isdigit():
+            counts += [int(count)] * int(times.rstrip(")") or 1)
+    at = environment.get("SLURM_NODEID", "")
+    return max(counts[int(at)], 1) if at.isdigit() and int(at) < len(counts) else 1
+
+
+def _has_one_thread(environment: Mapping[str, str]) -> bool:
+    """Whether the variables of the usual BLAS say so."""
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    return "1" in [environment.get(name) for name in names]
 
 
 def state() -> dict[str, Any]:

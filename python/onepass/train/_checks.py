@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from onepass._array import is_floating
+from onepass._parameter import parameters_of
 from onepass._suggest import suggestion
 from onepass.data import DataLoader
 from onepass.nn import _use
@@ -26,7 +27,7 @@ FEW = 4  # samples whose statistics are too uncertain to normalise by
 def of_model(owner: str, model: Any, optimizer: Any) -> None:
     """Refuse an optimizer with a parameter that the model lacks."""
     own = {id(parameter) for parameter in model.parameters()}
-    stepped = [p for group in optimizer.param_groups for p in group["params"]]
+    stepped = parameters_of(optimizer)
     for number, parameter in enumerate(stepped):
         if id(parameter) not in own:
             raise ValueError(

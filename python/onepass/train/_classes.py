@@ -33,15 +33,35 @@ class Classes:
             says what it takes outputs for.
         of_model: what the model's last layer makes of its outputs; None where that is not known.
         seen: what the first outputs showed.
+        asked: whether several ranks have looked at the first outputs together, see `decide`.
     """
 
     loss: Any = None
     of_model: str | None = None
     seen: str | None = None
+    asked: bool = False
 
     def follow(self, loss: Any, model: Any) -> None:
         """From now on of this loss and this model."""
-        self.loss, self.of_model, self.seen = loss, _of_model(model), None
+        self.loss, self.of_model, self.seen, self.asked = loss, _of_model(model), None, False
+
+    def is_open(self) -> bool:
+        """Whether the next outputs are to decide it, of all ranks together."""
+        return not (said(self.loss) or self.of_model or self.seen or self.asked)
+
+    def vote(self, output: Any, target: Any) -> tuple[bool, bool]:
+        """Whether these outputs, of some ranks' rows, are logits, and whether they say anything."""
+        try:
+            scores, _ = self.labels(output, target)
+        except ValueError:
+            return False, True  # no classes: a metric of classes says it
+        if scores.ndim > 1:
+            return False, True
+        return _are_outside(scores), not np.isnan(scores).all()
+
+    def decide(self, outside: bool, said: bool) -> None:
+        """By the votes of all ranks."""
+        self.seen, self.asked = "logits" if outside else None, said
 
     def kind(self, scores: Any) -> str:
         """The kind of one output a sample; ``scores`` are some, (M,).
@@ -54,7 +74,7 @@ class Classes:
             return known
         if np.isnan(scores).all():
             return "logits"  # of no sample, or none that says anything; the next outputs decide
-        if not ((scores < 0) | (scores > 1)).any():
+        if not _are_outside(scores):
             raise ValueError(
                 "the outputs lie within 0 to 1, so they may be probabilities or logits, expected "
                 "a loss that says which: give it the attribute outputs = 'probabilities' or "
@@ -178,6 +198,11 @@ def _of_model(model: Any) -> str | None:
     if isinstance(model, nn.Sigmoid) and type(model).forward is nn.Sigmoid.forward:
         return "probabilities"
     return "logits" if type(model).__module__.startswith("onepass.nn.") else None
+
+
+def _are_outside(scores: Any) -> bool:
+    """Whether some lie outside of 0 to 1."""
+    return bool(((scores < 0) | (scores > 1)).any())
 
 
 def _are_shares(t: Any) -> bool:

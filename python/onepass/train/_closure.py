@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from onepass import ops
+from onepass._parameter import parameters_of
 
 Evaluate = Callable[[], float]
 
@@ -63,7 +64,7 @@ class Closure:
 
 def gradient_norm(run: Any, order: float = 2) -> float:
     """‖∇f‖ of the step that comes, by the parameters of the optimizer."""
-    parameters = (p for group in run.optimizer.param_groups for p in group["params"])
+    parameters = parameters_of(run.optimizer)
     grads = [p.grad for p in parameters if p.grad is not None and p.requires_grad]
     norm = float(ops.global_norm(grads, order))
     return norm / float(run.grad_scale)

@@ -16,7 +16,7 @@ from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
 from onepass.train._spoilt import SpoiltBatchError
 from onepass.train._verdict import verdict
-from onepass.train._watch import Mean, Units, Watch, activations
+from onepass.train._watch import Mean, Share, Units, Watch, activations, joined, refuse_pieces
 
 MEASURES = ("gradient_rms", "update_ratio", "dead_units", "activation_variance")
 Layers = dict[str, list[float]]
@@ -36,6 +36,10 @@ class Diagnosis(Callback):
     inside the fused kernels: 64-256-256-10 took 2.6 times as long, 784-1024-1024-10 in batches of
     256 1.3 times; with ``every=10``, which makes the first two rarer, 1.3 and 1.1 times. A trainer
     without it pays nothing.
+
+    With several processes the numbers are those of the samples of all of them, which costs three
+    small sums a step, and rank 0 prints the verdict. Not with ``reproducible``, whose pieces are
+    not batches: a ValueError.
 
     Args:
         every: measure gradients and updates in one of so many steps.
@@ -67,6 +71,7 @@ class Diagnosis(Callback):
     def __init__(self, every: int = 1) -> None:
         self.every = numbers.integer("Diagnosis", "every", every, 1)
         self._watches: list[Watch] = []
+        self._shares: list[Share] = []  # of this rank, since the last step
         self.reset()
 
     def reset(self) -> None:
@@ -85,6 +90,7 @@ class Diagnosis(Callback):
         self._gradients: dict[str, Mean] = {}
         self._updates: dict[str, Mean] = {}
         self._units: dict[str, Units] = {}
+        self._shares = []
         self._before: dict[str, list[tuple[Any, Any]]] = {}
         self._norms: dict[str, float] = {}
         self._skipped = 0
@@ -134,14 +140,17 @@ class Diagnosis(Callback):
         save_figure(figure, path)
 
     def on_fit_begin(self, run: Run) -> None:
+        refuse_pieces("Diagnosis", run)
         self.verdict = ""
         self._skipped = run.skipped_steps
+        self._names = [name for name, _, _ in activations(run.model)]
         for name, layer, last in activations(run.model):
-            watch = Watch(layer, functools.partial(self._see, name, last))
+            watch = Watch(layer, functools.partial(self._see, run, name, last))
             watch.install()
             self._watches.append(watch)
 
     def on_before_step(self, run: Run) -> None:
+        self._join(run)
         self._before = {}
         if run.step % self.every:
             return
@@ -170,6 +179,7 @@ class Diagnosis(Callback):
             self._updates.setdefault(name, Mean()).add(change / weight if weight else 0)
 
     def on_epoch_end(self, run: Run) -> None:
+        self._join(run)
         epochs = run.epoch - 1
         means: dict[str, dict[str, float]] = {
             "gradient_rms": {name: mean.value for name, mean in self._gradients.items()},
@@ -213,15 +223,29 @@ class Diagnosis(Callback):
             spoilt=spoilt,
         )
         bars = [callback for callback in run.callbacks if isinstance(callback, ProgressBar)]
-        if spoken and bars:
+        if spoken and bars and run.comm.rank == 0:
             stream = sys.stdout if bars[0].file is None else bars[0].file
             _console.write(f"{self.verdict}\n", stream)
 
-    def _see(self, name: str, last_axis: bool, layer: Any, x: Any, y: Any) -> None:
+    def _see(self, run: Run, name: str, last_axis: bool, layer: Any, x: Any, y: Any) -> None:
         units = self._units.get(name)
         if units is None:
             units = self._units[name] = Units(last_axis)
-        units.see(layer, x, y)
+        if run.comm.size == 1:
+            units.see(layer, x, y)
+        else:
+            self._shares.append(units.share(self._names.index(name), run.position, layer, x, y))
+
+    def _join(self, run: Run) -> None:
+        """Count what all ranks have seen since the last call; every rank calls it."""
+        if run.comm.size == 1:
+            return
+        for layer, moments, alive in joined(run.comm, self._shares):
+            units = self._units.get(self._names[layer])
+            if units is None:  # this rank has had no rows
+                units = self._units[self._names[layer]] = Units(False)
+            units.count(moments, alive)
+        self._shares = []
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -10,14 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass.parallel import Communicator
-from onepass.parallel._collectives import broadcast_object
+from onepass.parallel._collectives import broadcast_object, dtype_of, name_of
 from onepass.train._store import CheckpointError
 from onepass.train._tree import pack, unpack
 
 T = TypeVar("T")
 ERRORS = {
     kind.__name__: kind
-    for kind in (CheckpointError, FileNotFoundError, ValueError, OSError, RuntimeError)
+    for kind in (
+        *(CheckpointError, FileNotFoundError, NotADirectoryError, IsADirectoryError),
+        *(FileExistsError, PermissionError, FloatingPointError, ModuleNotFoundError, ImportError),
+        *(TypeError, KeyError, IndexError, ValueError, OSError, RuntimeError),
+    )
 }
 
 
@@ -27,7 +31,7 @@ def sent(comm: Communicator, value: Any) -> Any:
         return value
     arrays: dict[str, NDArray[Any]] = {}
     tree = pack(value, arrays, "sent") if comm.rank == 0 else None
-    table = {name: [array.dtype.name, array.shape] for name, array in arrays.items()}
+    table = {name: [name_of(array.dtype), array.shape] for name, array in arrays.items()}
     tree, table = broadcast_object(comm, [tree, table])
     joined = io.BytesIO()
     for array in arrays.values():
@@ -37,7 +41,7 @@ def sent(comm: Communicator, value: Any) -> Any:
         return value
     place, found = 0, {}
     for name, (dtype, shape) in table.items():
-        array = np.empty(shape, _dtype(dtype))
+        array = np.empty(shape, dtype_of(dtype))
         part = np.frombuffer(received[place : place + array.nbytes], array.dtype)
         found[f"sent/{name}"] = array
         array[...] = part.reshape(shape)
@@ -58,7 +62,10 @@ def by_rank_0(comm: Communicator, call: Callable[[], T]) -> T:
             error = raised
             kinds = [kind.__name__ for kind in type(raised).__mro__]
             known = [kind for kind in kinds if kind in ERRORS]
-            outcome[0] = [*known, "RuntimeError"][0], str(raised)
+            # That of a KeyError is quoted in its text.
+            told = [text for text in raised.args if isinstance(text, str)]
+            text = told[0] if len(told) == len(raised.args) == 1 else str(raised)
+            outcome[0] = [*known, "RuntimeError"][0], text
     failed = broadcast_object(comm, outcome[0])
     if error is not None:
         raise error
@@ -66,11 +73,3 @@ def by_rank_0(comm: Communicator, call: Callable[[], T]) -> T:
         raise ERRORS[failed[0]](failed[1])
     result: T = sent(comm, outcome[1])
     return result
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        name = ml_dtypes.bfloat16
-    return np.dtype(name)

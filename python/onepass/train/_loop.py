@@ -16,7 +16,7 @@ from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
 from onepass.train._penalties import Penalties
 from onepass.train._run import Run
-from onepass.train._spoilt import not_finite
+from onepass.train._spoilt import not_finite, spoilt_sample
 from onepass.train._totals import Totals
 from onepass.train._training import adopt
 from onepass.train._weights import WeightedLoss, loss_of
@@ -175,7 +175,7 @@ class Loop:
         run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
-            raise not_finite(run.batch_loss, self._where(), X=x, y=target)
+            raise not_finite(run.batch_loss, self._where(), spoilt_sample(X=x, y=target))
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
 
@@ -291,21 +291,24 @@ class Loop:
         """Call a hook of every callback; Ctrl-C waits until all have run, or until the next hook
         where the run is between two of its states now.
         """
-        for callback in self._called:
-            cuts = self._interrupt.cuts
-            try:
-                getattr(callback, hook)(self.run)
-            except BaseException as error:
-                self.run.torn |= self._interrupt.cuts != cuts  # else the hook itself raised it
-                if not isinstance(error, KeyboardInterrupt):
-                    raise
-                self._interrupt.note(error)
+        self._call_each(hook)
         if self.run.callbacks != self._callbacks:  # the same ones are equal at once
             self.run.callbacks = self.run.callbacks  # checks what was put into the list
         if self.run.parts_changed:
             self._follow_parts()
         if not waits and self._is_interrupted():
             self._interrupt.answer()
+
+    def _call_one(self, callback: Any, hook: str) -> None:
+        """Call the hook of a callback; Ctrl-C is noted."""
+        cuts = self._interrupt.cuts
+        try:
+            getattr(callback, hook)(self.run)
+        except BaseException as error:
+            self.run.torn |= self._interrupt.cuts != cuts  # else the hook itself raised it
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            self._interrupt.note(error)
 
     def _follow_parts(self) -> None:
         """Go on with the parts that the user, or a hook, has set since.
@@ -343,6 +346,11 @@ class Loop:
     def _take_logged(self) -> dict[str, float]:
         """The averages of what was logged in the epoch."""
         return self.run.take_logged()
+
+    def _call_each(self, hook: str) -> None:
+        """Call a hook of every callback."""
+        for callback in self._called:
+            self._call_one(callback, hook)
 
     def _gather(self) -> None:
         """Before a step, whose gradients are those of all batches since the last."""

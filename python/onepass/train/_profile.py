@@ -14,6 +14,7 @@ from onepass import ops
 from onepass._keywords import suggest_keywords
 from onepass.train._callbacks import Callback
 from onepass.train._run import Run
+from onepass.train._watch import refuse_pieces
 
 PARTS = ("matrix products", "fused kernels", "optimizer step", "Python and the rest")
 
@@ -23,6 +24,9 @@ class Profile(Callback):
 
     For those steps a clock wraps ``numpy.matmul`` and ``dot``, the functions of ``onepass.ops`` and
     the ``step`` of the optimizer. Use it on the CPU: on CUDA calls return before the work is done.
+
+    With several processes each has its own times; what it waits for the others is of "the rest".
+    Not with ``reproducible``, whose pieces may be in several threads: a ValueError.
 
     Args:
         steps: how many steps to time.
@@ -68,6 +72,9 @@ class Profile(Callback):
             lines.append(f"{part:<22}{seconds / self.counted * 1e6:>10.1f}{seconds / total:>8.1%}")
         lines.append(f"{'whole step':<22}{total / self.counted * 1e6:>10.1f}{1:>8.1%}")
         return "\n".join(lines)
+
+    def on_fit_begin(self, run: Run) -> None:
+        refuse_pieces("Profile", run)
 
     def on_epoch_begin(self, run: Run) -> None:
         if self.counted < self.steps and not self._undo:

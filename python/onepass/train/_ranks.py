@@ -7,7 +7,9 @@ k·n//pieces up to (k + 1)·n//pieces, so the pieces of a rank lie side by side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import struct
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from onepass import _numbers as numbers
 from onepass.data._shares import Share, bounds
 from onepass.parallel import Communicator
 from onepass.parallel._collectives import gather
-from onepass.train._metrics import Metric
+from onepass.train._run import Run
+from onepass.train._settings import classes_of
 from onepass.train._totals import NONE, Totals
 
 PIECES = 8  # of reproducible=True
-LOSS, DIVISOR, SUMMED = range(3)  # columns before those of the metrics
+# Columns before those of the metrics. SAMPLES, MARK and END are not sums: the same in each row.
+LOSS, DIVISOR, SUMMED, SAMPLES, MARK, END = range(6)
 
 
 def pieces_of(
@@ -67,6 +71,9 @@ class Ranks:
         self.are_pieces_fixed = pieces is not None
         self.own = range(*bounds(self.pieces, comm.rank, comm.size))
 
+    def __reduce__(self) -> Any:
+        return Ranks, (self.comm, self.pieces if self.are_pieces_fixed else None)
+
     def split(self, share: Share) -> list[Share]:
         """This rank's pieces of a batch."""
         if len(self.own) == 1:
@@ -96,24 +103,51 @@ class SharedTotals:
     """Totals of batches of which each rank has some pieces.
 
     Args:
-        metrics: name → metric.
+        run: whose metrics they are.
         more: numbers of each piece beside the sums of loss and metrics.
     """
 
-    def __init__(self, ranks: Ranks, metrics: Mapping[str, Metric], more: int = 0) -> None:
-        self._ranks, self._metrics = ranks, metrics
+    def __init__(self, ranks: Ranks, run: Run, more: int = 0) -> None:
+        self._ranks, self._metrics, self._classes = ranks, run.metrics, classes_of(run)
+        metrics = self._metrics
         self._names = [name for name, metric in metrics.items() if metric.parts is not None]
         self._keeps_outputs = len(self._names) < len(metrics)
         self._pieces = [Totals() for _ in ranks.own]
         self._outputs: list[list[Any]] = []  # of each batch
         self._targets: list[list[Any]] = []
-        self._columns = SUMMED + 1 + 2 * len(self._names)
+        self._columns = END + 1 + 2 * len(self._names)
+        self._seen = 0, 0, False  # samples and checksum of the batches, whether the last is there
         self._table = np.zeros((ranks.pieces, self._columns + more))
 
-    def begin_batch(self) -> None:
-        """Before the pieces of a batch."""
+    def begin_batch(self, share: Share, *, ends: bool = False) -> None:
+        """Before the pieces of a batch.
+
+        Args:
+            share: this rank's.
+            ends: whether it is the last of its epoch.
+        """
+        samples, mark, _ = self._seen
+        mark = zlib.crc32(struct.pack("<qI", share.total, share.mark), mark)
+        self._seen = samples + share.total, mark, ends
         self._outputs.append([])
         self._targets.append([])
+
+    def settle(self, pieces: Sequence[tuple[Any, Any]]) -> None:
+        """Decide what one output a sample is by those of all ranks, where the first outputs do.
+
+        Every rank calls it, before the pieces of a batch are added.
+
+        Args:
+            pieces: outputs and targets of this rank; None where it has none.
+        """
+        if not self._metrics or not self._classes.is_open():
+            return
+        votes = np.zeros(2, np.int64)
+        for output, target in pieces:
+            if output is not None and len(output):
+                votes += self._classes.vote(output, target)
+        self._ranks.comm.sum_(votes)
+        self._classes.decide(*map(bool, votes))
 
     def add(self, piece: int, loss: Any, divisor: float | None, output: Any, target: Any) -> None:
         """Count number ``piece`` of this rank's pieces, which has rows."""
@@ -134,9 +168,31 @@ class SharedTotals:
             pairs = [totals.sums.get(name, NONE) for name in self._names]
             sums = totals.sums.get("loss", NONE)
             self._table[number, : self._columns] = [
-                *sums, totals.summed, *(value for pair in pairs for value in pair)
+                *sums, totals.summed, *self._seen, *(value for pair in pairs for value in pair)
             ]  # fmt: skip
         return self._table
+
+    def difference(self, table: NDArray[np.float64], where: str = "") -> str | None:
+        """How the batches of a rank are others than those of rank 0, in words; None if they are
+        the same.
+
+        Args:
+            table: that of ``filled``, summed over the ranks.
+            where: " in epoch 1, batch 2".
+        """
+        size, pieces = self._ranks.size, self._ranks.pieces
+        seen = table[[bounds(pieces, rank, size)[0] for rank in range(size)], SAMPLES : END + 1]
+        others = np.flatnonzero((seen != seen[0]).any(axis=1))
+        if not others.size:
+            return None
+        rank = int(others[0])
+        (samples, mark, end), (other_samples, other_mark, _) = seen[[0, rank]].astype(int).tolist()
+        if samples != other_samples:
+            return f"rank 0 has {samples} samples and rank {rank} has {other_samples}{where}"
+        if mark != other_mark:
+            return f"rank 0 and rank {rank} have other samples{where}"
+        last, on = (0, rank) if end else (rank, 0)
+        return f"{where[4:]} is the last of the epoch on rank {last} and not on rank {on}"
 
     def whole(self, table: NDArray[np.float64]) -> tuple[Totals, NDArray[np.float64]]:
         """The totals of all ranks, and the sums of the other numbers.
@@ -153,7 +209,7 @@ class SharedTotals:
             divisor = 1.0 if totals.summed else float(row[DIVISOR])
             totals.sums["loss"] = float(row[LOSS]), divisor
         for number, name in enumerate(self._names):
-            at = SUMMED + 1 + 2 * number
+            at = END + 1 + 2 * number
             totals.sums[name] = float(row[at]), float(row[at + 1])
         if self._keeps_outputs:
             totals.outputs = [self._ranks.joined(self._outputs)]

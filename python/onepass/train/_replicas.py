@@ -11,47 +11,106 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 from onepass import nn
 from onepass._array import copy_into
+from onepass._interruptions import to_the_end
+from onepass._parameter import parameters_of
 from onepass.nn._batch_norm import BatchNorm
-from onepass.nn._random import streams
+from onepass.nn._facts import edits
+from onepass.nn._shares import streams_of
+from onepass.ops._shared_batch_norm import fill_rows
+from onepass.parallel import Communicator
 from onepass.train._ranks import Ranks
 
 T = TypeVar("T")
 
 
 @contextmanager
-def synchronised(model: Any, ranks: Ranks) -> Iterator[Replicas | None]:
-    """Inside, the batch norms of ``model`` normalise by the batch of all ranks.
-
-    Yields:
-        The copies for this rank's pieces of a batch, where norms need them.
+def synchronised(model: Any, ranks: Ranks) -> Iterator[Norms]:
+    """Inside, the batch norms of ``model`` normalise by the batch of all ranks, where `Norms.open`
+    says so.
 
     Raises:
         ValueError: a norm of another kind follows the batch; one that uses the batch in evaluation
-            too, or a model that cannot be copied, where copies are needed.
+            too, or a model that cannot be copied, where there are pieces.
     """
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
-    before = [(norm, norm._comm) for norm in norms]  # the user may have converted some, for ever
-    replicas = None
+    norms = Norms(model, ranks)
     try:
-        if len(ranks.own) == 1:
-            nn.convert_sync_batch_norm(model, ranks.comm)
-        else:
-            meeting = _Meeting(ranks)
-            nn.convert_sync_batch_norm(model, meeting.places[0])
-            if norms:
-                replicas = Replicas(model, meeting)
-        yield replicas
+        norms.follow()
+        yield norms
     finally:
-        if replicas is not None:
-            replicas.end()
-        for norm, comm in before:
+        norms.end()
+
+
+class Norms:
+    """The batch norms of a model that several ranks, or pieces of batches, train.
+
+    Attributes:
+        are_joined: whether some normalise by the batch of all ranks: all that are not frozen do.
+        join_evaluation: whether some do it in evaluation too, without running statistics.
+        replicas: the copies of the model for this rank's pieces of a batch, where norms need them.
+    """
+
+    def __init__(self, model: Any, ranks: Ranks) -> None:
+        self._model, self._ranks = model, ranks
+        self._before: dict[int, tuple[BatchNorm, Any]] = {}  # the user may have converted some
+        self._meeting = _Meeting(ranks) if len(ranks.own) > 1 else None
+        self._gate = self._meeting or _Gate(ranks.comm)
+        self._edits = -1
+        self.are_joined = self.join_evaluation = False
+        self.replicas: Replicas | None = None
+
+    def follow(self) -> bool:
+        """Before a batch: go on with the model as it is now; whether it was edited since the last.
+
+        Raises:
+            ValueError: as `synchronised`.
+        """
+        if edits.count == self._edits:
+            return False
+        found = [(n, m) for n, m in self._model.named_modules() if isinstance(m, BatchNorm)]
+        joined = {name: norm for name, norm in found if not norm.statistics_frozen}
+        without = [name for name, norm in joined.items() if norm.running_mean is None]
+        if without and self._ranks.are_pieces_fixed:
+            raise ValueError(
+                f"Trainer: 'reproducible' needs running statistics, and {without[0]!r} has none, "
+                "expected track_running_stats=True"
+            )
+        for _, norm in found:
+            self._before.setdefault(id(norm), (norm, norm._comm))
+        nn.convert_sync_batch_norm(self._model, self._gate.places[0])
+        self.are_joined, self.join_evaluation = bool(joined), bool(without)
+        if self._meeting is not None and joined:
+            if self.replicas is None:
+                self.replicas = Replicas(self._model, self._meeting)
+            self.replicas.copy()
+        elif self.replicas is not None:
+            self.replicas.end()
+            self.replicas = None
+        self._edits = edits.count
+        return True
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Inside, all ranks call the model. Outside, one that does, such as a hook, is alone."""
+        self._gate.is_open = True
+        try:
+            yield
+        finally:
+            self._gate.is_open = False
+            self._edits = edits.count  # what modules set themselves is no edit
+
+    def end(self) -> None:
+        """Leave the norms as they were, and end the threads."""
+        if self.replicas is not None:
+            self.replicas.end()
+        for norm, comm in self._before.values():
             norm._comm = comm
 
 
@@ -59,23 +118,22 @@ class Replicas:
     """A model and its copies, one for each piece; the first is the model itself."""
 
     def __init__(self, model: Any, meeting: _Meeting) -> None:
-        for name, norm in model.named_modules():
-            if isinstance(norm, BatchNorm) and norm.running_mean is None:
-                raise ValueError(
-                    f"Trainer: 'reproducible' needs running statistics, and {name!r} has none, "
-                    "expected track_running_stats=True"
-                )
         self._meeting = meeting
-        self.models = [model, *(_copied(model) for _ in meeting.places[1:])]
-        for replica, place in zip(self.models, meeting.places, strict=True):
+        self.models = [model]
+        self._threads = [
+            ThreadPoolExecutor(1, thread_name_prefix="onepass-piece") for _ in meeting.places[1:]
+        ]
+
+    def copy(self) -> None:
+        """Make the copies anew: the model was edited, or one of its layers replaced."""
+        model, places = self.models[0], self._meeting.places
+        self.models = [model, *(_copied(model) for _ in places[1:])]
+        for replica, place in zip(self.models, places, strict=True):
             nn.convert_sync_batch_norm(replica, place)
         self._places = {id(p): at for at, p in enumerate(model.parameters())}
         self._parameters = [list(replica.parameters()) for replica in self.models]
         self._modules = [list(replica.modules()) for replica in self.models]
-        self._streams = [list(streams(replica).values()) for replica in self.models]
-        self._threads = [
-            ThreadPoolExecutor(1, thread_name_prefix="onepass-piece") for _ in self.models[1:]
-        ]
+        self._streams = [streams_of(replica) for replica in self.models]
 
     def end(self) -> None:
         """End the threads."""
@@ -102,6 +160,12 @@ class Replicas:
             first = one(0)
         except BaseException as error:
             errors.append(error)
+        try:
+            wait(others)
+        except BaseException:  # Ctrl-C: they may not go on with what the loop puts back
+            meeting.abort()
+            to_the_end(partial(wait, others))
+            raise
         errors += [e for e in (other.exception() for other in others) if e is not None]
         if errors:
             raise min(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError))
@@ -110,25 +174,30 @@ class Replicas:
     def parameters(self, number: int, optimizer: Any) -> list[Any]:
         """Those of copy ``number``, in the order of the optimizer's."""
         own = self._parameters[number]
-        return [
-            own[self._places[id(p)]] for group in optimizer.param_groups for p in group["params"]
-        ]
+        return [own[self._places[id(p)]] for p in parameters_of(optimizer)]
 
     def _follow(self) -> None:
-        """Make the copies what the model is now: parameters, buffers, modes, places of masks."""
+        """Give the copies what changes without an edit: parameters, buffers, places of masks."""
         (model, *others) = range(len(self.models))
         for other in others:
             for p, q in zip(self._parameters[model], self._parameters[other], strict=True):
                 q.data, q.grad, q.requires_grad = p.data, None, p.requires_grad
             for module, own in zip(self._modules[model], self._modules[other], strict=True):
-                own.training = module.training
-                if hasattr(module, "statistics_frozen"):
-                    own.statistics_frozen = module.statistics_frozen
                 for name in module.buffer_names:
                     if (buffer := getattr(module, name)) is not None:
                         copy_into(getattr(own, name), buffer)
             for stream, to in zip(self._streams[model], self._streams[other], strict=True):
                 to.set(*stream.peek())
+
+
+class _Gate:
+    """The communicator of the norms of a rank that has a whole share to itself."""
+
+    def __init__(self, comm: Communicator) -> None:
+        self.rank, self.size, self.sum_ = comm.rank, comm.size, comm.sum_
+        self._fill_rows = partial(fill_rows, comm)
+        self.places = [self]
+        self.is_open = False
 
 
 class _Meeting:
@@ -137,13 +206,18 @@ class _Meeting:
     def __init__(self, ranks: Ranks) -> None:
         self._comm = ranks.comm
         self.places = [_Place(self, number, k, ranks.pieces) for number, k in enumerate(ranks.own)]
-        self._barrier = threading.Barrier(len(self.places), self._add_up)
+        self._barrier = threading.Barrier(len(self.places))
         self._arrays: list[Any] = [None] * len(self.places)
         self._turn = threading.Lock()
+        self.is_open = False
 
     def begin(self) -> None:
         """Before the threads come."""
         self._barrier.reset()
+
+    def abort(self) -> None:
+        """End the threads that wait, and those that are going to."""
+        self._barrier.abort()
 
     @contextmanager
     def turn(self, number: int) -> Iterator[None]:
@@ -156,10 +230,16 @@ class _Meeting:
             raise
 
     def sum_(self, number: int, array: Any) -> None:
-        """Leaves in ``array`` the sum over all pieces of all ranks."""
+        """Leaves in ``array`` the sum over all pieces of all ranks.
+
+        The thread that trains adds up: not every MPI takes calls from others.
+        """
         self._arrays[number] = array
         self._turn.release()
         try:
+            self._barrier.wait()
+            if number == 0:
+                self._add_up()
             self._barrier.wait()
         finally:
             self._turn.acquire()
@@ -180,6 +260,11 @@ class _Place:
     def __init__(self, meeting: _Meeting, number: int, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self._meeting, self._number = meeting, number
+
+    @property
+    def is_open(self) -> bool:
+        """As that of the meeting."""
+        return self._meeting.is_open
 
     def sum_(self, array: Any) -> None:
         """Leaves the sum over the pieces in ``array``."""

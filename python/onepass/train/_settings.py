@@ -151,10 +151,10 @@ def _metrics(run: Any, metrics: Any) -> dict[str, Metric]:
     if known:
         found: dict[str, Metric] = metrics
         return found
-    return resolve(metrics, _classes(run))
+    return resolve(metrics, classes_of(run))
 
 
-def _classes(run: Any) -> Classes:
+def classes_of(run: Any) -> Classes:
     """The kind of the outputs, for the metrics of the run: one object as long as it lives."""
     found: Classes = vars(run).setdefault("_classes", Classes())
     return found
@@ -164,7 +164,7 @@ def _renew_classes(run: Any, name: str, value: Any) -> None:
     """Before ``run`` gets another loss or model."""
     parts = {**vars(run), name: value}
     if vars(run).get(name) is not value:
-        _classes(run).follow(parts.get("loss"), parts.get("model"))
+        classes_of(run).follow(parts.get("loss"), parts.get("model"))
 
 
 def _callbacks(run: Any, callbacks: Any) -> list[Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import local
 from typing import Any
 
 
@@ -42,8 +45,29 @@ class StandIn:
         else:
             delattr(self.layer, self.method)
 
+    def sees(self) -> bool:
+        """Whether this call is one of training, whose values count."""
+        return bool(self.layer.training) and not _of_thread.is_blind
+
     def __reduce__(self) -> Any:
         return getattr, (self.layer, self.method)
+
+
+class _OfThread(local):
+    is_blind: bool = False
+
+
+_of_thread = _OfThread()
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Inside, what this thread takes through a model in training counts for nobody."""
+    _of_thread.is_blind = True
+    try:
+        yield
+    finally:
+        _of_thread.is_blind = False
 
 
 def of_class(layer: Any) -> bool:

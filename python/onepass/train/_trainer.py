@@ -13,6 +13,7 @@ from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.parallel import Communicator, find
 from onepass.train import _checks, _loaders, _resume, _saving, _schedule, _settings
+from onepass.train._agreement import refuse_difference
 from onepass.train._blas import threads_for
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import newest, weights
@@ -314,6 +315,9 @@ class Trainer:
             if ckpt_path is None:
                 run.refuse_torn("fit")
             _settings.check_again(run)
+            # First: a rank may have nothing to do.
+            refuse_difference(run.comm, "max_epochs", repr(max_epochs))
+            refuse_difference(run.comm, "ckpt_path", "none" if ckpt_path is None else "a path")
             if run.ended and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
                 _resume.say_nothing_is_left(run.epoch, max_epochs)
                 return run.history
@@ -399,6 +403,8 @@ class Trainer:
     ) -> Trainer:
         """A trainer that goes on from the newest valid checkpoint in ``dir``.
 
+        With several ranks all of them call it, and rank 0 reads.
+
         Args:
             dir: of ``save`` or of a Checkpoint.
             model, loss, optimizer, options: as for ``Trainer``, of the same architecture.
@@ -408,9 +414,15 @@ class Trainer:
                 is of another architecture or seed (model and optimizer keep their values), or none
                 is valid.
         """
-        parts = newest(_existing("load", dir))
-        if parts is None:
-            raise FileNotFoundError(f"no checkpoint in {dir}")
+        options["parallel"] = comm = find(options.get("parallel"))
+
+        def read() -> dict[str, Any]:
+            parts = newest(_existing("load", dir))
+            if parts is None:
+                raise FileNotFoundError(f"no checkpoint in {dir}")
+            return parts
+
+        parts = by_rank_0(comm, read)
         trainer = cls(model, loss, optimizer, **options)
         _saving.restore(trainer.run, parts)
         return trainer

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onepass import ops
 from onepass._array import library, to_numpy
 from onepass.nn._activation import Activation
+from onepass.parallel import Communicator
+from onepass.parallel._collectives import gather
 from onepass.train._stand_in import StandIn, of_class
 
 FLAT = 0.005  # a derivative below this passes no gradient worth the name
@@ -29,18 +32,37 @@ class Units:
         self.variance = Mean()
 
     def see(self, layer: Activation, x: Any, y: Any) -> None:
-        lib = library(y)
         if y.size:
-            self.variance.add(float(lib.var(y, dtype=np.float64)))
-        if self.done or not y.size:
-            return
+            variance = float(library(y).var(y, dtype=np.float64))
+            self.count(variance, None if self.done else self._live(layer, x, y))
+
+    def count(self, variance: float, live: Any) -> None:
+        """Count the variance of a batch, and which units live in it."""
+        self.variance.add(variance)
+        if live is not None:
+            self.alive = live if self.alive is None else self.alive | live
+            self.done = bool(self.alive.all())
+
+    def share(self, number: int, batch: int, layer: Activation, x: Any, y: Any) -> Share:
+        """What a rank sees of a batch, for `joined`.
+
+        Args:
+            number, batch: which of the layers it is, and which of the batches.
+        """
+        if not y.size:
+            return Share(number, batch, 0, 0.0, 0.0, None)
+        lib = library(y)
+        mean = float(lib.mean(y, dtype=np.float64))
+        squares = float(lib.var(y, dtype=np.float64)) * y.size
+        return Share(number, batch, int(y.size), mean, squares, self._live(layer, x, y))
+
+    def _live(self, layer: Activation, x: Any, y: Any) -> Any:
+        lib = library(y)
         options = layer._options()
         slope = getattr(ops, f"{layer.declared.name}_backward")(lib.ones_like(y), x, **options)
         unit = slope.ndim - 1 if self.last_axis or slope.ndim < 2 else 1
         others = tuple(axis for axis in range(slope.ndim) if axis != unit)
-        live = to_numpy((lib.abs(slope) > FLAT).any(axis=others))
-        self.alive = live if self.alive is None else self.alive | live
-        self.done = bool(self.alive.all())
+        return to_numpy((lib.abs(slope) > FLAT).any(axis=others))
 
     @property
     def dead(self) -> float:
@@ -56,6 +78,74 @@ class Units:
         self.alive = alive if alive.size else None
         self.done = bool(alive.size and alive.all())
         self.variance.load(state["variance"])
+
+
+class Share(NamedTuple):
+    """What a rank has seen of an activation layer in a batch.
+
+    Attributes:
+        layer, batch: which.
+        count, mean, squares: of the outputs; Σ(y - mean)².
+        alive: which units live; None without outputs.
+    """
+
+    layer: int
+    batch: int
+    count: int
+    mean: float
+    squares: float
+    alive: Any
+
+
+def joined(comm: Communicator, shares: Sequence[Share]) -> Iterator[tuple[int, float, Any]]:
+    """Layer, variance and living units of each batch, of the rows of all ranks; on every rank.
+
+    The moments are merged as those of batch norms: Chan, Golub and LeVeque 1983.
+    """
+    flat = [
+        number
+        for share in shares
+        for alive in ([] if share.alive is None else share.alive.tolist(),)
+        for number in (*share[:5], len(alive), *alive)
+    ]
+    whole: dict[tuple[int, int, int], Share] = {}  # a batch may come several times in a step
+    for of_rank in gather(comm, np.array(flat, np.float64)):
+        place, times = 0, Counter[tuple[int, int]]()
+        while place < len(of_rank):
+            layer, batch, count, mean, squares, units = of_rank[place : place + 6].tolist()
+            alive = of_rank[place + 6 : place + 6 + int(units)] > 0
+            place += 6 + int(units)
+            key = int(layer), int(batch)
+            share = Share(*key, int(count), mean, squares, alive)
+            number = times[key]
+            times[key] += 1
+            before = whole.get((*key, number))
+            whole[*key, number] = share if before is None else _merged(before, share)
+    for share in whole.values():
+        if share.count:
+            yield share.layer, share.squares / share.count, share.alive
+
+
+def _merged(a: Share, b: Share) -> Share:
+    if not a.count or not b.count:
+        return a if a.count else b
+    count, apart = a.count + b.count, b.mean - a.mean
+    mean = a.mean + apart * b.count / count
+    squares = a.squares + b.squares + apart**2 * a.count * b.count / count
+    return Share(a.layer, a.batch, count, mean, squares, a.alive | b.alive)
+
+
+def refuse_pieces(owner: str, run: Any) -> None:
+    """Refuse to watch a training whose batches are computed in pieces.
+
+    Raises:
+        ValueError: ``reproducible`` is set.
+    """
+    if run.reproducible is not None:
+        raise ValueError(
+            f"{owner}: 'reproducible' is {run.reproducible}, expected None: it measures whole "
+            "batches, and these are computed in pieces; train without one of the two"
+        )
 
 
 class Mean:
@@ -89,7 +179,7 @@ class Watch(StandIn):
 
     def __call__(self, x: Any) -> Any:
         y = self.inner(x)
-        if self.layer.training:
+        if self.sees():
             self.see(self.layer, x, y)
         return y
 

@@ -147,7 +147,7 @@ class _Forward(StandIn):
 
     def __call__(self, x: Any) -> Any:
         y = self.inner(x)
-        if self.layer.training:
+        if self.sees():
             self._tap.see(y)
         return y
 

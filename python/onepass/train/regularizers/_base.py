@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._keywords import SuggestsKeywords
+from onepass._parameter import parameters_of
 from onepass._repr import as_call
 from onepass.optim._param_groups import is_one_of, norms_of
 
@@ -138,7 +139,7 @@ class ParameterRegularizer(Regularizer):
 
     def begin(self, run: Any) -> None:
         norms = norms_of(run.model)
-        stepped = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+        stepped = set(map(id, parameters_of(run.optimizer)))
         self._chosen = [
             p
             for name, p in run.model.named_parameters()
