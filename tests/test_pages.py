@@ -10,7 +10,7 @@ import pytest
 RUN = [page for page in pages.PAGES if not pages.needs(page, "cupy")]  # those: test_device.py
 # Lines that no test runs: they install, measure, or make what other tests make.
 RUN_ELSEWHERE = re.compile(
-    r'(ONEPASS_CUDA=\w+ )?pip install [\w".\[\],-]+$'
+    r'(ONEPASS_CUDA=\w+ )?pip install (--[\w-]+ )*[\w".\[\],-]+$'
     r"|(scripts/\w+|python bench/\w+\.py)( [\w-]+)*( +#.*)?$"
 )
 BUILT = ("docs/index.md",)  # {toctree} and other directives of the site

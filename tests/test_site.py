@@ -574,10 +574,16 @@ def test_project_files_say_what_adopters_look_for() -> None:
             assert "onepass info --json" in template.read_text(encoding="utf-8"), template.name
     flows = {p.name: p.read_text(encoding="utf-8") for p in ROOT.glob(".github/workflows/*.yml")}
     assert ".ci/run" in flows["test.yml"]
-    assert "pip wheel" in flows["wheels.yml"]
+    assert {"cibuildwheel", "scripts/package --twice", "scripts/aarch64"} <= set(
+        re.findall(r"cibuildwheel|scripts/package --twice|scripts/aarch64", flows["wheels.yml"])
+    )
     supported = re.findall(r"Python (\d\.\d+) to (\d\.\d+)", (ROOT / "README.md").read_text())[0]
-    assert all(f'"{version}"' in flows["wheels.yml"] for version in supported)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(f'"Programming Language :: Python :: {v}"' in project for v in supported)
+    assert f'requires-python = ">={supported[0]}"' in project
     assert "scripts/docs" not in flows["test.yml"]  # the tests build the site once, and keep it
+    recipe = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["context"]["version"] == onepass.__version__
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == onepass.__version__
     assert {"cff-version", "title", "message", "authors", "license"} <= set(citation)

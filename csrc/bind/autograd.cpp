@@ -1,5 +1,7 @@
 #include "bind/autograd.h"
 
+#include "bind/kept.h"
+
 namespace onepass::bind {
 namespace {
 
@@ -10,29 +12,28 @@ bool is_true(PyObject* object, PyObject* name) {
 }
 
 bool requires_grad(const Array& tensor) {
-  static PyObject* const name = PyUnicode_InternFromString("requires_grad");
-  return is_true(tensor.object, name);
-}
-
-// An attribute of torch that lives as long as the process.
-PyObject* of_torch(const char* module, const char* name) {
-  return py::object(py::module_::import(module).attr(name)).release().ptr();
+  static Name name("requires_grad");
+  return is_true(tensor.object, name.get());
 }
 
 bool grad_mode() {
-  static PyObject* const enabled = of_torch("torch", "is_grad_enabled");
-  const auto answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(enabled));
+  static Kept enabled;
+  PyObject* const ask = enabled.get(
+      [] { return py::object(py::module_::import("torch").attr("is_grad_enabled")); });
+  const auto answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(ask));
   if (!answer) throw py::error_already_set();
   return answer.ptr() == Py_True;
 }
 
 // Only inside torch.autograd.forward_ad.dual_level() can a tensor carry a tangent.
 bool has_tangent(const Array& tensor) {
-  static PyObject* const forward = py::module_::import("torch.autograd.forward_ad").release().ptr();
-  static PyObject* const names = PyModule_GetDict(forward);
-  static PyObject* const level_name = PyUnicode_InternFromString("_current_level");
-  PyObject* const level = PyDict_GetItemWithError(names, level_name);
-  if (!level || PyLong_AsLong(level) < 0) {
+  static Kept module;
+  static Name level_name("_current_level");
+  PyObject* const forward =
+      module.get([] { return py::object(py::module_::import("torch.autograd.forward_ad")); });
+  const auto level =
+      py::reinterpret_steal<py::object>(PyObject_GetAttr(forward, level_name.get()));
+  if (!level || PyLong_AsLong(level.ptr()) < 0) {
     PyErr_Clear();
     return false;
   }
@@ -68,8 +69,8 @@ void refuse_recorded(const Array& tensor) {
 }
 
 void refuse_non_leaf(const Array& tensor) {
-  static PyObject* const is_leaf = PyUnicode_InternFromString("is_leaf");
-  if (requires_grad(tensor) && !is_true(tensor.object, is_leaf))
+  static Name is_leaf("is_leaf");
+  if (requires_grad(tensor) && !is_true(tensor.object, is_leaf.get()))
     value_error(tensor.op, tensor.label() +
                                " is a torch tensor with a history (not a leaf of autograd's "
                                "graph), which cannot be trained; pass the leaf, or " +
@@ -77,14 +78,13 @@ void refuse_non_leaf(const Array& tensor) {
 }
 
 void mark_written(py::handle tensors) {
-  static PyObject* increment = nullptr;
-  if (!increment) {
+  static Kept function;
+  PyObject* const increment = function.get([]() -> py::object {
     const py::object modules = py::module_::import("sys").attr("modules");
-    if (!modules.contains("torch")) return;
-    const py::object graph = modules["torch"].attr("autograd").attr("graph");
-    increment = py::object(graph.attr("increment_version")).release().ptr();
-  }
-  py::reinterpret_borrow<py::object>(increment)(tensors);
+    if (!modules.contains("torch")) return {};
+    return modules["torch"].attr("autograd").attr("graph").attr("increment_version");
+  });
+  if (increment) py::reinterpret_borrow<py::object>(increment)(tensors);
 }
 
 }  // namespace onepass::bind

@@ -2,6 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <string>
 
@@ -11,7 +12,7 @@ namespace py = pybind11;
 
 namespace {
 
-const Backend* test_backend = nullptr;
+std::atomic<const Backend*> test_backend{nullptr}, loaded{nullptr};
 
 const Backend* load_backend() {
   const py::object config = py::module_::import("onepass.config");
@@ -25,10 +26,11 @@ const Backend* load_backend() {
 }  // namespace
 
 const Backend* cuda_backend() {
-  if (test_backend) return test_backend;
-  static const Backend* loaded = nullptr;
-  if (!loaded) loaded = load_backend();
-  return loaded;
+  if (const Backend* backend = test_backend.load(std::memory_order_acquire)) return backend;
+  if (const Backend* backend = loaded.load(std::memory_order_acquire)) return backend;
+  const Backend* const found = load_backend();  // the same for every thread
+  loaded.store(found, std::memory_order_release);
+  return found;
 }
 
 const Backend& require_cuda(const char* op, const char* name) {
@@ -39,6 +41,8 @@ const Backend& require_cuda(const char* op, const char* name) {
       "' lies on a CUDA device, but CUDA is not usable: " + py::cast<std::string>(why));
 }
 
-void replace_cuda_backend(const Backend* backend) { test_backend = backend; }
+void replace_cuda_backend(const Backend* backend) {
+  test_backend.store(backend, std::memory_order_release);
+}
 
 }  // namespace onepass::bind

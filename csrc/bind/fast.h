@@ -51,7 +51,8 @@ py::object make_function(const py::module_& m, const std::string& signature, Fas
 void define(py::module_& m, const std::string& signature, FastFunction function);
 void define_method(py::handle type, const std::string& signature, FastFunction function);
 
-// The items of a list, a tuple or another sequence.
+// The items of a list, a tuple or another sequence. Without a GIL those of a list are copied, since
+// another thread may change it at any time.
 class Items {
  public:
   Items(const char* op, const char* name, PyObject* object);

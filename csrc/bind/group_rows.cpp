@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "bind/contract.h"
+#include "bind/kept.h"
 #include "bind/scalar.h"
 
 namespace onepass::bind {
@@ -14,10 +15,10 @@ constexpr const char* kOwner = "GroupRows";
 // Set once, when the module is made.
 PyTypeObject* group_rows_type = nullptr;
 
-// A number that no dict had before its last change; 0 where Python keeps none. Reading it takes the
-// place of reading a dozen options.
+// A number that no dict had before its last change; 0 where Python keeps none, or, without a GIL,
+// does not keep it in order. Reading it takes the place of reading a dozen options.
 uint64_t version_of(PyObject* dict) {
-#if PY_VERSION_HEX < 0x030E0000
+#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
@@ -26,6 +27,17 @@ uint64_t version_of(PyObject* dict) {
   (void)dict;
   return 0;
 #endif
+}
+
+// Whether the list has these objects and no others. One object is locked at a time: where there is no
+// GIL, whoever waits for a second lock gives up the first.
+template <class Expected>
+bool holds(PyObject* list, Py_ssize_t count, Expected expected) {
+  const py::scoped_critical_section unchanged(list);
+  if (PyList_GET_SIZE(list) != count) return false;
+  for (Py_ssize_t i = 0; i < count; ++i)
+    if (PyList_GET_ITEM(list, i) != expected(i)) return false;
+  return true;
 }
 
 uint64_t new_version() {
@@ -64,21 +76,29 @@ GroupRows::GroupRows(PyObject* groups, PyObject* rate, PyObject* keys, PyObject*
 }
 
 void GroupRows::add_group(PyObject* dict, PyObject* rate, PyObject* keys, py::list* kept) {
-  static PyObject* const params = PyUnicode_InternFromString("params");
+  static Name params_name("params");
+  PyObject* const params = params_name.get();
   if (!PyDict_Check(dict)) type_error(kOwner, "a group is " + repr(dict) + ", expected a dict");
-  PyObject* list = PyDict_GetItemWithError(dict, params);
+  const uint64_t version = version_of(dict);
+  // A copy: comparing keys may run Python, and there may be no GIL.
+  const auto items = py::reinterpret_steal<py::dict>(PyDict_Copy(dict));
+  if (!items) throw py::error_already_set();
+  PyObject* list = PyDict_GetItemWithError(items.ptr(), params);
   if (!list || !PyList_Check(list)) type_error(kOwner, "a group has no list 'params'");
+  const auto parameters = py::reinterpret_steal<py::tuple>(PyList_AsTuple(list));
+  if (!parameters) throw py::error_already_set();
   kept->append(py::handle(dict));
   kept->append(py::handle(list));
-  Group group{dict,
-              list,
-              version_of(dict),
-              Py_ssize_t(items_.size()),
-              Py_ssize_t(parameters_.size()),
-              PyDict_Size(dict),
-              PyList_GET_SIZE(list)};
+  kept->append(parameters);
+  const Group group{dict,
+                    list,
+                    version,
+                    Py_ssize_t(items_.size()),
+                    Py_ssize_t(parameters_.size()),
+                    Py_ssize_t(items.size()),
+                    Py_ssize_t(parameters.size())};
   PyObject *key = nullptr, *value = nullptr;
-  for (Py_ssize_t at = 0; PyDict_Next(dict, &at, &key, &value);) {
+  for (Py_ssize_t at = 0; PyDict_Next(items.ptr(), &at, &key, &value);) {
     Use use = Use::other;
     if (key == params || (PyUnicode_Check(key) && PyUnicode_Compare(key, params) == 0)) {
       use = Use::params;
@@ -92,34 +112,32 @@ void GroupRows::add_group(PyObject* dict, PyObject* rate, PyObject* keys, py::li
     if (use == Use::option) kept->append(py::handle(value));
     items_.push_back({key, use == Use::option ? value : nullptr, use});
   }
-  for (Py_ssize_t i = 0; i < group.parameter_count; ++i) {
-    parameters_.push_back(PyList_GET_ITEM(list, i));
-    kept->append(py::handle(parameters_.back()));
-  }
+  for (const py::handle parameter : parameters) parameters_.push_back(parameter.ptr());
   groups_.push_back(group);
 }
 
 bool GroupRows::follow(PyObject* groups) {
   const auto count = Py_ssize_t(groups_.size());
-  if (!PyList_Check(groups) || PyList_GET_SIZE(groups) != count) return false;
+  if (!PyList_Check(groups) ||
+      !holds(groups, count, [this](Py_ssize_t g) { return groups_[size_t(g)].dict; }))
+    return false;
   for (Py_ssize_t g = 0; g < count; ++g) {
     Group& group = groups_[size_t(g)];
-    if (PyList_GET_ITEM(groups, g) != group.dict) return false;
     const uint64_t version = version_of(group.dict);
     if (version == 0 || version != group.version) {
       if (!same_items(g)) return false;
       group.version = version;
     }
-    if (PyList_GET_SIZE(group.params) != group.parameter_count) return false;
     PyObject* const* before = parameters_.data() + group.parameters;
-    for (Py_ssize_t i = 0; i < group.parameter_count; ++i)
-      if (PyList_GET_ITEM(group.params, i) != before[i]) return false;
+    if (!holds(group.params, group.parameter_count, [before](Py_ssize_t i) { return before[i]; }))
+      return false;
   }
   return true;
 }
 
 bool GroupRows::same_items(Py_ssize_t g) {
   const Group& group = groups_[size_t(g)];
+  const py::scoped_critical_section unchanged(group.dict);
   if (PyDict_Size(group.dict) != group.item_count) return false;
   const Item* item = items_.data() + group.items;
   PyObject *key = nullptr, *value = nullptr;

@@ -53,10 +53,7 @@ struct KnownArray {
     for (int d = 0; d < v.ndim; ++d) dims.push_back(v.stride(d));
     remember_fields();
   }
-  static const PyTypeObject* ndarray() {
-    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
-    return type;
-  }
+  static const PyTypeObject* ndarray() { return py::detail::npy_api::get().PyArray_Type_; }
   void remember_fields() {
     fields = nullptr;
     if (Py_TYPE(object) != ndarray()) return;

@@ -27,6 +27,13 @@ void set_python_error() noexcept {
 }
 
 Items::Items(const char* op, const char* name, PyObject* object) {
+#ifdef Py_GIL_DISABLED
+  if (PyList_CheckExact(object)) {
+    sequence_ = py::reinterpret_steal<py::object>(PyList_AsTuple(object));
+    if (!sequence_) throw py::error_already_set();
+    return;
+  }
+#endif
   sequence_ = py::reinterpret_steal<py::object>(PySequence_Fast(object, ""));
   if (sequence_) return;
   PyErr_Clear();
@@ -74,7 +81,8 @@ void define_method(py::handle type, const std::string& signature, FastFunction f
 
 }  // namespace onepass::bind
 
-PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
+PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported(),
+                pybind11::mod_gil_not_used()) {
   using namespace onepass::bind;
   m.doc() = "Kernels on arrays; every check of their arguments is here. Private: see onepass.ops.";
   m.attr("__version__") = ONEPASS_VERSION;

@@ -51,13 +51,37 @@ void Plan::set_stages(const py::object& groups, const py::object& rates, const p
   rows_.set_stages(groups, rates, seed);
   arrays_.keep_order(rows_.need_order());
 }
+py::list Plan::steps() {
+  const Busy busy(op_, busy_);
+  return counts_.steps();
+}
 void Plan::set_steps(const py::object& steps) {
   const Busy busy(op_, busy_);
   counts_.set_steps(steps);
 }
+void Plan::write_steps(const py::object& to) {
+  const Busy busy(op_, busy_);
+  counts_.write_steps(to);
+}
+py::dict Plan::scalars() {
+  const Busy busy(op_, busy_);
+  return counts_.scalars();
+}
 void Plan::set_scalars(const py::object& scalars) {
   const Busy busy(op_, busy_);
   counts_.set_scalars(scalars);
+}
+bool Plan::watches() {
+  const Busy busy(op_, busy_);
+  return watch_.on;
+}
+void Plan::watch(bool on) {
+  const Busy busy(op_, busy_);
+  watch_.on = on;
+}
+py::object Plan::watched() {
+  const Busy busy(op_, busy_);
+  return watch_.result();
 }
 
 py::object Plan::step(const Arguments& given) {

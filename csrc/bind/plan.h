@@ -23,10 +23,15 @@ class Plan {
        const py::object& groups, const py::object& steps, const py::object& stages,
        const std::string& owner);
 
-  PlanCounts& counts() { return counts_; }
-  PlanWatch& watch() { return watch_; }
+  // Each of these refuses while another thread is in one of them.
+  py::list steps();
   void set_steps(const py::object& steps);
+  void write_steps(const py::object& to);
+  py::dict scalars();
   void set_scalars(const py::object& scalars);
+  bool watches();
+  void watch(bool on);
+  py::object watched();
   void set_stages(const py::object& groups, const py::object& rates, const py::object& seed);
   py::object step(const Arguments& given);
 

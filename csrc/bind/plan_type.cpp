@@ -25,7 +25,7 @@ PyObject* plan_write_steps(PyObject* self, PyObject* const* at, Py_ssize_t count
   try {
     const Arguments given{at, count};
     given.expect("write_steps", 1);
-    plan_of(self).counts().write_steps(py::reinterpret_borrow<py::object>(given[0]));
+    plan_of(self).write_steps(py::reinterpret_borrow<py::object>(given[0]));
     return py::none().release().ptr();
   } catch (...) {
     set_python_error();
@@ -52,20 +52,20 @@ void define_plan(py::module_& m) {
              const py::object& seed) { plan_of(self).set_stages(groups, rates, seed); },
           py::arg("groups"), py::arg("rates"), py::arg("seed"), py::pos_only())
       .def_property(
-          "steps", [](const py::object& self) { return plan_of(self).counts().steps(); },
+          "steps", [](const py::object& self) { return plan_of(self).steps(); },
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); })
       .def_property(
-          "scalars", [](const py::object& self) { return plan_of(self).counts().scalars(); },
+          "scalars", [](const py::object& self) { return plan_of(self).scalars(); },
           [](const py::object& self, const py::object& scalars) {
             plan_of(self).set_scalars(scalars);
           })
       .def_property(
-          "watch", [](const py::object& self) { return plan_of(self).watch().on; },
+          "watch", [](const py::object& self) { return plan_of(self).watches(); },
           [](const py::object& self, const py::object& on) {
-            plan_of(self).watch().on = boolean("Plan", "watch", on.ptr());
+            plan_of(self).watch(boolean("Plan", "watch", on.ptr()));
           })
       .def_property_readonly("watched",
-                             [](const py::object& self) { return plan_of(self).watch().result(); });
+                             [](const py::object& self) { return plan_of(self).watched(); });
   define_method(plan, kStepSignature, &plan_step);
   define_method(plan, "write_steps(to)", &plan_write_steps);
   for (const RuleInfo& rule : rules()) list_contract(plan_contract(rule), plan);

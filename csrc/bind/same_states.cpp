@@ -13,6 +13,7 @@ py::object same_states(Arguments given) {
   PyObject *states = given[0], *seen = given[1];
   if (!PyDict_Check(states) || !PyTuple_Check(seen))
     type_error(kOp, "expected a dict, and a tuple of what was seen");
+  const py::scoped_critical_section same(states);
   Py_ssize_t at = 0;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(seen); ++i) {
     PyObject* before = PyTuple_GET_ITEM(seen, i);
@@ -24,6 +25,7 @@ py::object same_states(Arguments given) {
         entry != PyTuple_GET_ITEM(before, 1) || !PyDict_Check(entry))
       return py::bool_(false);
     PyObject* values = PyTuple_GET_ITEM(before, 2);
+    const py::scoped_critical_section same_entry(entry);
     if (PyDict_Size(entry) != PyTuple_GET_SIZE(values)) return py::bool_(false);
     Py_ssize_t inside = 0;
     for (Py_ssize_t v = 0; PyDict_Next(entry, &inside, &key, &value); ++v)

@@ -1,25 +1,31 @@
 #include "bind/target.h"
 
 #include <algorithm>
-#include <cstring>
+#include <mutex>
 #include <string>
+
+#include "bind/kept.h"
 
 namespace onepass::bind {
 namespace {
 
 // A function of onepass._cuda_memory, which asks the library of the caller's arrays.
-py::handle library_function(const char* name) {
-  struct Known {
-    const char* name;
-    PyObject* function;
-  };
-  static std::vector<Known>& known = *new std::vector<Known>;
-  for (const Known& k : known)
-    if (std::strcmp(k.name, name) == 0) return k.function;
-  const py::object found = py::module_::import("onepass._cuda_memory").attr(name);
-  known.push_back({name, found.inc_ref().ptr()});
-  return found;
-}
+class LibraryFunction {
+ public:
+  explicit constexpr LibraryFunction(const char* name) : name_(name) {}
+  template <class... Given>
+  py::object operator()(const Given&... given) {
+    PyObject* const function = kept_.get(
+        [this] { return py::object(py::module_::import("onepass._cuda_memory").attr(name_)); });
+    return py::handle(function)(given...);
+  }
+
+ private:
+  const char* name_;
+  Kept kept_;
+};
+LibraryFunction synchronize_device("synchronize"), lend_memory("lend"), read_memory("read_back"),
+    overwrite_memory("overwrite"), order_streams("order");
 
 // ---- labels out of range
 
@@ -28,7 +34,8 @@ struct LabelWord {
   int device;
   volatile uint32_t* word;
 };
-std::vector<LabelWord>& label_words() {
+std::mutex label_lock;
+std::vector<LabelWord>& label_words() {  // with the lock
   static std::vector<LabelWord>& words = *new std::vector<LabelWord>;
   return words;
 }
@@ -61,12 +68,14 @@ const char* last_error(const Target& target) {
 
 void set_test_cuda_backend(const Backend* backend) {
   replace_cuda_backend(backend);
+  const std::lock_guard<std::mutex> lock(label_lock);
   label_words().clear();
 }
 
 uint32_t* label_word(const Target& target) {
   uint32_t* word = target.backend->host_word(target.device);
   if (!word) raise(target, last_error(target));
+  const std::lock_guard<std::mutex> lock(label_lock);
   auto& words = label_words();
   if (std::none_of(words.begin(), words.end(),
                    [&](const LabelWord& w) { return w.device == target.device; }))
@@ -75,6 +84,7 @@ uint32_t* label_word(const Target& target) {
 }
 
 static bool take_bad_label(int32_t device) {
+  const std::lock_guard<std::mutex> lock(label_lock);
   for (const LabelWord& w : label_words()) {
     if (w.device != device || !*w.word) continue;
     *w.word = 0;
@@ -94,12 +104,12 @@ void check_labels(const Target& target) {
 }
 
 bool labels_were_bad(const Target& target) {
-  library_function("synchronize")(py::handle(target.like), target.device);
+  synchronize_device(py::handle(target.like), target.device);
   return take_bad_label(target.device);
 }
 
 py::object lend(const Target& target, int64_t count, const char* dtype, bool zeroed) {
-  return library_function("lend")(py::handle(target.like), count, dtype, target.device,
+  return lend_memory(py::handle(target.like), count, dtype, target.device,
                                   reinterpret_cast<uintptr_t>(target.stream), zeroed);
 }
 
@@ -111,19 +121,19 @@ void* pointer_of(const py::object& array) {
 }
 
 py::object read_back(const Target& target, const py::object& array) {
-  return library_function("read_back")(array, target.device,
+  return read_memory(array, target.device,
                                        reinterpret_cast<uintptr_t>(target.stream));
 }
 
 void overwrite(const Target& target, const py::object& array, const py::list& values) {
-  library_function("overwrite")(array, values, target.device,
+  overwrite_memory(array, values, target.device,
                                 reinterpret_cast<uintptr_t>(target.stream));
 }
 
 // ---- running
 
 static void order(const Target& target, void* first, void* then) {
-  library_function("order")(reinterpret_cast<uintptr_t>(first), reinterpret_cast<uintptr_t>(then),
+  order_streams(reinterpret_cast<uintptr_t>(first), reinterpret_cast<uintptr_t>(then),
                             target.device);
 }
 

@@ -3,9 +3,10 @@
 
 #include <pybind11/numpy.h>
 
+#include <atomic>
 #include <string>
-#include <vector>
 
+#include "bind/kept.h"
 #include "bind/protocols.h"
 
 namespace onepass::bind {
@@ -56,16 +57,31 @@ TypeInfo classify(PyTypeObject* type) {
   return info;
 }
 
+// The types that have been seen. Readers take no lock: entries below the count never change.
+constexpr size_t kMostTypes = 32;
+TypeInfo known_types[kMostTypes];
+std::atomic<size_t> known_count{0};
+std::atomic_flag adding = ATOMIC_FLAG_INIT;  // no lock, which a forked child might find taken
+
+const TypeInfo* known_type(PyTypeObject* type) {
+  const size_t count = known_count.load(std::memory_order_acquire);
+  for (size_t i = 0; i < count; ++i)
+    if (known_types[i].type == type) return &known_types[i];
+  return nullptr;
+}
+
 TypeInfo info_of(PyTypeObject* type) {
-  constexpr size_t kMostTypes = 32;
-  static std::vector<TypeInfo>& known = *new std::vector<TypeInfo>;
-  for (const TypeInfo& info : known)
-    if (info.type == type) return info;
+  if (const TypeInfo* known = known_type(type)) return *known;
   const TypeInfo info = classify(type);
-  if (info.protocol != Protocol::none && known.size() < kMostTypes) {
+  if (info.protocol == Protocol::none) return info;
+  if (adding.test_and_set(std::memory_order_acquire)) return info;  // another time
+  const size_t count = known_count.load(std::memory_order_relaxed);
+  if (count < kMostTypes && !known_type(type)) {
     Py_INCREF(type);
-    known.push_back(info);
+    known_types[count] = info;
+    known_count.store(count + 1, std::memory_order_release);
   }
+  adding.clear(std::memory_order_release);
   return info;
 }
 
@@ -101,8 +117,9 @@ bool dense(const View& v) {
 // in some of its objects only, and one object may have it alone.
 ViewError view_by_attributes(PyObject* object, const TypeInfo& info, View* out) {
   if (info.library != Library::other) return ViewError::not_an_array;
-  static PyObject* const interface = PyUnicode_InternFromString("__cuda_array_interface__");
-  const auto facts = py::reinterpret_steal<py::object>(PyObject_GetAttr(object, interface));
+  static Name interface("__cuda_array_interface__");
+  const auto facts =
+      py::reinterpret_steal<py::object>(PyObject_GetAttr(object, interface.get()));
   if (facts) {
     if (!PyDict_Check(facts.ptr())) return ViewError::malformed;
     view_cuda_interface(object, facts, out);
@@ -187,10 +204,10 @@ void* stream_of(PyObject* object, int32_t cuda_device) {
       throw py::error_already_set();
     return stream;
   }
-  static PyObject* const current_stream =
-      py::object(py::module_::import("onepass._cuda_memory").attr("current_stream"))
-          .release()
-          .ptr();
+  static Kept function;
+  PyObject* const current_stream = function.get([] {
+    return py::object(py::module_::import("onepass._cuda_memory").attr("current_stream"));
+  });
   const py::object stream =
       py::reinterpret_borrow<py::object>(current_stream)(py::handle(object), cuda_device);
   return reinterpret_cast<void*>(py::cast<uintptr_t>(stream));

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "bind/cuda_backend.h"
+#include "bind/kept.h"
 #include "bind/protocols.h"
 
 namespace onepass::bind {
@@ -66,19 +67,18 @@ int32_t device_of(PyObject* object, const Backend& backend) {
 // CuPy's attributes are compiled; the dict of __cuda_array_interface__ takes several times as long
 // and does not name the device.
 void view_cupy(PyObject* object, View* out) {
-  static PyObject* const names[] = {
-      PyUnicode_InternFromString("data"),      PyUnicode_InternFromString("ptr"),
-      PyUnicode_InternFromString("device_id"), PyUnicode_InternFromString("shape"),
-      PyUnicode_InternFromString("strides"),   PyUnicode_InternFromString("dtype")};
-  const py::object data = attribute(object, names[0]), shape = attribute(object, names[3]);
-  const py::object dtype = attribute(object, names[5]);
-  out->data = reinterpret_cast<void*>(uintptr_t(as_int64(attribute(data.ptr(), names[1]))));
-  out->cuda_device = int32_t(as_int64(attribute(data.ptr(), names[2])));
+  static Name data_name("data"), ptr("ptr"), device_id("device_id"), shape_name("shape"),
+      strides("strides"), dtype_name("dtype");
+  const py::object data = attribute(object, data_name.get());
+  const py::object shape = attribute(object, shape_name.get());
+  const py::object dtype = attribute(object, dtype_name.get());
+  out->data = reinterpret_cast<void*>(uintptr_t(as_int64(attribute(data.ptr(), ptr.get()))));
+  out->cuda_device = int32_t(as_int64(attribute(data.ptr(), device_id.get())));
   if (is_numpy_dtype(dtype.ptr())) out->element = numpy_element(dtype.ptr());
   out->ndim = int32_t(py::len(shape));
   int64_t* dims = own_dimensions(out, 2 * out->ndim);
   copy_integers(shape, dims);
-  copy_integers(attribute(object, names[4]), dims + out->ndim);
+  copy_integers(attribute(object, strides.get()), dims + out->ndim);
   out->shape = dims;
   out->strides = dims + out->ndim;
 }

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "bind/cuda_backend.h"
+#include "bind/kept.h"
 #include "bind/protocols.h"
 
 namespace onepass::bind {
@@ -48,8 +49,8 @@ ViewError from_dlpack(const dlpack::Tensor& t, bool writable, View* out) {
 
 // torch's lazy negation is a bit that no protocol carries: the values would have the wrong sign.
 bool is_negated(PyObject* object) {
-  static PyObject* name = PyUnicode_InternFromString("is_neg");
-  PyObject* result = PyObject_CallMethodNoArgs(object, name);
+  static Name name("is_neg");
+  PyObject* result = PyObject_CallMethodNoArgs(object, name.get());
   if (!result) throw py::error_already_set();
   const bool negated = result == Py_True;
   Py_DECREF(result);

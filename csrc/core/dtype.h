@@ -159,28 +159,41 @@ ONEPASS_HD BFloat16 from_double<BFloat16>(double x) {
 }
 
 // While one of these lives, subnormal results and operands count as zero on this thread: second
-// moments of dead units decay into subnormals, which cost up to 6x. It has no effect outside x86.
+// moments of dead units decay into subnormals, which cost up to 6x. It has no effect on processors
+// other than x86-64 and aarch64.
 class FlushDenormals {
  public:
-  ONEPASS_HD FlushDenormals() : saved_(read()) { write(saved_ | kFlushToZero | kDenormalsAreZero); }
+  ONEPASS_HD FlushDenormals() : saved_(read()) { write(saved_ | kFlush); }
   ONEPASS_HD ~FlushDenormals() { write(saved_); }
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-  static constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x40;
+  // Loads and stores of the kernel stay on their side of a write.
 #if defined(__SSE2__) && !defined(__CUDA_ARCH__)
-  ONEPASS_HD static unsigned read() { return _mm_getcsr(); }
-  ONEPASS_HD static void write(unsigned csr) {
-    asm volatile("" ::: "memory");  // loads and stores of the kernel stay on their side
-    _mm_setcsr(csr);
+  static constexpr uint64_t kFlush = 0x8040;  // of results, and operands
+  ONEPASS_HD static uint64_t read() { return _mm_getcsr(); }
+  ONEPASS_HD static void write(uint64_t csr) {
+    asm volatile("" ::: "memory");
+    _mm_setcsr(unsigned(csr));
     asm volatile("" ::: "memory");
   }
+#elif defined(__aarch64__) && !defined(__CUDA_ARCH__)
+  static constexpr uint64_t kFlush = uint64_t(1) << 24;  // FZ: of results and operands
+  ONEPASS_HD static uint64_t read() {
+    uint64_t fpcr;
+    asm volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return fpcr;
+  }
+  ONEPASS_HD static void write(uint64_t fpcr) {
+    asm volatile("msr fpcr, %0" ::"r"(fpcr) : "memory");
+  }
 #else
-  ONEPASS_HD static unsigned read() { return 0; }
-  ONEPASS_HD static void write(unsigned) {}
+  static constexpr uint64_t kFlush = 0;
+  ONEPASS_HD static uint64_t read() { return 0; }
+  ONEPASS_HD static void write(uint64_t) {}
 #endif
-  unsigned saved_;
+  uint64_t saved_;
 };
 
 ONEPASS_END

@@ -46,6 +46,8 @@
 ONEPASS_LEVEL(v2)
 ONEPASS_LEVEL(v3)
 ONEPASS_LEVEL(v4)
+#elif defined(ONEPASS_NEON_LEVEL)
+ONEPASS_LEVEL(neon)
 #else
 ONEPASS_LEVEL(base)
 #endif
@@ -65,6 +67,8 @@ std::vector<const Backend*> supported() {
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     found.push_back(&backend_v4());
   return found;
+#elif defined(ONEPASS_NEON_LEVEL)
+  return {&backend_neon()};
 #else
   return {&backend_base()};
 #endif
@@ -108,6 +112,8 @@ const StreamTable& cpu_streams() {
   const Backend* chosen = find(cpu_backend().name);  // null: one for tests
   const std::string level = (chosen ? chosen : supported().back())->name;
   return level == "v2" ? streams_v2() : level == "v3" ? streams_v3() : streams_v4();
+#elif defined(ONEPASS_NEON_LEVEL)
+  return streams_neon();
 #else
   return streams_base();
 #endif

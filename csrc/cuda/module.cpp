@@ -71,7 +71,7 @@ py::capsule backend() {
 
 }  // namespace
 
-PYBIND11_MODULE(_cuda, m) {
+PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   m.doc() = "The CUDA backend of onepass.";
   m.def("available", [] { return why_not().empty(); }, "Whether CUDA arrays can be used.");
   m.def("why_not", &why_not, "Why CUDA cannot be used, and what to do; empty where it can.");

@@ -50,7 +50,7 @@ py::dict targets(const py::capsule& lent) {
 }  // namespace
 }  // namespace onepass::jax
 
-PYBIND11_MODULE(_jax, m) {
+PYBIND11_MODULE(_jax, m, pybind11::mod_gil_not_used()) {
   using namespace onepass::jax;
   m.doc() = "The kernels of onepass as custom calls of XLA. Private: see onepass.jax.";
   m.def("targets", &targets, "The handler of each target, for the kernels that _C.lent() lends.");

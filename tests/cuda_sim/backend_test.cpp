@@ -29,6 +29,7 @@ int main() {
       {"elementwise", elementwise_part},
       {"masks", masks_part},
       {"updates", updates_part},
+      {"counted_steps", counted_steps_part},
       {"stages", stages_part},
       {"global_norm", global_norm_part},
       {"factors", factors_part},

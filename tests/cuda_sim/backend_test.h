@@ -150,6 +150,7 @@ inline constexpr int kHeld = 7;
 void elementwise_part(std::string* bits);
 void masks_part(std::string* bits);
 void updates_part(std::string* bits);
+void counted_steps_part(std::string* bits);
 void stages_part(std::string* bits);
 void global_norm_part(std::string* bits);
 void factors_part(std::string* bits);

@@ -1,0 +1,10 @@
+# tests/cpp/levels_test.cpp: needs no Python, so that it can be compiled for another processor.
+find_package(Threads REQUIRED)
+file(GLOB parts CONFIGURE_DEPENDS tests/cuda_sim/backend_test_*.cpp)
+add_executable(levels_test tests/cpp/levels_test.cpp ${parts}
+  csrc/cpu/dispatch.cpp csrc/cpu/parallel.cpp csrc/cpu/cpus.cpp)
+target_include_directories(levels_test PRIVATE csrc tests tests/cuda_sim "${formula_include}")
+target_compile_definitions(levels_test PRIVATE ${level_definitions})
+target_compile_options(levels_test PRIVATE -O1 -ffp-contract=off)
+target_link_libraries(levels_test PRIVATE ${kernel_objects} Threads::Threads)
+target_link_options(levels_test PRIVATE -static)
