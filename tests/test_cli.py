@@ -229,6 +229,9 @@ def test_info(tmp_path):
     assert found["libraries"]["numpy"] == np.__version__
     plain = onepass("info", cwd=tmp_path)
     assert plain.returncode == 0
+    machine = found["machine"]
+    assert machine["threads"] == found["threads"]
+    assert f"\nthreads    {machine['threads']}: {machine['threads_reason']}\n" in plain.stdout
     assert plain.stdout.startswith(f"onepass    {found['version']}\n")
 
 

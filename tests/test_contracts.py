@@ -72,7 +72,7 @@ OWN_EXTENTS |= {("depthwise_conv2d_weight", "shorter"): SHAPE}
 RUNTIME = {
     "same_states", "code_blocks", "codes_of", "coded_bytes", "scales_at", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels", "lent",
-    "move_streams", "set_cpu_level", "set_num_threads", "set_test_backend",
+    "move_streams", "set_cpu_level", "set_num_threads", "thread_limits", "set_test_backend",
     "set_test_cuda_backend", "stream_shapes",
 }  # fmt: skip
 

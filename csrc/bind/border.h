@@ -205,7 +205,7 @@ class BorderOf : public Border {
   }
   // The object to return: None for an absent array.
   py::object result(int i) const {
-    return has(i) ? py::reinterpret_borrow<py::object>((*this)[i].object) : py::object(py::none());
+    return has(i) ? returned((*this)[i], first()) : py::object(py::none());
   }
 
  private:

@@ -53,6 +53,11 @@ struct KnownArray {
     for (int d = 0; d < v.ndim; ++d) dims.push_back(v.stride(d));
     remember_fields();
   }
+  // The next step takes the array for one that has moved.
+  void forget_place() {
+    data = nullptr;
+    fields = nullptr;
+  }
   static const PyTypeObject* ndarray() { return py::detail::npy_api::get().PyArray_Type_; }
   void remember_fields() {
     fields = nullptr;

@@ -91,11 +91,36 @@ py::object Plan::step(const Arguments& given) {
   const StepOptions options = read_options(op_, given);
   rows_.read(given[kHyper]);
   Staging staging;
-  arrays_.refresh(grads, &staging, options.zero_grad);
+  PlanArrays::Held held;
+  arrays_.refresh(grads, &staging, options.zero_grad, &held);
   rows_.assign(&arrays_, counts_);
   if (options.unscale != 1) check_unscale(op_, options.unscale, arrays_.tensors());
   return arrays_.on_device() ? step_on_device(grads, options)
                              : step_on_cpu(grads, options, &staging);
+}
+
+py::list Plan::traffic(const py::object& takes, const StepOptions& options) const {
+  const Items taken(op_, "takes", takes.ptr());
+  arrays_.check_count("takes", size_t(taken.count()));
+  py::list found;
+  for (const Pass* pass : Passes(options, rule_, watch_, rows_.stages())) {
+    if (!pass->name) continue;
+    int64_t bytes = 0;
+    for (size_t i = 0; i < arrays_.count(); ++i) {
+      if (!boolean(op_, "takes", taken[Py_ssize_t(i)])) continue;
+      Moves moves{rule_,
+                  arrays_.kernel(),
+                  options.zero_grad,
+                  arrays_.has_rows(i) && rows_.max_row_norm(i) > 0,
+                  arrays_.has_master(i),
+                  {}};
+      moves.times.assign(moves.kernel.operands.size() + kStageOperands + 1, 0);
+      pass->move(&moves);
+      bytes += arrays_.bytes(i, moves.times);
+    }
+    found.append(py::make_tuple(pass->name, bytes));
+  }
+  return found;
 }
 
 GlobalNorm Plan::norm_call(const StepOptions& options) {

@@ -34,6 +34,8 @@ class Plan {
   py::object watched();
   void set_stages(const py::object& groups, const py::object& rates, const py::object& seed);
   py::object step(const Arguments& given);
+  // The passes of a step over these parameters and the bytes that each moves: [(name, bytes), …].
+  py::list traffic(const py::object& takes, const StepOptions& options) const;
 
  private:
   GlobalNorm norm_call(const StepOptions& options);

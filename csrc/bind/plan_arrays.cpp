@@ -121,7 +121,7 @@ const char* PlanArrays::name_of(size_t operand) const {
 void PlanArrays::keep_order(bool keep) {
   if (keep == keep_order_) return;
   keep_order_ = keep;
-  for (size_t i = 0; i < count(); ++i) known(i, kParam) = {};  // lays everything out again
+  for (size_t i = 0; i < count(); ++i) known(i, kParam).forget_place();  // lays out all again
 }
 
 void PlanArrays::check_count(const char* name, size_t given) const {
@@ -201,6 +201,19 @@ void PlanArrays::remember(size_t i, const Array* arrays) {
   }
 }
 
+int64_t PlanArrays::bytes(size_t i, const std::vector<int>& times) const {
+  const KnownArray* const own = known_.data() + i * arity_;
+  int64_t sum = 0;
+  for (size_t o = 0; o < arity_; ++o) {
+    const KnownArray& a = o == kGrad && own[o].ndim < 0 ? own[kParam] : own[o];
+    if (a.ndim < 0) continue;
+    int64_t size = times[o] * kItemSize[int(a.element)];
+    for (int d = 0; d < a.ndim; ++d) size *= a.dims[size_t(d)];
+    sum += size;
+  }
+  return sum + times.back() * slots_[i].size * size_of(slots_[i].computing);
+}
+
 // The operands of a parameter, as a backend wants them.
 void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad) {
   Slot& slot = slots_[i];
@@ -242,7 +255,8 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
 }
 
 // Brings a parameter that has a gradient up to date with its arrays.
-void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
+void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad,
+                              Held* held) {
   bool still = !slots_[i].staged;
   for (size_t o = 0; o < arity_ && still; ++o)
     still = absent(i, o) || known(i, o).still(object(i, o, grad));
@@ -257,6 +271,7 @@ void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool z
       changed = true;
       break;
     }
+    if (v.owner) held->push_back(v.owner);
     const KnownArray& k = known(i, o);
     changed = !k.same_layout(v);
     if (o == kGrad) {
@@ -280,6 +295,8 @@ void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool z
   } else {
     std::vector<Array> arrays(arity_);
     open_slot(i, grad, arrays.data());
+    for (const Array& a : arrays)
+      if (a.owner) held->push_back(a.owner);
     check_coded_shape(i, arrays.data());
     for (size_t o = 0; o < arity_; ++o)
       if (o != kGrad && !absent(i, o) &&
@@ -293,12 +310,12 @@ void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool z
   moved_grads_.push_back(i);
 }
 
-void PlanArrays::refresh(const Items& grads, Staging* staging, bool zero_grad) {
+void PlanArrays::refresh(const Items& grads, Staging* staging, bool zero_grad, Held* held) {
   check_count("grads", size_t(grads.count()));
   for (size_t i = 0; i < slots_.size(); ++i) {
     PyObject* grad = grads[Py_ssize_t(i)];
     const bool active = grad != Py_None;
-    if (active) refresh_slot(i, grad, staging, zero_grad);
+    if (active) refresh_slot(i, grad, staging, zero_grad, held);
     if (active != slots_[i].active) {
       slots_[i].active = active;
       tensors_stale_ = true;

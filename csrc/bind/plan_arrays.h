@@ -54,6 +54,12 @@ class PlanArrays {
   // Whether they do: codes of 8 bits ask for it too.
   bool in_order() const { return keep_order_ || has_codes_; }
 
+  bool has_rows(size_t i) const { return slots_[i].rows > 0; }
+  bool has_master(size_t i) const { return has_stages() && !absent(i, own_ + kMaster); }
+  // Of the arrays of parameter i, each so many times: operands, a copy. Of a gradient that no step
+  // has seen, as many as of the parameter.
+  int64_t bytes(size_t i, const std::vector<int>& times) const;
+
   // For a rule with factors (core/factors.h): the bytes that its pass leaves for the later passes,
   // and where they will be.
   const std::vector<Factors>& factors() const { return all_factors_; }
@@ -63,7 +69,10 @@ class PlanArrays {
   // ---- a step
 
   // Looks at all arrays; nothing is written before all of them have passed. None: no gradient.
-  void refresh(const Items& grads, Staging* staging, bool zero_grad);
+  // `held` gets what keeps their memory where an array object alone does not: a producer of DLPack
+  // may export a copy, or give its memory to something else.
+  using Held = std::vector<py::object>;
+  void refresh(const Items& grads, Staging* staging, bool zero_grad, Held* held);
   // The parameters that have a gradient, as tensors, and tensor t's index among all parameters.
   std::vector<Tensor>& tensors() { return tensors_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
@@ -136,7 +145,7 @@ class PlanArrays {
   };
   void check_factors(const Array* arrays) const;
   void spread_factors(size_t i, const Array* arrays, Spread* spread);
-  void refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad);
+  void refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad, Held* held);
   void collect();
   void find_foreign();
 

@@ -49,22 +49,64 @@ void limit_rows(Calls* calls) {
   calls->backend.limit_rows(calls->update);
 }
 
+constexpr int times_of(Access access) {
+  return access == Access::none ? 0 : access == Access::read_write ? 2 : 1;
+}
+// Accesses of a rule's kernel from `first` on: those of its update, then of the pass before it.
+void add_accesses(Moves* moves, size_t first) {
+  const size_t own = moves->kernel.operands.size() - moves->rule.factors.size();
+  for (size_t o = 0; o < own; ++o) moves->times[o] += times_of(moves->kernel.accesses[first + o]);
+}
+void move_gradient(Moves* moves) { moves->times[kGrad] += 1; }
+void move_factors(Moves* moves) {
+  move_gradient(moves);
+  for (size_t f = 0; f < moves->rule.factors.size(); ++f)
+    moves->times[moves->rule.first_factor() + f] += 2;
+}
+void move_measured(Moves* moves) {
+  add_accesses(moves, moves->kernel.operands.size() - moves->rule.factors.size());
+}
+void move_update(Moves* moves) {
+  add_accesses(moves, 0);
+  moves->times[kGrad] += moves->zero_grad;
+  moves->of_stage(kMaster) += 2;
+  moves->of_stage(kAverage) += moves->limited ? 0 : 2;
+}
+void move_rows(Moves* moves) {
+  if (!moves->limited) return;
+  moves->times[kParam] += moves->mastered ? 1 : 2;
+  for (const StageOperand o : {kMaster, kAverage}) moves->of_stage(o) += 2;
+}
+void move_before(Moves* moves) {
+  for (int* times : {&moves->times[kParam], &moves->times[kGrad], &moves->of_copy()}) *times += 1;
+}
+void move_after(Moves* moves) {
+  for (int* times : {&moves->times[kParam], &moves->of_copy()}) *times += 1;
+}
+
 constexpr auto kNoWorkspace = [](const Calls&) -> int64_t { return 0; };
-constexpr Pass kGlobalNorm{[](const Calls& c) { return workspace_bytes(c.backend, c.norm); },
+constexpr Pass kGlobalNorm{"global_norm", &move_gradient,
+                           [](const Calls& c) { return workspace_bytes(c.backend, c.norm); },
                            &global_norm};
-constexpr Pass kDecide{kNoWorkspace, &decide};
+constexpr Pass kDecide{nullptr, nullptr, kNoWorkspace, &decide};
 constexpr Pass kWatchBefore{
+    "watch_before", &move_before,
     [](const Calls& c) { return measure_bytes(c.backend, c.watch.before()); },
     &watch<&PlanWatch::before, &Backend::watch_before>};
-constexpr Pass kFactor{[](const Calls& c) { return c.backend.factor_workspace(c.update); },
+constexpr Pass kFactor{"factor", &move_factors,
+                       [](const Calls& c) { return c.backend.factor_workspace(c.update); },
                        &before_update<&Backend::factor>};
-constexpr Pass kMeasure{[](const Calls& c) { return measure_bytes(c.backend, c.update); },
+constexpr Pass kMeasure{"measure", &move_measured,
+                        [](const Calls& c) { return measure_bytes(c.backend, c.update); },
                         &before_update<&Backend::measure>};
-constexpr Pass kUpdate{[](const Calls& c) { return workspace_bytes(c.backend, c.update); },
+constexpr Pass kUpdate{"update", &move_update,
+                       [](const Calls& c) { return workspace_bytes(c.backend, c.update); },
                        &update};
-constexpr Pass kLimitRows{kNoWorkspace, &limit_rows};
-constexpr Pass kWatchAfter{[](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
-                           &watch<&PlanWatch::after, &Backend::watch_after>};
+constexpr Pass kLimitRows{"limit_rows", &move_rows, kNoWorkspace, &limit_rows};
+constexpr Pass kWatchAfter{
+    "watch_after", &move_after,
+    [](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
+    &watch<&PlanWatch::after, &Backend::watch_after>};
 
 }  // namespace
 

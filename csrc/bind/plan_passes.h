@@ -1,8 +1,11 @@
 // Decides which passes a step runs over its tensors, and in which order.
 #pragma once
+#include <vector>
+
 #include "bind/kernel_info.h"
 #include "bind/plan_options.h"
 #include "bind/plan_watch.h"
+#include "core/stage_row.h"
 
 namespace onepass::bind {
 
@@ -19,8 +22,22 @@ struct Calls {
   bool skipped = false;                 // likewise
 };
 
-// A walk over the tensors of a step.
+// How often a pass moves each array of one tensor: 1 where it reads or writes it, 2 where both.
+struct Moves {
+  const RuleInfo& rule;
+  const KernelInfo& kernel;
+  bool zero_grad;
+  bool limited;            // a pass after the update limits the rows of the parameter
+  bool mastered;           // a copy of the parameter takes the steps
+  std::vector<int> times;  // the operands of the rule, those of stages, the copy of PlanWatch
+  int& of_stage(StageOperand o) { return times[kernel.operands.size() + size_t(o)]; }
+  int& of_copy() { return times.back(); }
+};
+
+// A walk over the tensors of a step; one without a name is none, and moves nothing.
 struct Pass {
+  const char* name;
+  void (*move)(Moves*);
   int64_t (*workspace)(const Calls&);
   void (*run)(Calls*);
 };

@@ -18,6 +18,10 @@ class PlanRows {
   // each group, by which l1 is multiplied where the kernel does not have the rate in its row.
   void set_stages(const py::object& groups, const py::object& rates, const py::object& seed);
   const StepStages& stages() const { return stages_; }
+  // max_weight_norm of a parameter's group.
+  double max_row_norm(size_t i) const {
+    return stages_.active ? group_stages_[size_t(groups_[i]) * kStageStep + kMaxRowNorm] : 0;
+  }
   // Whether a stage asks for the C-order index of elements.
   bool need_order() const { return draws_ || stages_.has_limit; }
 

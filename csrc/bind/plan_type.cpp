@@ -51,6 +51,17 @@ void define_plan(py::module_& m) {
           [](const py::object& self, const py::object& groups, const py::object& rates,
              const py::object& seed) { plan_of(self).set_stages(groups, rates, seed); },
           py::arg("groups"), py::arg("rates"), py::arg("seed"), py::pos_only())
+      .def(
+          "traffic",
+          [](const py::object& self, const py::object& takes, bool clips, bool checks,
+             bool zeroes) {
+            StepOptions options;
+            options.clip_norm = clips;
+            options.check_nonfinite = checks;
+            options.zero_grad = zeroes;
+            return plan_of(self).traffic(takes, options);
+          },
+          py::arg("takes"), py::arg("clips"), py::arg("checks"), py::arg("zeroes"), py::pos_only())
       .def_property(
           "steps", [](const py::object& self) { return plan_of(self).steps(); },
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); })

@@ -181,7 +181,9 @@ py::object pointwise_loss(Arguments given, const Loss& loss) {
   bind::run(where, where.backend->pointwise_loss[info.index], &call, layout.size);
   if (refusal.element >= 0) refuse(refusal.operand == kLossInput ? b[kInput] : b[kTarget], refusal);
   b.finish();
-  py::object value = losses ? losses.made : total ? total.made : scalar(sum_of_all, x);
+  py::object value = losses  ? returned(losses, x)
+                     : total ? returned(total, x)
+                             : scalar(sum_of_all, x);
   return py::make_tuple(std::move(value), b.result(kOut));
 }
 

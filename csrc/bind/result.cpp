@@ -1,5 +1,6 @@
 // NumPy arrays are made here, in a third of the time that numpy takes; onepass._array makes those
-// of other libraries, and all that are not dense.
+// of other libraries, and all that are not dense. For a library that only has DLPack the results are
+// NumPy arrays until the call is done, and then handed to it.
 #include "bind/result.h"
 
 #include <pybind11/numpy.h>
@@ -100,6 +101,14 @@ void open_dense(Array* a, const char* op, const char* name, PyObject* object) {
   py::object dense = arrays_module().attr("contiguous")(py::handle(object));
   *a = Array{};
   open_made(a, op, name, std::move(dense));
+}
+
+py::object returned(const Array& a, const Array& like) {
+  const py::handle object(a.object);
+  const bool foreign = like.library == Library::other || like.library == Library::jax;
+  if (!a.made || !foreign || like.cuda_device >= 0)
+    return py::reinterpret_borrow<py::object>(object);
+  return arrays_module().attr("returned")(object, py::handle(like.object));
 }
 
 py::object convert(const Array& a, const char* dtype) {

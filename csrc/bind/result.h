@@ -16,6 +16,8 @@ void make_bytes(Array* a, const char* op, const char* name, const int64_t* shape
 void open_dense(Array* a, const char* op, const char* name, PyObject* object);
 // A copy in another dtype, made by the array's library.
 py::object convert(const Array& a, const char* dtype);
+// The object to return for a result: what was given, or what was made, in the library of `like`.
+py::object returned(const Array& a, const Array& like);
 // A 0-d value of the type that `like` computes in.
 py::object scalar(double value, const Array& like);
 

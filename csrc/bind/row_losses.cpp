@@ -148,17 +148,13 @@ py::object row_loss(Arguments given) {
     call.labels = labels->data();
     call.bad_label = labels->bad_label();
   }
-  py::object total = b[kLosses].made;
+  double sum = 0;
   if (where.on_device()) {
-    if (b.has(kTotal)) {
-      call.loss = b.vector(kTotal);
-      total = b[kTotal].made;
-    }
+    if (b.has(kTotal)) call.loss = b.vector(kTotal);
     run(where, where.backend->*kDriver, &call, b.first().size());
     if (labels) labels->check_now();
   } else {
-    double sum = 0;
-    if (!total) call.loss = {&sum, DType::f64};
+    if (!b.has(kLosses)) call.loss = {&sum, DType::f64};
     bool fine = true;
     {
       const ReleaseGil released(call.outer * call.classes * call.inner);
@@ -166,10 +162,12 @@ py::object row_loss(Arguments given) {
       if (fine) (where.backend->*kDriver)(call);
     }
     if (!fine) labels->refuse();
-    if (!total) total = scalar(sum, b.first());
   }
   b.finish();
-  return py::make_tuple(total, b.result(kOut));
+  py::object total = b.has(kLosses)  ? b.result(kLosses)
+                     : b.has(kTotal) ? b.result(kTotal)
+                                     : scalar(sum, b.first());
+  return py::make_tuple(std::move(total), b.result(kOut));
 }
 
 }  // namespace

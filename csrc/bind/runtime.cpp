@@ -8,6 +8,8 @@
 #include "bind/scalar.h"
 #include "bind/target.h"
 #include "core/lent.h"
+#include "cpu/cpus.h"
+#include "cpu/default_threads.h"
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 
@@ -44,6 +46,19 @@ py::object choose_level(Arguments given) {
 py::object threads(Arguments given) {
   given.expect("get_num_threads", 0);
   return py::int_(get_num_threads());
+}
+
+py::object thread_limits(Arguments given) {
+  given.expect("thread_limits", 0);
+  const int quota = quota_cpus();
+  const char* const variable = num_threads_variable();
+  py::dict found;
+  found["processors"] = machine_cpus();
+  found["affinity"] = affinity_cpus();
+  found["quota"] = quota > 0 ? py::object(py::int_(quota)) : py::none();
+  found["variable"] = variable ? py::object(py::str(variable)) : py::none();
+  found["default"] = default_num_threads();
+  return found;
 }
 
 py::object choose_threads(Arguments given) {
@@ -163,6 +178,7 @@ void define_runtime(py::module_& m) {
   define(m, "cpu_levels()", &fast<&levels>);
   define(m, "set_cpu_level(level)", &fast<&choose_level>);
   define(m, "get_num_threads()", &fast<&threads>);
+  define(m, "thread_limits()", &fast<&thread_limits>);
   define(m, "set_num_threads(n)", &fast<&choose_threads>);
   define(m, "kernels()", &fast<&kernels>);
   define(m, "set_test_backend(capsule)", &fast<&choose_test_backend>);

@@ -83,14 +83,24 @@ int quota_cpus(const std::string& process, const std::string& root) {
   return least;
 }
 
-int usable_cpus() {
-  int cpus = int(std::thread::hardware_concurrency());
+int machine_cpus() { return std::max(int(std::thread::hardware_concurrency()), 1); }
+
+int affinity_cpus() {
 #ifdef __linux__
   cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) cpus = CPU_COUNT(&allowed);
-  cpus = lesser(cpus, quota_cpus("/proc/self/cgroup", "/sys/fs/cgroup"));
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(CPU_COUNT(&allowed), 1);
 #endif
-  return std::max(cpus, 1);
+  return machine_cpus();
 }
+
+int quota_cpus() {
+#ifdef __linux__
+  return quota_cpus("/proc/self/cgroup", "/sys/fs/cgroup");
+#else
+  return 0;
+#endif
+}
+
+int usable_cpus() { return lesser(affinity_cpus(), quota_cpus()); }
 
 }  // namespace onepass

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "cpus.h"
+#include "default_threads.h"
 
 // Workers sleep on a futex; without Linux, and in one of the tests, on a condition variable.
 #if defined(__linux__) && !defined(ONEPASS_FUTEX)
@@ -252,13 +253,6 @@ int threads_of(const char* variable, bool list) {
 
 constexpr const char *kOwnVariable = "ONEPASS_NUM_THREADS", *kOpenMpVariable = "OMP_NUM_THREADS";
 
-int default_num_threads() {
-  if (const int n = threads_of(kOwnVariable, false); n > 0) return n;
-  if (const int n = threads_of(kOpenMpVariable, true); n > 0) return n;
-  const int cpus = usable_cpus();
-  return cpus < kMaxThreads ? cpus : kMaxThreads;
-}
-
 }  // namespace
 
 void parallel_for(int64_t chunks, ChunkFn fn, void* context) {
@@ -279,6 +273,18 @@ void parallel_for(int64_t chunks, ChunkFn fn, void* context) {
 
 void set_num_threads(int n) {
   num_threads.store(n < 1 ? 1 : n < kMaxThreads ? n : kMaxThreads, std::memory_order_relaxed);
+}
+
+int default_num_threads() {
+  if (const int n = threads_of(kOwnVariable, false); n > 0) return n;
+  if (const int n = threads_of(kOpenMpVariable, true); n > 0) return n;
+  const int cpus = usable_cpus();
+  return cpus < kMaxThreads ? cpus : kMaxThreads;
+}
+
+const char* num_threads_variable() {
+  if (threads_of(kOwnVariable, false) > 0) return kOwnVariable;
+  return threads_of(kOpenMpVariable, true) > 0 ? kOpenMpVariable : nullptr;
 }
 
 const char* misspelt_num_threads() {

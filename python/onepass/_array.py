@@ -23,7 +23,7 @@ DType: TypeAlias = Any
 
 def library(x: Array) -> Any:
     """The module that makes arrays like ``x``: numpy, cupy or torch; numpy also for a CPU array of
-    any other library with DLPack (JAX)."""
+    any other library with DLPack (JAX), to which `returned` hands results over."""
     if isinstance(x, np.ndarray):
         return np
     root = type(x).__module__.partition(".")[0]
@@ -42,6 +42,23 @@ def library(x: Array) -> Any:
 def _on_cpu(x: Array) -> bool:
     device = getattr(x, "__dlpack_device__", None)
     return device is not None and hasattr(x, "__dlpack__") and int(device()[0]) == 1
+
+
+def returned(made: Array, like: Array) -> Array:
+    """``made``, a NumPy array that nobody else holds, in the library of ``like``: an array of the
+    same memory where that library follows the array API, and NumPy's own where it does not."""
+    if isinstance(like, np.ndarray) or not hasattr(like, "__array_namespace__"):
+        return made
+    space = like.__array_namespace__()
+    try:
+        handed = space.from_dlpack(made)
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+        try:
+            handed = space.asarray(made)  # bfloat16, of which NumPy tells DLPack nothing
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            return made
+    # Without x64 JAX takes 64 bits for 32.
+    return handed if str(handed.dtype).endswith(made.dtype.name) else made
 
 
 def as_ndarray(x: Array) -> np.ndarray[Any, Any]:
@@ -121,7 +138,30 @@ def is_floating(x: Array) -> bool:
 def is_contiguous(x: Array) -> bool:
     """Whether ``x`` is dense in C order."""
     lib = library(x)
-    return bool(x.is_contiguous() if is_torch(lib) else x.flags.c_contiguous)
+    if is_torch(lib):
+        return bool(x.is_contiguous())
+    return bool((as_ndarray(x) if lib is np else x).flags.c_contiguous)
+
+
+def layout(x: Array) -> list[tuple[int, int]]:
+    """(stride in elements, extent) of each axis of more than one element."""
+    lib = library(x)
+    if is_torch(lib):
+        strides = x.stride()
+    else:
+        own = as_ndarray(x) if lib is np else x
+        strides = [stride // own.itemsize for stride in own.strides]
+    return [(s, n) for s, n in zip(strides, x.shape, strict=True) if n != 1]
+
+
+def is_dense(x: Array) -> bool:
+    """Whether the elements of ``x`` fill one stretch of memory, in whatever order of axes."""
+    reach, axes = 1, layout(x)
+    for stride, extent in sorted((abs(s), n) for s, n in axes):
+        if stride != reach and 0 not in x.shape:
+            return False
+        reach *= extent
+    return True
 
 
 def contiguous(x: Array) -> Array:
@@ -182,7 +222,9 @@ def scalar(value: float, like: Array) -> Any:
     if is_torch(lib):
         return lib.tensor(value, dtype=dtype, device=like.device)
     if lib is np:
-        return dtype.type(value)
+        number = dtype.type(value)
+        handed = returned(np.asarray(number), like)
+        return number if isinstance(handed, np.ndarray) else handed
     with like.device:
         return lib.asarray(value, dtype)
 
@@ -205,8 +247,10 @@ def copy_into(to: Array, value: Any) -> None:
             to.copy_(lib.as_tensor(value, device=to.device))
     elif isinstance(value, (int, float)):
         to[...] = value
+    elif lib is np:
+        as_ndarray(to)[...] = to_numpy(value)
     else:
-        to[...] = np.asarray(value) if lib is np else brought_to(to, value)
+        to[...] = brought_to(to, value)
 
 
 def beside(like: Array, value: np.ndarray[Any, Any]) -> Array:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from typing import TYPE_CHECKING
 
 from onepass import _C
+
+if TYPE_CHECKING:
+    from onepass._explain import MachineExplanation
 
 __all__ = [
     "cpu_level",
     "cpu_levels",
     "cuda_available",
     "cuda_why_not",
+    "explain",
     "get_num_threads",
     "set_cpu_level",
     "set_num_threads",
@@ -115,6 +120,36 @@ def cuda_why_not() -> str:
         True
     """
     return _cuda_state() or ""
+
+
+def explain(*, measure: bool = True) -> MachineExplanation:
+    """How this machine is used, and what holds it back: ``print`` shows it.
+
+    An optimizer's own ``explain`` says the same of its step.
+
+    Args:
+        measure: time a copy of 64 MiB too, which takes a quarter of a second.
+
+    Returns:
+        A dataclass with ``level``, ``level_reason``, ``threads``, ``threads_reason``,
+        ``processors``, ``affinity``, ``quota``, ``variable``, ``cuda``, ``copy_bytes_per_second``
+        and ``notes``.
+
+    Raises:
+        TypeError: ``measure`` is not a flag.
+
+    Example:
+        >>> import onepass
+        >>> about = onepass.config.explain(measure=False)
+        >>> about.level == onepass.config.cpu_level()
+        True
+        >>> str(about).splitlines()[1].startswith("level")
+        True
+    """
+    from onepass._explain import machine
+    from onepass._numbers import flag
+
+    return machine(flag("explain", "measure", measure))
 
 
 @cache

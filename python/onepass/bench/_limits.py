@@ -142,6 +142,12 @@ def fastest(functions: dict[str, Function], threads: int) -> Function:
     return functions[min(least, key=lambda label: least[label])]
 
 
+def least_seconds(function: Function) -> float:
+    """Of a call, the least of several samples."""
+    calls = _calls(function)
+    return min(_seconds(function, calls) for _ in range(TRIALS))
+
+
 def _calls(function: Function) -> int:
     function()
     return max(1, min(1000, round(TRIAL_SECONDS / max(_seconds(function, 1), 1e-7))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -42,7 +43,10 @@ def info(options: Arguments) -> int:
     cuda = found["cuda"]
     print(f"onepass    {found['version']}")
     print(f"python     {found['python']}")
-    print(f"cpu        level {found['cpu_level']}, {found['threads']} threads")
+    machine = found["machine"]
+    print(f"cpu        {machine['cpu']}")
+    print(f"level      {found['cpu_level']}: {machine['level_reason']}")
+    print(f"threads    {found['threads']}: {machine['threads_reason']}")
     print(f"blas       {_blas(found['blas'])}")
     print(f"cuda       {'usable' if cuda['usable'] else cuda['why_not']}")
     for name, version in found["libraries"].items():
@@ -53,13 +57,15 @@ def info(options: Arguments) -> int:
 def _collect() -> dict[str, Any]:
     from onepass import _C, config
 
+    machine = dataclasses.asdict(config.explain(measure=False))
     usable = config.cuda_available()
     return {
         "version": onepass.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu_level": config.cpu_level(),
-        "threads": config.get_num_threads(),
+        "cpu_level": machine["level"],
+        "threads": machine["threads"],
+        "machine": machine,
         "blas": _blas_state(),
         "cuda": {
             "built": _C.cuda_built(),

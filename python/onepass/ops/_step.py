@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from onepass import _C
 from onepass._array import Array
@@ -17,6 +17,7 @@ from onepass.ops._rule import UPDATES
 from onepass.ops._step_info import StepInfo, on_device
 
 Nonfinite = Literal["propagate", "skip", "raise"]
+_NONFINITE = get_args(Nonfinite)
 _PROPAGATE: Nonfinite = "propagate"
 _NOTHING_TO_TELL = StepInfo(False, None, None)
 
@@ -66,7 +67,7 @@ def take_step(
         maximize = flag(op, "maximize", maximize)
     checks = raises = False
     if nonfinite is not _PROPAGATE:
-        one_of(op, "nonfinite", nonfinite, ("propagate", "skip", "raise"))
+        one_of(op, "nonfinite", nonfinite, _NONFINITE)
         checks, raises = nonfinite != "propagate", nonfinite == "raise"
     try:
         skipped, norm, index = plan.step(
@@ -109,6 +110,15 @@ def _positive(op: str, name: str, value: Any) -> float:
     if not number > 0:
         raise ValueError(f"{op}: {name!r} is {value!r}, expected {expected}")
     return number
+
+
+def described(op: str, max_norm: Any, zero_grad: Any, nonfinite: Any) -> Controls:
+    """Checked options of a step that is only talked about."""
+    if max_norm is not None:
+        max_norm = _positive(op, "max_norm", max_norm)
+    one_of(op, "nonfinite", nonfinite, _NONFINITE)
+    zero_grad = flag(op, "zero_grad", zero_grad)
+    return Controls(max_norm, zero_grad=zero_grad, nonfinite=nonfinite)
 
 
 def controls_of(op: str, given: Mapping[str, Any]) -> Controls:

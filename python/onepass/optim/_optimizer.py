@@ -27,9 +27,10 @@ from onepass._turns import turns
 from onepass.ops._compat import libraries
 from onepass.ops._declare_update import RULES
 from onepass.ops._rule import State
-from onepass.ops._step import Controls, Nonfinite, take_step, was_skipped
+from onepass.ops._step import Controls, Nonfinite, described, take_step, was_skipped
 from onepass.ops._step_info import StepInfo, with_loss
-from onepass.optim import _codes, _describe, _riders, _torch_options
+from onepass.optim import _codes, _describe, _explain, _riders, _torch_options
+from onepass.optim._explain import StepExplanation
 from onepass.optim._groups import group_dicts, of_parameters
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
 from onepass.optim._planned import Planned
@@ -384,6 +385,46 @@ class Optimizer(Planned):
                         parameter.grad = None
                     else:
                         self._zero(grad)
+
+    def explain(
+        self,
+        *,
+        max_norm: float | None = None,
+        zero_grad: bool = False,
+        nonfinite: Nonfinite = "propagate",
+        measure: bool = True,
+    ) -> StepExplanation:
+        """What a step with these options launches and moves, how fast, and why: ``print`` it.
+
+        Every parameter that is not frozen counts as one with a gradient, of its dtype unless a step
+        has seen another. Nothing of the optimizer changes.
+
+        Args:
+            max_norm, zero_grad, nonfinite: as for `step`, with the gradients of ``.grad``.
+            measure: time steps of a copy of the optimizer, on the CPU, and a loop that moves as
+                many bytes and computes nothing. Takes memory for the copy, and half a second.
+
+        Returns:
+            A dataclass with ``passes``, ``launches``, ``bytes``, ``fused_groups``, ``seconds``,
+            ``limit_seconds``, ``share``, ``notes``, ``machine`` (`onepass.config.explain`) and
+            more.
+
+        Raises:
+            ValueError, TypeError: options out of range; parameters that a step would refuse.
+            RuntimeError: another thread uses the optimizer.
+
+        Example:
+            >>> import numpy as np
+            >>> from onepass import optim
+            >>> optimizer = optim.AdamW([np.zeros((100, 10), np.float32), np.zeros(10, np.float32)])
+            >>> about = optimizer.explain(max_norm=1.0, measure=False)
+            >>> about.launches, about.passes
+            (2, {'global_norm': 4040, 'update': 28280})
+        """
+        controls = described(self._name, max_norm, zero_grad, nonfinite)
+        measure = flag(self._name, "measure", measure)
+        with self._alone:
+            return _explain.explain(self, controls, measure)
 
     @property
     def per_parameter(self) -> PerParameter | None:

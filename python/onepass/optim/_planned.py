@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,8 @@ class Planned:
     # turns.changes and the thread of the last step that found all gradients to be its own.
     _changes, _stepper = -1, 0
     _of_whole: ClassVar[str | None] = None  # what a step needs whole parameters for, if it does
-    # For the optimizer of PyTorch's kind that stands on this one: what a step is, and whether a
+    _plans: ClassVar[bool] = True  # whether a step runs the plan
+    # What a step is; and for the optimizer of PyTorch's kind that stands on this one whether a
     # saved count of steps is an int, as in PyTorch.
     _work: ClassVar[str] = "one call"
     _counts_in_ints: ClassVar[bool] = False
@@ -115,6 +117,10 @@ class Planned:
         steps, scalars = self.__dict__.pop("_counts")
         self._plan = self._replan(*self._wanted)
         self._plan.steps, self._plan.scalars = steps, scalars
+
+    def _twin(self) -> Any:
+        """A copy over copies of the parameters and states, for steps that nobody is to see."""
+        return copy.deepcopy(self)
 
     def _add(self, group: Mapping[str, Any]) -> None:
         self._check_parameters()

@@ -157,6 +157,14 @@ class Engine(optim.Optimizer):
                 made[i] = more[i] if i in other else held[i]
         return made
 
+    def _twin(self) -> Any:
+        groups = [
+            {**group, "params": [p.detach().clone() for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        options = {**written(self._settings, False), "diagnostics": self._measures}
+        return type(self)(groups, options, [{} for _ in self.parameters], {})
+
     def _new(self, state: State, arrays: list[Array], indices: Sequence[int]) -> list[Array]:
         """New states where ``indices`` say, elsewhere empty ones of the same dtype."""
         wanted, kept = set(indices), self._states.pop(state.key, None)
