@@ -164,3 +164,5 @@ def test_an_error_of_all_ranks_lets_rank_0_write(tmp_path, how, name):
     ended = end_ranks(cut_off, 2, str(file), how)
     assert ended.status != 0
     assert file.read_text() == name
+    assert ended.errors.count("Traceback") == 1  # of rank 0
+    assert "onepass: rank" not in ended.errors

@@ -18,8 +18,8 @@ bool requires_grad(const Array& tensor) {
 
 bool grad_mode() {
   static Kept enabled;
-  PyObject* const ask = enabled.get(
-      [] { return py::object(py::module_::import("torch").attr("is_grad_enabled")); });
+  PyObject* const ask =
+      enabled.get([] { return py::object(py::module_::import("torch").attr("is_grad_enabled")); });
   const auto answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(ask));
   if (!answer) throw py::error_already_set();
   return answer.ptr() == Py_True;
@@ -31,8 +31,7 @@ bool has_tangent(const Array& tensor) {
   static Name level_name("_current_level");
   PyObject* const forward =
       module.get([] { return py::object(py::module_::import("torch.autograd.forward_ad")); });
-  const auto level =
-      py::reinterpret_steal<py::object>(PyObject_GetAttr(forward, level_name.get()));
+  const auto level = py::reinterpret_steal<py::object>(PyObject_GetAttr(forward, level_name.get()));
   if (!level || PyLong_AsLong(level.ptr()) < 0) {
     PyErr_Clear();
     return false;

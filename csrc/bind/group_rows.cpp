@@ -1,5 +1,7 @@
 #include "bind/group_rows.h"
 
+#include <pybind11/critical_section.h>
+
 #include <algorithm>
 #include <atomic>
 
@@ -29,8 +31,8 @@ uint64_t version_of(PyObject* dict) {
 #endif
 }
 
-// Whether the list has these objects and no others. One object is locked at a time: where there is no
-// GIL, whoever waits for a second lock gives up the first.
+// Whether the list has these objects and no others. One object is locked at a time: where there is
+// no GIL, whoever waits for a second lock gives up the first.
 template <class Expected>
 bool holds(PyObject* list, Py_ssize_t count, Expected expected) {
   const py::scoped_critical_section unchanged(list);

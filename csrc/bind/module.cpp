@@ -81,8 +81,8 @@ void define_method(py::handle type, const std::string& signature, FastFunction f
 
 }  // namespace onepass::bind
 
-PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported(),
-                pybind11::mod_gil_not_used()) {
+PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used(),
+                pybind11::multiple_interpreters::not_supported()) {
   using namespace onepass::bind;
   m.doc() = "Kernels on arrays; every check of their arguments is here. Private: see onepass.ops.";
   m.attr("__version__") = ONEPASS_VERSION;

@@ -1,5 +1,7 @@
 // Tests whether the states of a PyTorch optimizer are still the ones last seen: objects are
 // compared by identity alone, since each step asks.
+#include <pybind11/critical_section.h>
+
 #include "bind/fast.h"
 
 namespace onepass::bind {

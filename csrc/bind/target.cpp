@@ -110,7 +110,7 @@ bool labels_were_bad(const Target& target) {
 
 py::object lend(const Target& target, int64_t count, const char* dtype, bool zeroed) {
   return lend_memory(py::handle(target.like), count, dtype, target.device,
-                                  reinterpret_cast<uintptr_t>(target.stream), zeroed);
+                     reinterpret_cast<uintptr_t>(target.stream), zeroed);
 }
 
 void* pointer_of(const py::object& array) {
@@ -121,20 +121,18 @@ void* pointer_of(const py::object& array) {
 }
 
 py::object read_back(const Target& target, const py::object& array) {
-  return read_memory(array, target.device,
-                                       reinterpret_cast<uintptr_t>(target.stream));
+  return read_memory(array, target.device, reinterpret_cast<uintptr_t>(target.stream));
 }
 
 void overwrite(const Target& target, const py::object& array, const py::list& values) {
-  overwrite_memory(array, values, target.device,
-                                reinterpret_cast<uintptr_t>(target.stream));
+  overwrite_memory(array, values, target.device, reinterpret_cast<uintptr_t>(target.stream));
 }
 
 // ---- running
 
 static void order(const Target& target, void* first, void* then) {
   order_streams(reinterpret_cast<uintptr_t>(first), reinterpret_cast<uintptr_t>(then),
-                            target.device);
+                target.device);
 }
 
 void Launches::begin() {

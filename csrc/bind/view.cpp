@@ -118,8 +118,7 @@ bool dense(const View& v) {
 ViewError view_by_attributes(PyObject* object, const TypeInfo& info, View* out) {
   if (info.library != Library::other) return ViewError::not_an_array;
   static Name interface("__cuda_array_interface__");
-  const auto facts =
-      py::reinterpret_steal<py::object>(PyObject_GetAttr(object, interface.get()));
+  const auto facts = py::reinterpret_steal<py::object>(PyObject_GetAttr(object, interface.get()));
   if (facts) {
     if (!PyDict_Check(facts.ptr())) return ViewError::malformed;
     view_cuda_interface(object, facts, out);

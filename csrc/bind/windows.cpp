@@ -124,8 +124,8 @@ class WindowBorder : public BorderOf<kContract> {
     if constexpr (at("indices") >= 0) call.indices = this->data(at("indices"));
     if constexpr (kOfWeights) call.dy = this->data(at("dy"));
     std::unique_ptr<char[]> memory;
-    if constexpr (kWeights) {
-      call.weight = this->vector(at("weight"));
+    if constexpr (kWeights) call.weight = this->vector(at("weight"));
+    if constexpr (kWeights || kOfWeights) {
       if (!target.on_device()) {
         memory.reset(new char[size_t(workspace_bytes(*target.backend, call))]);
         call.workspace = memory.get();

@@ -3,7 +3,8 @@
 // An output adds its taps in their order. The gradient of the image does so too with a stride of 1,
 // since it is the convolution of dy with the kernel turned round; else it gathers the windows over
 // an element, in the order of window_lines.h. A weight's gradient adds kTermsTogether terms at most
-// in the computing type, then in double.
+// in the computing type, then in double. Elements of 16 bits are converted, so many images at a
+// time that their floats stay in the caches.
 #include "cpu/dense.h"
 #include "cpu/unit.h"
 #include "cpu/window_rows.h"
@@ -19,25 +20,10 @@ struct Wide {
   typedef T Type __attribute__((vector_size(kWidth * sizeof(T))));
   Type lanes{};
 
-  template <class S>
-  [[gnu::always_inline]] void load(const S* from) {
-    T values[kWidth];
-    load_run<S, T>(values, from, 1, kWidth);
-    __builtin_memcpy(&lanes, values, sizeof lanes);
-  }
-  template <class S>
-  [[gnu::always_inline]] void store(S* to) const {
-    T values[kWidth];
-    __builtin_memcpy(values, &lanes, sizeof lanes);
-    store_run<S, T>(to, values, 1, kWidth);
-  }
-  [[gnu::always_inline]] void fill(T value) {
-    T values[kWidth];
-    fill_run(values, kWidth, value);
-    __builtin_memcpy(&lanes, values, sizeof lanes);
-  }
-  template <class S>
-  [[gnu::always_inline]] void add(const Wide& by, const S* x) {
+  [[gnu::always_inline]] void load(const T* from) { __builtin_memcpy(&lanes, from, sizeof lanes); }
+  [[gnu::always_inline]] void store(T* to) const { __builtin_memcpy(to, &lanes, sizeof lanes); }
+  [[gnu::always_inline]] void fill(T value) { lanes = value - Type{}; }  // of -0 too
+  [[gnu::always_inline]] void add(const Wide& by, const T* x) {
     Wide loaded;
     loaded.load(x);
     lanes += by.lanes * loaded.lanes;
@@ -55,8 +41,8 @@ struct Wide {
 
 // sum += Σ x of K taps · weights, one tap after another. Elements are kStep apart, or `step` where
 // it is 0; taps `apart`. Each lane has weights of its own, `weights_apart`, or all have the same.
-template <int K, int kStep, bool kOwn, class S, class T>
-[[gnu::noinline]] void add_taps(int64_t n, const S* x, int64_t step, int64_t apart,
+template <int K, int kStep, bool kOwn, class T>
+[[gnu::noinline]] void add_taps(int64_t n, const T* x, int64_t step, int64_t apart,
                                 const T* weights, int64_t weights_apart, T* sum) {
   if (kStep != 0) step = kStep;
   T same[K];
@@ -65,13 +51,12 @@ template <int K, int kStep, bool kOwn, class S, class T>
   for (int64_t l = 0; l < n; ++l) {
     T s = sum[l];
     for (int k = 0; k < K; ++k)
-      s += (kOwn ? weights[k * weights_apart + l] : same[k]) *
-           load_as<S, T>(x[l * step + k * apart]);
+      s += (kOwn ? weights[k * weights_apart + l] : same[k]) * x[l * step + k * apart];
     sum[l] = s;
   }
 }
-template <int kStep, bool kOwn, class S, class T>
-void add_taps_of(int64_t taps, int64_t n, const S* x, int64_t step, int64_t apart, const T* weights,
+template <int kStep, bool kOwn, class T>
+void add_taps_of(int64_t taps, int64_t n, const T* x, int64_t step, int64_t apart, const T* weights,
                  int64_t weights_apart, T* sum) {
   for (; taps >= 3; taps -= 3, x += 3 * apart, weights += 3 * weights_apart)
     add_taps<3, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
@@ -80,9 +65,9 @@ void add_taps_of(int64_t taps, int64_t n, const S* x, int64_t step, int64_t apar
 }
 
 // y = Σ x of I rows of 3 taps · weights, kStep from one element to the next.
-template <int I, int kStep, class S, class T>
-[[gnu::noinline]] void three_across(int64_t n, const S* x, int64_t down, int64_t across,
-                                    const T* weights, S* y) {
+template <int I, int kStep, class T>
+[[gnu::noinline]] void three_across(int64_t n, const T* x, int64_t down, int64_t across,
+                                    const T* weights, T* y) {
   T by[I * 3];
   for (int k = 0; k < I * 3; ++k) by[k] = weights[k];
   constexpr int64_t kBlock = 16;
@@ -103,16 +88,14 @@ template <int I, int kStep, class S, class T>
   for (int64_t l = 0; l < n; ++l) {
     T sum = T(0);
 #pragma GCC unroll 9
-    for (int k = 0; k < I * 3; ++k)
-      sum += by[k] * load_as<S, T>(x[l * kStep + k / 3 * down + k % 3 * across]);
-    y[l] = store_as<S, T>(sum);
+    for (int k = 0; k < I * 3; ++k) sum += by[k] * x[l * kStep + k / 3 * down + k % 3 * across];
+    y[l] = sum;
   }
 }
 
-template <class S>
-struct Depthwise : Work<S> {
-  using T = Computing<S>;
-  using Work<S>::Work;
+template <class T>
+struct Depthwise : Work<T> {
+  using Work<T>::Work;
   // (channels, taps), or (taps, channels) where those are last.
   const T* weights() const { return static_cast<const T*>(this->call.workspace); }
 
@@ -147,12 +130,12 @@ struct Depthwise : Work<S> {
     }
     this->begin(n);
     for (int64_t i = down.begin; i < down.end; ++i) {
-      const S* const x =
+      const T* const x =
           this->from((line.plane * rows.in + element(rows, line.row, i)) * columns.in);
       const T* const by = weights() + (line.plane % w.channels) * taps_of(w) + i * columns.kernel;
       for (int64_t o = begin; o < low; ++o) add_edge(x, by, o, begin);
       if (low < high) {
-        const S* const at = x + element(columns, low, 0);
+        const T* const at = x + element(columns, low, 0);
         T* const to = this->sum + low - begin;
         const int64_t apart = columns.dilation;
         columns.stride == 1
@@ -175,45 +158,43 @@ struct Depthwise : Work<S> {
     const Windows& w = this->call;
     const WindowAxis &rows = w.rows, &columns = w.columns;
     const int64_t below = rows.dilation * columns.in;
-    const S* const x =
+    const T* const x =
         this->from((line.plane * rows.in + element(rows, line.row, down.begin)) * columns.in);
-    S* const y = static_cast<S*>(w.out) + (line.plane * rows.out + line.row) * columns.out;
+    T* const y = static_cast<T*>(w.out) + (line.plane * rows.out + line.row) * columns.out;
     const T* const by = weights() + (line.plane % w.channels) * taps_of(w) + down.begin * 3;
     const auto edge = [&](int64_t o) {
       const Range inside = taps(columns, o);
       const int64_t count = inside.end - inside.begin;
-      const S* const at = x + element(columns, o, inside.begin);
+      const T* const at = x + element(columns, o, inside.begin);
       y[o] = count == 2   ? some_taps<I, 2>(at, below, columns.dilation, by + inside.begin)
              : count == 1 ? some_taps<I, 1>(at, below, columns.dilation, by + inside.begin)
                           : some_taps<I, 0>(at, below, columns.dilation, by);
     };
     for (int64_t o = begin; o < low; ++o) edge(o);
-    const auto inner = columns.stride == 1 ? &three_across<I, 1, S, T> : &three_across<I, 2, S, T>;
+    const auto inner = columns.stride == 1 ? &three_across<I, 1, T> : &three_across<I, 2, T>;
     inner(high - low, x + element(columns, low, 0), below, columns.dilation, by, y + low);
     for (int64_t o = high; o < end; ++o) edge(o);
   }
   template <int I, int J>
-  [[gnu::always_inline]] static S some_taps(const S* x, int64_t down, int64_t across,
+  [[gnu::always_inline]] static T some_taps(const T* x, int64_t down, int64_t across,
                                             const T* weights) {
     T sum = T(0);
 #pragma GCC unroll 3
     for (int i = 0; i < I; ++i)
 #pragma GCC unroll 2
-      for (int j = 0; j < J; ++j)
-        sum += weights[i * 3 + j] * load_as<S, T>(x[i * down + j * across]);
-    return store_as<S, T>(sum);
+      for (int j = 0; j < J; ++j) sum += weights[i * 3 + j] * x[i * down + j * across];
+    return sum;
   }
-  void add_edge(const S* x, const T* by, int64_t o, int64_t begin) {
+  void add_edge(const T* x, const T* by, int64_t o, int64_t begin) {
     const WindowAxis& columns = this->call.columns;
     const Range inside = taps(columns, o);
     T s = this->sum[o - begin];
-    for (int64_t j = inside.begin; j < inside.end; ++j)
-      s += by[j] * load_as<S, T>(x[element(columns, o, j)]);
+    for (int64_t j = inside.begin; j < inside.end; ++j) s += by[j] * x[element(columns, o, j)];
     this->sum[o - begin] = s;
   }
 };
 
-template <class S>
+template <class T>
 void forward_task(void* context, int64_t index) {
   const Lines& all = *static_cast<const Lines*>(context);
   const Windows& w = *all.call;
@@ -222,7 +203,7 @@ void forward_task(void* context, int64_t index) {
   const int64_t extent = w.channels_last ? w.channels : columns.out;
   const Range inner = {windows_on(columns, 0, 0, columns.in).begin,
                        windows_on(columns, columns.kernel - 1, 0, columns.in).end};
-  Depthwise<S> work(w);
+  Depthwise<T> work(w);
   LineWalk walk(w, w.rows.out, columns.out, first);
   for (int64_t line = first; line < end; ++line, walk.next())
     for (int64_t at = 0; at < extent; at += kLanes) {
@@ -233,19 +214,18 @@ void forward_task(void* context, int64_t index) {
 
 // ---- the gradient of the image with any stride
 
-template <class S>
-struct DepthwiseBackward : Work<S> {
-  using T = Computing<S>;
+template <class T>
+struct DepthwiseBackward : Work<T> {
   static constexpr bool kByWindow = false;
   OverLine over{};
-  using Work<S>::Work;
+  using Work<T>::Work;
 
   void load(const OverLine& o, int64_t) { over = o; }
   void add_tap(const UnderTap& u) {
     const Windows& w = this->call;
     const T* const weights = static_cast<const T*>(w.workspace);
     const int64_t tap = u.i * w.columns.kernel + u.j;
-    const S* const dy = this->from(over.from + u.from);
+    const T* const dy = this->from(over.from + u.from);
     if (w.channels_last) {
       const int64_t channel = over.from % w.channels;
       add_taps<1, 1, true>(u.count, dy, 1, 0, weights + tap * w.channels + channel, 0, this->sum);
@@ -256,16 +236,15 @@ struct DepthwiseBackward : Work<S> {
   }
 
  private:
-  [[gnu::noinline]] static void scale_run(int64_t n, const S* dy, T by, T* sum, int64_t step) {
-    add_along(n, sum, step, [=](int64_t l) { return by * load_as<S, T>(dy[l]); });
+  [[gnu::noinline]] static void scale_run(int64_t n, const T* dy, T by, T* sum, int64_t step) {
+    add_along(n, sum, step, [=](int64_t l) { return by * dy[l]; });
   }
 };
 
 // ---- few taps with the channels last, forward and back: see window_rows.h
 
-template <class S>
+template <class T>
 struct FewDepthwise {
-  using T = Computing<S>;
   const Windows& call;
 
   explicit FewDepthwise(const Windows& c) : call(c) {}
@@ -278,15 +257,14 @@ struct FewDepthwise {
       by[k] = static_cast<const T*>(call.workspace) +
               (n.tap + k / J * n.tap_down + k % J * n.tap_across) * call.channels;
     for (int64_t o = 0; o < n.count; ++o) {
-      const S* const x = static_cast<const S*>(call.from) + n.from + o * n.step;
-      S* const y = static_cast<S*>(call.out) + n.to + o * n.to_step;
+      const T* const x = static_cast<const T*>(call.from) + n.from + o * n.step;
+      T* const y = static_cast<T*>(call.out) + n.to + o * n.to_step;
 #pragma GCC ivdep
       for (int64_t l = 0; l < n.channels; ++l) {
         T sum = T(0);
 #pragma GCC unroll 9
-        for (int k = 0; k < I * J; ++k)
-          sum += by[k][l] * load_as<S, T>(x[k / J * n.down + k % J * n.across + l]);
-        y[l] = store_as<S, T>(sum);
+        for (int k = 0; k < I * J; ++k) sum += by[k][l] * x[k / J * n.down + k % J * n.across + l];
+        y[l] = sum;
       }
     }
   }
@@ -294,9 +272,8 @@ struct FewDepthwise {
 
 // ---- both: the weights in the computing type, side by side as their lines need them
 
-template <class S>
+template <class T>
 void prepare(const Windows& w, bool turned) {
-  using T = Computing<S>;
   constexpr int64_t kSome = 64;
   T* const to = static_cast<T*>(w.workspace);
   const int64_t all = taps_of(w);
@@ -311,18 +288,18 @@ void prepare(const Windows& w, bool turned) {
       }
     }
 }
-template <class S>
+template <class T>
 void run_forward(const Windows& w) {
-  if (few_taps<false>(w)) return run_few<FewDepthwise<S>, false>(w);
+  if (few_taps<false>(w)) return run_few<FewDepthwise<T>, false>(w);
   const int64_t extent = w.channels_last ? w.channels : w.columns.out;
   if (extent == 0) return;
   const int64_t lines = w.samples * w.rows.out * (w.channels_last ? w.columns.out : w.channels);
-  run_lines(w, lines, extent * taps_of(w), &forward_task<S>);
+  run_lines(w, lines, extent * taps_of(w), &forward_task<T>);
 }
-template <class S>
+template <class T>
 void forward(const Windows& w) {
-  prepare<S>(w, false);
-  run_forward<S>(w);
+  prepare<T>(w, false);
+  run_forward<T>(w);
 }
 WindowAxis turned(const WindowAxis& a) {
   WindowAxis t = a;
@@ -331,16 +308,16 @@ WindowAxis turned(const WindowAxis& a) {
   t.before = a.dilation * (a.kernel - 1) - a.before;
   return t;
 }
-template <class S>
+template <class T>
 void backward(const Windows& w) {
   const bool turns = w.rows.stride == 1 && w.columns.stride == 1;
-  prepare<S>(w, turns);
-  if (!turns && few_taps<true>(w)) return run_few<FewDepthwise<S>, true>(w);
-  if (!turns) return run_work<DepthwiseBackward<S>, true>(w);
+  prepare<T>(w, turns);
+  if (!turns && few_taps<true>(w)) return run_few<FewDepthwise<T>, true>(w);
+  if (!turns) return run_work<DepthwiseBackward<T>, true>(w);
   Windows convolution = w;
   convolution.rows = turned(w.rows);
   convolution.columns = turned(w.columns);
-  run_forward<S>(convolution);
+  run_forward<T>(convolution);
 }
 
 // ---- the gradient of the weights: a task has some taps of a row of the kernel, of one channel or,
@@ -350,19 +327,17 @@ constexpr int64_t kTapsTogether = 8;  // taps of a task
 constexpr int64_t kDotLanes = 8, kChannelLanes = 32;
 
 // Adds dy · x to lanes; n at most kTermsTogether of a lane.
-template <class S, class T>
-[[gnu::noinline]] void add_products(int64_t n, const S* dy, const S* x, int64_t step, T* lanes) {
+template <class T>
+[[gnu::noinline]] void add_products(int64_t n, const T* dy, const T* x, int64_t step, T* lanes) {
   T sum[kDotLanes];
   for (int l = 0; l < kDotLanes; ++l) sum[l] = lanes[l];
   int64_t i = 0;
   const auto add_blocks = [&](int64_t by) {
     for (; i + kDotLanes <= n; i += kDotLanes)
-      for (int l = 0; l < kDotLanes; ++l)
-        sum[l] += load_as<S, T>(dy[i + l]) * load_as<S, T>(x[(i + l) * by]);
+      for (int l = 0; l < kDotLanes; ++l) sum[l] += dy[i + l] * x[(i + l) * by];
   };
   step == 1 ? add_blocks(1) : step == 2 ? add_blocks(2) : add_blocks(step);
-  for (int l = 0; i + l < n; ++l)
-    lanes[l] = sum[l] + load_as<S, T>(dy[i + l]) * load_as<S, T>(x[(i + l) * step]);
+  for (int l = 0; i + l < n; ++l) lanes[l] = sum[l] + dy[i + l] * x[(i + l) * step];
   for (int64_t l = n - i; l < kDotLanes; ++l) lanes[l] = sum[l];
 }
 // The same of three taps, over rows that lie `dy_row` and `x_row` apart: lanes in registers. Of
@@ -378,8 +353,7 @@ struct ThreeDots {
     number.load(numbers);
     for (int j = 0; j < 3; ++j) sum[j].load(lanes[j]);
   }
-  template <class S>
-  [[gnu::always_inline]] void add(int64_t n, const S* dy, const S* x, Lanes* to) const {
+  [[gnu::always_inline]] void add(int64_t n, const T* dy, const T* x, Lanes* to) const {
     int64_t i = 0;
     Lanes given, loaded, left;
     for (; i + kDotLanes <= n; i += kDotLanes) {
@@ -398,16 +372,15 @@ struct ThreeDots {
   }
 
  private:
-  template <class S>
-  [[gnu::always_inline]] static void load_x(const S* x, Lanes* to) {
+  [[gnu::always_inline]] static void load_x(const T* x, Lanes* to) {
     T values[kDotLanes];
-    for (int l = 0; l < kDotLanes; ++l) values[l] = load_as<S, T>(x[l * kStep]);
+    for (int l = 0; l < kDotLanes; ++l) values[l] = x[l * kStep];
     to->load(values);
   }
 };
-template <int kStep, class S, class T>
-[[gnu::noinline]] void add_three_products(int64_t rows, const Range* inside, const S* dy,
-                                          int64_t dy_row, const S* x, int64_t begin, int64_t x_row,
+template <int kStep, class T>
+[[gnu::noinline]] void add_three_products(int64_t rows, const Range* inside, const T* dy,
+                                          int64_t dy_row, const T* x, int64_t begin, int64_t x_row,
                                           int64_t apart, T (*lanes)[kDotLanes]) {
   ThreeDots<T, kStep> dots(lanes);
   auto first = dots.sum[0], second = dots.sum[1], third = dots.sum[2];
@@ -425,9 +398,8 @@ template <int kStep, class S, class T>
   third.store(lanes[2]);
 }
 
-template <class S>
+template <class T>
 void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t first, int64_t count) {
-  using T = Computing<S>;
   const WindowAxis &rows = w.rows, &columns = w.columns;
   double sums[kTapsTogether] = {};
   T lanes[kTapsTogether][kDotLanes] = {};
@@ -463,10 +435,10 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
         if (readable(w.rows.out, w.columns.out, plane * rows.out + last) &&
             readable(w.rows.in, w.columns.in, of_x)) {
           const auto add =
-              columns.stride == 1 ? &add_three_products<1, S, T> : &add_three_products<2, S, T>;
+              columns.stride == 1 ? &add_three_products<1, T> : &add_three_products<2, T>;
           add(together, inside,
-              static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out, columns.out,
-              static_cast<const S*>(w.from) + plane * rows.in * columns.in,
+              static_cast<const T*>(w.dy) + (plane * rows.out + row) * columns.out, columns.out,
+              static_cast<const T*>(w.from) + plane * rows.in * columns.in,
               element(rows, row, i) * columns.in + element(columns, 0, first),
               rows.stride * columns.in, columns.dilation, lanes);
           terms += together * of_row;
@@ -474,9 +446,9 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
           continue;
         }
       }
-      const S* const dy = static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out;
-      const S* const x =
-          static_cast<const S*>(w.from) + (plane * rows.in + element(rows, row, i)) * columns.in;
+      const T* const dy = static_cast<const T*>(w.dy) + (plane * rows.out + row) * columns.out;
+      const T* const x =
+          static_cast<const T*>(w.from) + (plane * rows.in + element(rows, row, i)) * columns.in;
       for (int64_t at = 0; at < columns.out; at += kTermsTogether * kDotLanes) {
         const int64_t part = smaller(kTermsTogether * kDotLanes, columns.out - at);
         const int64_t more = ceil_div(part, kDotLanes);
@@ -489,8 +461,8 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
           const int64_t low = larger(inside[j].begin, at);
           const int64_t high = smaller(inside[j].end, at + part);
           if (low < high)
-            add_products<S, T>(high - low, dy + low, x + element(columns, low, first + j),
-                               columns.stride, lanes[j]);
+            add_products<T>(high - low, dy + low, x + element(columns, low, first + j),
+                            columns.stride, lanes[j]);
         }
       }
     }
@@ -500,14 +472,14 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
 }
 
 // sums += Σ dy · x over n windows, n at most kTermsTogether.
-template <bool kWhole, class S, class T>
-[[gnu::noinline]] void add_channels(int64_t n, int64_t channels, const S* dy, int64_t dy_apart,
-                                    const S* x, int64_t x_apart, double* sums) {
+template <bool kWhole, class T>
+[[gnu::noinline]] void add_channels(int64_t n, int64_t channels, const T* dy, int64_t dy_apart,
+                                    const T* x, int64_t x_apart, double* sums) {
   if (kWhole) channels = kChannelLanes;
   T sum[kChannelLanes] = {};
   for (int64_t i = 0; i < n; ++i, dy += dy_apart, x += x_apart) {
 #pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) sum[c] += load_as<S, T>(dy[c]) * load_as<S, T>(x[c]);
+    for (int64_t c = 0; c < channels; ++c) sum[c] += dy[c] * x[c];
   }
 #pragma GCC ivdep
   for (int64_t c = 0; c < channels; ++c) sums[c] += double(sum[c]);
@@ -515,9 +487,9 @@ template <bool kWhole, class S, class T>
 // The same of kChannels channels and three taps, `apart` from one to the next, each of windows
 // inside[j], kTermsTogether at most. x + begin is under the first tap of window 0.
 constexpr int64_t kChannels = 16;
-template <class S, class T>
-[[gnu::noinline]] void add_three(const Range* inside, const Range& all, const S* dy,
-                                 int64_t dy_apart, const S* x, int64_t begin, int64_t x_apart,
+template <class T>
+[[gnu::noinline]] void add_three(const Range* inside, const Range& all, const T* dy,
+                                 int64_t dy_apart, const T* x, int64_t begin, int64_t x_apart,
                                  int64_t apart, double* sums) {
   Wide<T, kChannels> sum[3], loaded;
   for (int64_t j = 0; j < 3; ++j)
@@ -527,7 +499,7 @@ template <class S, class T>
     }
   Wide<T, kChannels> first = sum[0], second = sum[1], third = sum[2];
   for (int64_t o = all.begin; o < all.end; ++o) {
-    const S* const at = x + (begin + o * x_apart);
+    const T* const at = x + (begin + o * x_apart);
     loaded.load(dy + o * dy_apart);
     first.add(loaded, at);
     second.add(loaded, at + apart);
@@ -545,10 +517,9 @@ template <class S, class T>
   }
 }
 
-template <class S>
+template <class T>
 void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t first,
                         int64_t count) {
-  using T = Computing<S>;
   const WindowAxis &rows = w.rows, &columns = w.columns;
   const int64_t channels = smaller(kChannelLanes, w.channels - channel);
   double sums[kTapsTogether][kChannelLanes] = {};
@@ -563,19 +534,19 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
   const int64_t three = together ? channels / kChannels * kChannels : 0;
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
-      const S* const dy =
-          static_cast<const S*>(w.dy) + (n * rows.out + row) * columns.out * w.channels + channel;
-      const S* const x = static_cast<const S*>(w.from) +
+      const T* const dy =
+          static_cast<const T*>(w.dy) + (n * rows.out + row) * columns.out * w.channels + channel;
+      const T* const x = static_cast<const T*>(w.from) +
                          (n * rows.in + element(rows, row, i)) * columns.in * w.channels + channel;
       for (int64_t c = 0; c < three; c += kChannels)
-        add_three<S, T>(inside, all, dy + c, w.channels, x + c,
-                        element(columns, 0, first) * w.channels, columns.stride * w.channels,
-                        columns.dilation * w.channels, &sums[0][c]);
+        add_three<T>(inside, all, dy + c, w.channels, x + c,
+                     element(columns, 0, first) * w.channels, columns.stride * w.channels,
+                     columns.dilation * w.channels, &sums[0][c]);
       if (three == channels) continue;
       for (int64_t j = 0; j < count; ++j)
         for (int64_t o = inside[j].begin; o < inside[j].end; o += kTermsTogether) {
-          const auto add = channels - three == kChannelLanes ? &add_channels<true, S, T>
-                                                             : &add_channels<false, S, T>;
+          const auto add =
+              channels - three == kChannelLanes ? &add_channels<true, T> : &add_channels<false, T>;
           add(smaller(kTermsTogether, inside[j].end - o), channels - three,
               dy + o * w.channels + three, w.channels,
               x + element(columns, o, first + j) * w.channels + three, columns.stride * w.channels,
@@ -588,7 +559,7 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
           T(sums[j][c]);
 }
 
-template <class S>
+template <class T>
 void weight_task(void* context, int64_t index) {
   const Lines& all = *static_cast<const Lines*>(context);
   const Windows& w = *all.call;
@@ -598,17 +569,133 @@ void weight_task(void* context, int64_t index) {
     const int64_t first = line % parts * kTapsTogether, i = line / parts % w.rows.kernel;
     const int64_t count = smaller(kTapsTogether, w.columns.kernel - first);
     const int64_t at = line / parts / w.rows.kernel;
-    w.channels_last ? weight_of_channels<S>(w, at * kChannelLanes, i, first, count)
-                    : weight_of_channel<S>(w, at, i, first, count);
+    w.channels_last ? weight_of_channels<T>(w, at * kChannelLanes, i, first, count)
+                    : weight_of_channel<T>(w, at, i, first, count);
   }
 }
-template <class S>
+template <class T>
 void weight_backward(const Windows& w) {
   const int64_t lanes = w.channels_last ? kChannelLanes : 1;
   const int64_t windows = w.samples * w.rows.out * w.columns.out;
   run_lines(w,
             ceil_div(w.channels, lanes) * w.rows.kernel * ceil_div(w.columns.kernel, kTapsTogether),
-            windows * lanes * smaller(w.columns.kernel, kTapsTogether), &weight_task<S>);
+            windows * lanes * smaller(w.columns.kernel, kTapsTogether), &weight_task<T>);
+}
+
+// ---- elements of 16 bits
+
+// Samples and channels that are converted together.
+struct Together {
+  int64_t samples, channels, elements;  // of both arrays
+};
+Together together(const Windows& w) {
+  constexpr int64_t kElements = int64_t(1) << 18;
+  const int64_t plane = w.rows.in * w.columns.in + w.rows.out * w.columns.out;
+  const int64_t planes = larger(1, kElements / larger(1, plane));
+  Together t{w.samples, w.channels, 0};
+  if (w.dy) {  // a weight adds up all samples, and neighbouring lanes go together
+    const int64_t lanes = w.channels_last ? kChannelLanes : 1;
+    t.channels = smaller(w.channels, larger(1, planes / larger(1, w.samples) / lanes) * lanes);
+  } else if (w.channels_last || planes >= w.channels) {
+    t.samples = smaller(w.samples, larger(1, planes / larger(1, w.channels)));
+  } else {
+    t.samples = 1;
+    t.channels = planes;
+  }
+  t.elements = t.samples * t.channels * plane;
+  return t;
+}
+int64_t bytes_of_weights(const Windows& w) {
+  const int64_t each = w.dtype == DType::f64 ? sizeof(double) : sizeof(float);
+  return w.weight.data ? w.channels * taps_of(w) * each : 0;
+}
+int64_t workspace(const Windows& w) {
+  const int64_t floats = size_of(w.dtype) == 2 ? together(w).elements : 0;
+  return bytes_of_weights(w) + floats * int64_t(sizeof(float));
+}
+
+// Pieces of an array, `apart` from one to the next, and their floats, which lie side by side.
+struct Pieces {
+  char* memory;
+  DType dtype;
+  float* floats;
+  int64_t count, apart, size, last;  // elements of a piece, and of the last one
+  int64_t each;                      // pieces of a task
+};
+template <bool kBack>
+void convert_task(void* context, int64_t index) {
+  const Pieces& p = *static_cast<const Pieces*>(context);
+  const int64_t end = smaller(p.count, (index + 1) * p.each);
+  for (int64_t i = index * p.each; i < end; ++i) {
+    const int64_t n = i == p.count - 1 ? p.last : p.size;
+    float* const floats = p.floats + i * p.size;
+    if constexpr (kBack) {
+      put(p.memory, p.dtype, i * p.apart, n, floats);
+    } else {
+      fetch(p.memory, p.dtype, i * p.apart, n, floats);
+    }
+  }
+}
+// Between `floats` and the samples and channels from some on of an array of `positions` each.
+template <bool kBack>
+void convert(const Windows& w, const void* array, int64_t positions, int64_t sample,
+             int64_t samples, int64_t channel, int64_t channels, float* floats) {
+  if (samples * channels * positions == 0) return;
+  const int64_t first = w.channels_last ? sample * positions * w.channels + channel
+                                        : (sample * w.channels + channel) * positions;
+  Pieces p{};
+  p.memory = static_cast<char*>(const_cast<void*>(array)) + first * size_of(w.dtype);
+  p.dtype = w.dtype;
+  p.floats = floats;
+  p.count = w.channels_last ? samples * positions : samples;
+  p.apart = w.channels_last ? w.channels : w.channels * positions;
+  p.size = p.last = w.channels_last ? channels : channels * positions;
+  if (p.size == p.apart || p.count == 1) {  // one run
+    const int64_t all = p.count * p.size;
+    p.apart = p.size = kTaskElements;
+    p.count = ceil_div(all, kTaskElements);
+    p.last = all - (p.count - 1) * kTaskElements;
+  }
+  p.each = larger(1, kTaskElements / p.size);
+  const int64_t tasks = ceil_div(p.count, p.each);
+  tasks == 1 ? convert_task<kBack>(&p, 0) : parallel_for(tasks, &convert_task<kBack>, &p);
+}
+
+// The call on those floats, part by part.
+template <bool kBack>
+void in_floats(const Windows& w, Run<Windows> run) {
+  const Together t = together(w);
+  const int64_t image = w.rows.in * w.columns.in, windows = w.rows.out * w.columns.out;
+  const int64_t taken = kBack ? windows : image, made = kBack ? image : windows;
+  float* const from =
+      reinterpret_cast<float*>(static_cast<char*>(w.workspace) + bytes_of_weights(w));
+  float* const other = from + t.samples * t.channels * taken;  // dy, or the result
+  Windows part = w;
+  part.dtype = DType::f32;
+  part.from = from;
+  for (int64_t n = 0; n < w.samples; n += part.samples)
+    for (int64_t c = 0; c < w.channels; c += part.channels) {
+      part.samples = smaller(t.samples, w.samples - n);
+      part.channels = smaller(t.channels, w.channels - c);
+      convert<false>(w, w.from, taken, n, part.samples, c, part.channels, from);
+      if (w.dy) {
+        convert<false>(w, w.dy, windows, n, part.samples, c, part.channels, other);
+        part.dy = other;
+        part.out = static_cast<float*>(w.out) + c * taps_of(w);
+        run(part);
+      } else {
+        part.weight.data =
+            static_cast<char*>(w.weight.data) + c * taps_of(w) * size_of(w.weight.dtype);
+        part.out = other;
+        run(part);
+        convert<true>(w, w.out, made, n, part.samples, c, part.channels, other);
+      }
+    }
+}
+template <bool kBack = false>
+void in_computing_type(const Windows& w, Run<Windows> wide, Run<Windows> narrow) {
+  if (size_of(w.dtype) == 2) return in_floats<kBack>(w, narrow);
+  w.dtype == DType::f64 ? wide(w) : narrow(w);
 }
 
 }  // namespace
@@ -616,19 +703,15 @@ void weight_backward(const Windows& w) {
 ONEPASS_END
 
 ONEPASS_CPU_UNIT(depthwise) {
-  using namespace onepass;
   using namespace onepass::ONEPASS_ISA::windows;
-  backend->depthwise_conv2d = [](const Windows& w) {
-    by_dtype(w.dtype, [&](auto s) { forward<decltype(s)>(w); });
+  backend->depthwise_conv2d = [](const onepass::Windows& w) {
+    in_computing_type(w, &forward<double>, &forward<float>);
   };
-  backend->depthwise_conv2d_backward = [](const Windows& w) {
-    by_dtype(w.dtype, [&](auto s) { backward<decltype(s)>(w); });
+  backend->depthwise_conv2d_backward = [](const onepass::Windows& w) {
+    in_computing_type<true>(w, &backward<double>, &backward<float>);
   };
-  backend->depthwise_conv2d_weight_backward = [](const Windows& w) {
-    by_dtype(w.dtype, [&](auto s) { weight_backward<decltype(s)>(w); });
+  backend->depthwise_conv2d_weight_backward = [](const onepass::Windows& w) {
+    in_computing_type(w, &weight_backward<double>, &weight_backward<float>);
   };
-  backend->depthwise_workspace = [](const Windows& w) {
-    const int64_t each = w.dtype == DType::f64 ? sizeof(double) : sizeof(float);
-    return w.weight.data ? w.channels * taps_of(w) * each : 0;
-  };
+  backend->depthwise_workspace = &workspace;
 }

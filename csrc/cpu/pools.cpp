@@ -236,6 +236,7 @@ void whole_task(void* context, int64_t index) {
 template <class S>
 struct Few {
   using T = Computing<S>;
+  static constexpr bool kReadsIndices = false;
   const Windows& call;
 
   explicit Few(const Windows& c) : call(c) {}
@@ -251,7 +252,7 @@ struct Few {
 
 template <class S>
 struct FewMaxPool : Few<S> {
-  using T = Computing<S>;
+  using T = S;
   using Few<S>::Few;
 
   template <int I, int J>
@@ -273,11 +274,11 @@ struct FewMaxPool : Few<S> {
 #pragma GCC ivdep
       for (int64_t l = 0; l < channels; ++l) {
         MaxPoolPick<T> now;
-        if constexpr (I > 0) now = {load_as<S, T>(x[l]), numbers[0]};
+        if constexpr (I > 0) now = {x[l], numbers[0]};
 #pragma GCC unroll 9
         for (int k = 1; k < I * J; ++k)
-          now.take_next(load_as<S, T>(x[k / J * n.down + k % J * n.across + l]), numbers[k]);
-        y[l] = store_as<S, T>(now.most);
+          now.take_next(x[k / J * n.down + k % J * n.across + l], numbers[k]);
+        y[l] = now.most;
         if (kTaps) picked[l] = now.tap;
       }
     }
@@ -286,7 +287,8 @@ struct FewMaxPool : Few<S> {
 
 template <class S>
 struct FewMaxPoolBackward : Few<S> {
-  using T = Computing<S>;
+  using T = S;
+  static constexpr bool kReadsIndices = true;
   using Few<S>::Few;
 
   template <int I, int J>
@@ -305,9 +307,9 @@ struct FewMaxPoolBackward : Few<S> {
 #pragma GCC unroll 9
         for (int k = 0; k < I * J; ++k) {
           const int64_t at = k / J * n.down + k % J * n.across + l;
-          sum += max_pool_gradient(load_as<S, T>(dy[at]), picked[at], numbers[k]);
+          sum += max_pool_gradient(dy[at], picked[at], numbers[k]);
         }
-        dx[l] = store_as<S, T>(sum);
+        dx[l] = sum;
       }
     }
   }
@@ -315,7 +317,7 @@ struct FewMaxPoolBackward : Few<S> {
 
 template <class S>
 struct FewAvgPool : Few<S> {
-  using T = Computing<S>;
+  using T = S;
   using Few<S>::Few;
 
   template <int I, int J>
@@ -332,10 +334,10 @@ struct FewAvgPool : Few<S> {
         for (int i = 0; i < I; ++i) {
           T part = T(0);
 #pragma GCC unroll 3
-          for (int j = 0; j < J; ++j) part += load_as<S, T>(x[i * n.down + j * n.across + l]);
+          for (int j = 0; j < J; ++j) part += x[i * n.down + j * n.across + l];
           sum += part;
         }
-        y[l] = store_as<S, T>(sum / by);
+        y[l] = sum / by;
       }
     }
   }
@@ -403,16 +405,7 @@ struct FewAvgPoolBackward : Few<S> {
 
 template <template <class> class W, bool kBack>
 void run_few_taps(const Windows& w) {
-  switch (w.dtype) {
-    case DType::f32:
-      return run_few<W<float>, kBack>(w);
-    case DType::f64:
-      return run_few<W<double>, kBack>(w);
-    case DType::f16:
-      return run_few<W<Half>, kBack>(w);
-    case DType::bf16:
-      return run_few<W<BFloat16>, kBack>(w);
-  }
+  by_dtype(w.dtype, [&](auto s) { run_few<FewOf<W, decltype(s)>, kBack>(w); });
 }
 void max_pool2d(const Windows& w) {
   few_taps<false>(w) ? run_few_taps<FewMaxPool, false>(w) : run_windows<MaxPool, false>(w);
@@ -456,9 +449,10 @@ void avg_pool2d_backward(const Windows& w) {
                      : w.dtype == DType::f32 ? &global_task<float>
                      : w.dtype == DType::f16 ? &global_task<Half>
                                              : &global_task<BFloat16>);
-  few_taps<true>(w) && FewAvgPoolBackward<float>::fits(w)
-      ? run_few_taps<FewAvgPoolBackward, true>(w)
-      : run_windows<AvgPoolBackward, true>(w);
+  if (!few_taps<true>(w) || !FewAvgPoolBackward<float>::fits(w))
+    return run_windows<AvgPoolBackward, true>(w);
+  // It has the rows of windows in the computing type anyway.
+  by_dtype(w.dtype, [&](auto s) { run_few<FewAvgPoolBackward<decltype(s)>, true>(w); });
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // Windows of a few taps with the channels last. The taps of a window are gathered in one turn, so
 // that what they make stays in a register; neighbours along a row whose taps lie alike are one run.
-// Values and the order of sums are those of window_lines.h.
+// Values and the order of sums are those of window_lines.h. Elements of 16 bits are converted some
+// neighbours at a time, for the works of floats.
 #pragma once
+#include "cpu/halves.h"
 #include "cpu/window_lines.h"
 
 ONEPASS_BEGIN
@@ -31,6 +33,97 @@ bool few_taps(const Windows& w) {
   return w.channels_last && r.kernel <= kFewTaps && c.kernel <= kFewTaps &&
          (!kBack || (r.dilation == 1 && c.dilation == 1));
 }
+
+// Pieces of n elements that lie `apart` in memory, side by side in scratch; and back.
+template <class S>
+[[gnu::noinline]] void load_pieces(const S* from, int64_t pieces, int64_t apart, int64_t n,
+                                   float* to) {
+  if (n == apart) n *= pieces, pieces = 1;
+  for (; pieces > 0; --pieces, from += apart, to += n) {
+    if constexpr (std::is_same_v<S, Half>) {
+      load_halves(to, from, n);
+    } else {
+      load_run<S, float>(to, from, 1, n);
+    }
+  }
+}
+template <class S>
+[[gnu::noinline]] void store_pieces(S* to, int64_t pieces, int64_t apart, int64_t n,
+                                    const float* from) {
+  if (n == apart) n *= pieces, pieces = 1;
+  for (; pieces > 0; --pieces, to += apart, from += n) {
+    if constexpr (std::is_same_v<S, Half>) {
+      store_halves(to, from, n);
+    } else {
+      store_run<S, float>(to, from, 1, n);
+    }
+  }
+}
+
+// A work on floats, W, for elements of 16 bits. Its code is that of W, which is unrolled for every
+// number of taps, and of two loops that convert.
+template <class W, class S>
+class Narrow {
+ public:
+  const Windows& call;
+
+  explicit Narrow(const Windows& c) : call(c), lent_(c), work_(lent_) {
+    lent_.from = taken_;
+    lent_.out = made_;
+    lent_.indices = !c.indices ? nullptr : W::kReadsIndices ? taken_indices_ : made_indices_;
+  }
+  int64_t channels_together() const { return smaller(call.channels, kTogether); }
+
+  template <int I, int J>
+  void take(const Neighbours& n) {
+    // Columns that neighbours share are converted once, unless there are others between them.
+    const bool dense = n.across == call.channels;
+    const int64_t apart = dense ? call.channels : n.across, step = n.step / call.channels;
+    const int64_t room = kRoom / (larger(1, I) * n.channels);  // columns
+    const int64_t together = dense ? 1 + (room - J) / step : 1;
+    for (int64_t o = 0; o < n.count; o += together) {
+      Neighbours some = n;
+      some.count = smaller(together, n.count - o);
+      const int64_t columns = I * J == 0 ? 0 : (some.count - 1) * step + J;
+      load(n, o, I, columns, apart);
+      some.from = some.to = 0;
+      some.step = step * n.channels;
+      some.across = some.to_step = n.channels;
+      some.down = columns * n.channels;
+      work_.template take<I, J>(some);
+      store(n, o, some.count);
+    }
+  }
+
+ private:
+  // Room for a window of so many channels, and some neighbours of fewer.
+  static constexpr int64_t kTogether = 512, kRoom = kFewTaps * kFewTaps * kTogether;
+
+  [[gnu::noinline]] void load(const Neighbours& n, int64_t o, int64_t rows, int64_t columns,
+                              int64_t apart) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t at = n.from + o * n.step + i * n.down, to = i * columns * n.channels;
+      load_pieces(static_cast<const S*>(call.from) + at, columns, apart, n.channels, taken_ + to);
+      if (W::kReadsIndices)
+        load_pieces(static_cast<const float*>(call.indices) + at, columns, apart, n.channels,
+                    taken_indices_ + to);
+    }
+  }
+  [[gnu::noinline]] void store(const Neighbours& n, int64_t o, int64_t count) const {
+    const int64_t at = n.to + o * n.to_step;
+    store_pieces(static_cast<S*>(call.out) + at, count, n.to_step, n.channels, made_);
+    if (!W::kReadsIndices && call.indices)
+      store_pieces(static_cast<float*>(call.indices) + at, count, n.to_step, n.channels,
+                   made_indices_);
+  }
+
+  Windows lent_;  // the call as the work sees it
+  W work_;
+  float taken_[kRoom], made_[kRoom], taken_indices_[W::kReadsIndices ? kRoom : 1];
+  float made_indices_[W::kReadsIndices ? 1 : kRoom];
+};
+template <template <class> class W, class S>
+using FewOf = std::conditional_t<sizeof(S) == 2, Narrow<W<float>, S>, W<S>>;
 
 template <int I, class W>
 void take_columns(W* work, int64_t across, const Neighbours& n) {

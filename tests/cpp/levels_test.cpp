@@ -1,6 +1,6 @@
 // Runs the table of this build's best CPU level, small, through the parts of
-// tests/cuda_sim/backend_test*.cpp, and prints a hash of the results of each: on every processor the
-// same. scripts/aarch64 compares them.
+// tests/cuda_sim/backend_test*.cpp, and prints a hash of the results of each: on every processor
+// the same. scripts/aarch64 compares them.
 #include "cpu/dispatch.h"
 #include "cuda_sim/backend_test.h"
 

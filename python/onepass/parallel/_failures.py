@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from onepass.parallel._protocol import is_interactive
 
+E = TypeVar("E", bound=BaseException)
 _PAUSE = 0.05  # seconds between two looks at who has left
 
 
@@ -65,12 +66,23 @@ def announce(member: Member, what: str) -> None:
     sys.stderr.flush()
 
 
+def of_all(error: E) -> E:
+    """Mark an error that all ranks raise at the same place: nobody waits for them, and where
+    nobody catches it rank 0 alone shows it."""
+    error._is_of_all_ranks = True  # type: ignore[attr-defined]
+    return error
+
+
 def _hook() -> None:
     shown, shown_of_thread = sys.excepthook, threading.excepthook
 
     def failed(kind: Any, error: Any, trace: Any) -> None:
+        is_of_all = getattr(error, "_is_of_all_ranks", False) and os.getpid() == _process
+        if is_of_all and _largest(_members).rank:
+            return
         shown(kind, error, trace)
-        _end(error, kind, _members)
+        if not is_of_all:
+            _end(error, kind, _members)
 
     def thread_failed(args: Any) -> None:
         shown_of_thread(args)
@@ -86,10 +98,14 @@ def _end(error: Any, kind: Any, members: list[Member]) -> None:
     if os.getpid() != _process:
         return
     why = "".join(traceback.format_exception_only(kind, error)).strip().partition("\n")[0]
-    # That of all processes, where the program has made others of some of them.
-    announce(max(members, key=lambda member: member.size), f"failed: {why}")
+    announce(_largest(members), f"failed: {why}")
     for member in members:
         member.end(why)
+
+
+def _largest(members: list[Member]) -> Member:
+    """That of all processes, where the program has made others of some of them."""
+    return max(members, key=lambda member: member.size)
 
 
 def _leave() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onepass import nn
 from onepass.parallel import Communicator
 from onepass.parallel._collectives import all_equal, broadcast_object
+from onepass.parallel._failures import of_all
 from onepass.train._from_rank_0 import sent
 from onepass.train._marks import PLAIN, made_with, text_of, without_addresses
 from onepass.train._run import Run
@@ -43,9 +44,11 @@ def refuse_difference(comm: Communicator, what: str, text: str) -> None:
     where = next((i for i, (a, b) in enumerate(zip(*shown, strict=False)) if a != b), 0)
     begin = max(where - SHOWN // 2, 0)
     parts = [("…" if begin else "") + text[begin : begin + SHOWN] for text in shown]
-    raise ValueError(
-        f"fit: {what!r} differs between ranks, {parts[0]} on rank 0 and {parts[1]} on rank "
-        f"{rank}, expected the same on all ranks"
+    raise of_all(
+        ValueError(
+            f"fit: {what!r} differs between ranks, {parts[0]} on rank 0 and {parts[1]} on rank "
+            f"{rank}, expected the same on all ranks"
+        )
     )
 
 
@@ -62,7 +65,7 @@ def other_batches(name: str, found: str) -> ValueError:
         else "expected the same whole batches on every rank, which takes its rows of each: without "
         "a DistributedSampler, and shuffled by one seed"
     )
-    return ValueError(f"fit: {name!r} gave other batches: {found}, {expected}")
+    return of_all(ValueError(f"fit: {name!r} gave other batches: {found}, {expected}"))
 
 
 def _described(run: Run) -> Iterator[tuple[str, str]]:

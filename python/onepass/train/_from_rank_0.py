@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onepass.parallel import Communicator
 from onepass.parallel._collectives import broadcast_object, dtype_of, name_of
+from onepass.parallel._failures import of_all
 from onepass.train._store import CheckpointError
 from onepass.train._tree import pack, unpack
 
@@ -68,8 +69,8 @@ def by_rank_0(comm: Communicator, call: Callable[[], T]) -> T:
             outcome[0] = [*known, "RuntimeError"][0], text
     failed = broadcast_object(comm, outcome[0])
     if error is not None:
-        raise error
+        raise of_all(error)
     if failed is not None:
-        raise ERRORS[failed[0]](failed[1])
+        raise of_all(ERRORS[failed[0]](failed[1]))
     result: T = sent(comm, outcome[1])
     return result
