@@ -14,7 +14,11 @@ std::string Array::label() const {
 }
 
 std::string dtype_text(const Array& a) {
+  constexpr const char* kNames[] = {"float32", "float64", "float16", "bfloat16", "int8",
+                                    "int16",   "int32",   "int64",   "uint8",    "uint16",
+                                    "uint32",  "uint64",  "bool",    "unknown"};
   const py::object dtype = py::getattr(a.object, "dtype", py::none());
+  if (dtype.is_none()) return kNames[int(a.element)];  // of a producer of DLPack
   std::string text = py::cast<std::string>(py::str(dtype));
   if (text == ">f4" || text == ">f8" || text == ">f2") text += " (big-endian)";
   return text;

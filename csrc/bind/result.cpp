@@ -5,6 +5,8 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
+
 #include "bind/autograd.h"
 #include "bind/protocols.h"
 
@@ -25,6 +27,11 @@ py::object ask(const Array& like, Ask question) {
     if (!error.matches(PyExc_TypeError)) throw;
     type_error(like.op, py::cast<std::string>(py::str(error.value())));
   }
+}
+
+// Of a library that only has DLPack, results are NumPy arrays until `returned` hands them over.
+bool is_foreign(const Array& a) {
+  return (a.library == Library::other || a.library == Library::jax) && a.cuda_device < 0;
 }
 
 bool is_ndarray(const Array& a) {
@@ -57,6 +64,14 @@ void open_made(Array* a, const char* op, const char* name, py::object made) {
   a->made = std::move(made);
 }
 
+// A producer may describe its memory once like this, and to NumPy otherwise.
+void check_made(const Array& a, const int64_t* shape, int ndim, Element element,
+                const Array& like) {
+  if (a.element != element || a.ndim != ndim || !std::equal(shape, shape + ndim, a.shape))
+    value_error(a.op, like.label() + " of type " + Py_TYPE(like.object)->tp_name +
+                          " describes itself in two ways, expected one; copy it to a NumPy array");
+}
+
 }  // namespace
 
 void open_result(Array* a, const char* op, const char* name, PyObject* given, const Array& like) {
@@ -67,6 +82,7 @@ void open_result(Array* a, const char* op, const char* name, PyObject* given, co
                 : ask(like, [&](const py::object& m) {
                     return py::object(m.attr("empty_like")(py::handle(like.object)));
                   }));
+  if (is_foreign(like)) check_made(*a, like.shape, like.ndim, like.element, like);
 }
 
 void make(Array* a, const char* op, const char* name, const int64_t* shape, int ndim,
@@ -87,6 +103,8 @@ void make(Array* a, const char* op, const char* name, const int64_t* shape, int 
                                                  : py::getattr(object, "dtype", py::none());
               return py::object(m.attr("empty")(extents, dtype, object));
             }));
+  const Element element = computing ? Element(computing_type(like.dtype())) : like.element;
+  if (is_foreign(like)) check_made(*a, shape, ndim, element, like);
 }
 
 void make_bytes(Array* a, const char* op, const char* name, const int64_t* shape, int ndim,
@@ -105,9 +123,7 @@ void open_dense(Array* a, const char* op, const char* name, PyObject* object) {
 
 py::object returned(const Array& a, const Array& like) {
   const py::handle object(a.object);
-  const bool foreign = like.library == Library::other || like.library == Library::jax;
-  if (!a.made || !foreign || like.cuda_device >= 0)
-    return py::reinterpret_borrow<py::object>(object);
+  if (!a.made || !is_foreign(like)) return py::reinterpret_borrow<py::object>(object);
   return arrays_module().attr("returned")(object, py::handle(like.object));
 }
 

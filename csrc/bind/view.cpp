@@ -88,16 +88,17 @@ TypeInfo info_of(PyTypeObject* type) {
 // Another library described this memory, and the kernels will touch it: refuse what cannot be.
 bool plausible(const View& v) {
   if (v.ndim < 0 || v.ndim > kMaxAxes || (v.ndim > 0 && (!v.shape || !v.strides))) return false;
-  int64_t size = 1, bytes = 0;
+  int64_t size = 1, bytes = 0;  // without the extents of 0, as NumPy counts
   bool empty = false;
   for (int d = 0; d < v.ndim; ++d) {
     if (v.shape[d] < 0) return false;
-    empty = empty || v.shape[d] == 0;
+    if (v.shape[d] == 0) {
+      empty = true;
+    } else if (__builtin_mul_overflow(size, v.shape[d], &size)) {
+      return false;
+    }
   }
-  if (empty) return true;
-  for (int d = 0; d < v.ndim; ++d)
-    if (__builtin_mul_overflow(size, v.shape[d], &size)) return false;
-  return v.data && !__builtin_mul_overflow(size, v.itemsize(), &bytes);
+  return (empty || v.data) && !__builtin_mul_overflow(size, v.itemsize(), &bytes);
 }
 
 bool dense(const View& v) {

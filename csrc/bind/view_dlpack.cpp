@@ -144,7 +144,7 @@ ViewError view_dlpack(PyObject* object, View* out) {
     auto* managed = static_cast<dlpack::ManagedTensorVersioned*>(
         PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
     if (managed->version.major != 1) return ViewError::not_an_array;
-    writable = writable && !(managed->flags & dlpack::kReadOnly);
+    writable = writable && !(managed->flags & (dlpack::kReadOnly | dlpack::kIsCopied));
     tensor = &managed->tensor;
   } else if (PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
     tensor = &static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))

@@ -128,6 +128,7 @@ void row_norm(const Frame&);
 void row_norm_backward(const Frame&);
 void cross_entropy(const Frame&);
 void update(const Frame&);
+void global_norm(const Frame&);
 void unflatten(const Frame&);
 
 }  // namespace onepass::jax

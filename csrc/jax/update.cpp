@@ -1,24 +1,25 @@
 // A whole optimizer step in one call.
 //
 // Arguments: hyper (the bits of doubles, two words each), count (of steps before this one), lr
-// (empty: that in hyper), scalars (like hyper), the states, each of all parameters one after the
-// other, and
+// (empty: that in hyper), scalars (like hyper), max_norm (empty: no clipping), grad_norm (empty:
+// that of the gradients of this call), the states, each of all parameters one after the other, and
 //   "updates"   the gradients, then the parameters, as arrays of any shapes
 //   "apply"     the parameters, one after the other in one array, then the gradients: arrays that
 //               have as many elements together
 // Results: count, scalars, the states, and what is to be added to each parameter; or the
 // parameters.
+//
+// The attribute "leaves" of a rule that needs sums over each parameter has (height, width, size) of
+// each: its last two extents, 0 and 0 where it has fewer than two.
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <vector>
 
-#include "core/schedule.h"
-#include "jax/frame.h"
+#include "jax/passes.h"
 
 namespace onepass::jax {
 namespace {
-
-constexpr int64_t kHyper = 0, kCount = 1, kLr = 2, kScalars = 3, kStates = 4;  // arguments
 
 // A row of hyper-parameters as the kernel takes it, at the step that the call takes.
 class Row {
@@ -67,58 +68,37 @@ Operand moved(const Buffer& from, const Buffer& to) {
   return operand_of(to);
 }
 
-Operand at(Operand of, int64_t element) {
-  of.data = static_cast<char*>(of.data) + element * size_of(of.dtype);
-  return of;
-}
-
-// The tensors of a step: parameter, gradient, states.
-struct Tensors {
-  std::vector<Tensor> all;
-  std::vector<Operand> operands;
-  int64_t width;
-
-  Tensors(int64_t count, int64_t states) : width(kFirstState + states) {
-    all.resize(size_t(count));
-    operands.resize(size_t(count * width));
-  }
-  Operand* of(int64_t i) { return operands.data() + i * width; }
-  // From `element` on of the states that all parameters share.
-  void set(int64_t i, int64_t size, const Operand& parameter, const Operand& gradient,
-           const std::vector<Operand>& states, int64_t element) {
-    Operand* const own = of(i);
-    own[kParam] = parameter;
-    own[kGrad] = gradient;
-    for (size_t s = 0; s < states.size(); ++s) own[kFirstState + s] = at(states[s], element);
-    Tensor& t = all[size_t(i)];
-    t.size = size;
-    t.computing = computing_type(parameter.dtype);
-    t.operands = own;
-    t.parameter = i;
-  }
-};
-
 // ---- parameters in place
 
-void apply(const Frame& f, const Elementwise& step, Run<Elementwise> driver,
+// Over whole parameters, which are moved.
+void run(const Frame& f, const Passes& passes, const std::vector<Leaf>& leaves,
+         const std::vector<Operand>& states, Tensors* tensors, Elementwise step) {
+  tensors->cut();
+  std::optional<FactoredStates> factored;
+  if (passes.factors > 0) factored.emplace(leaves, states, tensors);
+  tensors->describe(&step);
+  if (step.schedule.elements == 0) return;
+  passes.clip(f, *tensors, &step);
+  passes.run(step, factored ? &*factored : nullptr);
+}
+
+void apply(const Frame& f, const Passes& passes, const Elementwise& step,
            const std::vector<Operand>& states) {
-  const int64_t first = kStates + int64_t(states.size()), count = f.arguments() - first - 1;
+  const int64_t first = kStates + int64_t(states.size());
   const Operand parameters = moved(f.argument(first), f.result(f.results() - 1));
-  Tensors tensors(count, int64_t(states.size()));
+  std::vector<Leaf> leaves = leaves_of(f);
+  if (leaves.empty())
+    for (int64_t i = first + 1; i < f.arguments(); ++i) leaves.push_back({0, 0, f.argument(i).size()});
+  // Each in an array of its own, or all in one.
+  const bool flat = f.arguments() - first - 1 != int64_t(leaves.size());
+  Tensors tensors(int64_t(leaves.size()), int64_t(states.size()));
   int64_t element = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const Buffer gradient = f.argument(first + 1 + i);
-    const int64_t size = gradient.size();
-    tensors.set(i, size, at(parameters, element), operand_of(gradient), states, element);
-    element += size;
+  for (size_t i = 0; i < leaves.size(); element += leaves[i++].size) {
+    const Operand gradient = operand_of(f.argument(first + 1 + (flat ? 0 : int64_t(i))));
+    tensors.set(int64_t(i), leaves[i].size, at(parameters, element),
+                flat ? at(gradient, element) : gradient, passes.of_elements(states), element);
   }
-  ScheduleStorage schedule;
-  schedule.build(tensors.all.data(), count);
-  Elementwise call = step;
-  call.tensors = tensors.all.data();
-  call.count = count;
-  call.schedule = schedule.view();
-  if (element > 0) driver(call);
+  run(f, passes, leaves, states, &tensors, step);
 }
 
 // ---- what is to be added
@@ -213,40 +193,106 @@ void update_group(void* context, int64_t group) {
     update_piece(job, schedule.pieces[p]);
 }
 
-void updates(const Frame& f, const Elementwise& step, Run<Elementwise> driver,
+template <class S>
+void subtract(void* to, const void* from, int64_t n) {
+  S* const result = static_cast<S*>(to);
+  for (int64_t i = 0; i < n; ++i) {
+    const auto difference = widened(result[i]) - widened(static_cast<const S*>(from)[i]);
+    if constexpr (std::is_same_v<decltype(widened(S())), S>)
+      result[i] = difference;
+    else
+      result[i] = host::from_float<S>(difference);
+  }
+}
+
+// The results are parameters that have been moved: takes off what they were.
+struct Differences {
+  const Schedule& schedule;
+  const std::vector<Operand>& results;
+  const std::vector<Operand>& before;
+
+  static void group(void* context, int64_t g) {
+    const Differences& job = *static_cast<const Differences*>(context);
+    for (int64_t p = job.schedule.groups[g]; p < job.schedule.groups[g + 1]; ++p) {
+      const Piece& piece = job.schedule.pieces[p];
+      const Operand to = at(job.results[size_t(piece.tensor)], piece.begin);
+      const Operand from = at(job.before[size_t(piece.tensor)], piece.begin);
+      switch (to.dtype) {
+        case DType::f32:
+          subtract<float>(to.data, from.data, piece.size);
+          break;
+        case DType::f64:
+          subtract<double>(to.data, from.data, piece.size);
+          break;
+        case DType::f16:
+          subtract<Half>(to.data, from.data, piece.size);
+          break;
+        default:
+          subtract<BFloat16>(to.data, from.data, piece.size);
+      }
+    }
+  }
+};
+
+void updates(const Frame& f, const Passes& passes, const Elementwise& step,
              const std::vector<Operand>& states) {
   const int64_t first = kStates + int64_t(states.size()), count = (f.arguments() - first) / 2;
   const int64_t first_result = 2 + int64_t(states.size());
   Tensors tensors(count, int64_t(states.size()));
-  Updates job{step, driver, &tensors, {}, {}};
+  std::vector<Operand> results, before;
   int64_t element = 0;
   for (int64_t i = 0; i < count; ++i) {
     const Buffer gradient = f.argument(first + i), parameter = f.argument(first + count + i);
-    const int64_t size = gradient.size();
-    tensors.set(i, size, operand_of(parameter), operand_of(gradient), states, element);
-    job.results.push_back(operand_of(f.result(first_result + i)));
-    element += size;
+    const Buffer result = f.result(first_result + i);
+    before.push_back(operand_of(parameter));
+    results.push_back(passes.whole() ? moved(parameter, result) : operand_of(result));
+    tensors.set(i, gradient.size(), passes.whole() ? results.back() : before.back(),
+                operand_of(gradient), passes.of_elements(states), element);
+    element += gradient.size();
   }
-  ScheduleStorage schedule;
-  schedule.build(tensors.all.data(), count);
-  job.schedule = schedule.view();
-  lent().parallel_for(job.schedule.group_count, &update_group, &job);
+  if (element == 0) return;
+  if (passes.whole()) {
+    run(f, passes, leaves_of(f), states, &tensors, step);
+    const Schedule schedule = tensors.schedule.view();
+    Differences job{schedule, results, before};
+    lent().parallel_for(schedule.group_count, &Differences::group, &job);
+  } else {
+    tensors.cut();
+    Updates job{step, passes.update(), &tensors, tensors.schedule.view(), results};
+    passes.clip(f, tensors, &job.step);
+    lent().parallel_for(job.schedule.group_count, &update_group, &job);
+  }
 }
 
 }  // namespace
 
 void update(const Frame& f) {
-  const int32_t rule = int32_t(f.integer("kernel"));
+  const Passes passes(f);
   const int64_t state_count = f.integer("states");
-  Row row(f, rule);
+  Row row(f, passes.rule);
   std::vector<Operand> states;
   for (int64_t s = 0; s < state_count; ++s)
     states.push_back(moved(f.argument(kStates + s), f.result(2 + s)));
   Elementwise step;
   row.describe(&step);
-  const Run<Elementwise> driver = lent().cpu().update[rule][f.integer("variant")];
-  (f.integer("in_place") != 0 ? apply : updates)(f, step, driver, states);
+  (f.integer("in_place") != 0 ? apply : updates)(f, passes, step, states);
   row.store(f);
+}
+
+// Arguments: the gradients. Results: their norm as a number, and as the words of a double.
+void global_norm(const Frame& f) {
+  Tensors tensors(f.arguments(), 0);
+  for (int64_t i = 0; i < f.arguments(); ++i) {
+    const Operand gradient = operand_of(f.argument(i));
+    tensors.set(i, f.argument(i).size(), gradient, gradient, {}, 0);
+  }
+  tensors.cut();
+  const double norm = norm_of(tensors).norm;
+  if (dtype_of(f.result(0)) == DType::f64)
+    *f.result(0).as<double>() = norm;
+  else
+    *f.result(0).as<float>() = float(norm);
+  std::memcpy(f.result(1).data, &norm, sizeof norm);
 }
 
 }  // namespace onepass::jax

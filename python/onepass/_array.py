@@ -68,7 +68,12 @@ def as_ndarray(x: Array) -> np.ndarray[Any, Any]:
     try:
         return np.from_dlpack(x)
     except (BufferError, RuntimeError):  # bfloat16, of which DLPack tells NumPy nothing
-        return np.asarray(x)
+        array = np.asarray(x)
+    if array.dtype == object:  # of the producer itself, which has no other way
+        raise TypeError(
+            f"NumPy cannot read the bfloat16 of {type(x).__name__}: pass 'out', or float32"
+        )
+    return array
 
 
 def is_tensor(x: Array) -> bool:

@@ -58,6 +58,7 @@ from onepass.jax._loss import cross_entropy
 from onepass.jax._norms import batch_norm, bias_act, layer_norm, rms_norm
 from onepass.jax._optimizers import (
     adadelta,
+    adafactor,
     adagrad,
     adam,
     adamax,
@@ -65,6 +66,8 @@ from onepass.jax._optimizers import (
     ademamix,
     adopt,
     asgd,
+    lamb,
+    lars,
     lion,
     nadam,
     radam,
@@ -74,13 +77,14 @@ from onepass.jax._optimizers import (
     schedulefreesgd,
     sgd,
 )
-from onepass.jax._step import OptimizerState, apply
+from onepass.jax._step import OptimizerState, apply, global_norm
 
 __all__ = [
     "FlatParams",
     "OptimizerState",
     "abs",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -97,10 +101,13 @@ __all__ = [
     "elu",
     "flat",
     "gelu",
+    "global_norm",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
     "identity",
+    "lamb",
+    "lars",
     "layer_norm",
     "leaky_relu",
     "lion",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +80,7 @@ def _put_together(arrays: list[jax.Array]) -> dict[str, jax.Array]:
     """A buffer for each dtype."""
     return {
         dtype: jnp.concatenate([a.ravel() for a in arrays if str(a.dtype) == dtype])
-        for dtype in sizes(arrays)
+        for dtype in sizes(leaves_of(arrays))
     }
 
 
@@ -108,7 +109,7 @@ def flat(params: Any) -> FlatParams:
     """
     leaves, tree = jax.tree_util.tree_flatten(params)
     arrays = checked("flat", "params", leaves)
-    return FlatParams(_put_together(arrays), tree, tuple((a.shape, str(a.dtype)) for a in arrays))
+    return FlatParams(_put_together(arrays), tree, leaves_of(arrays))
 
 
 def checked(op: str, name: str, leaves: list[Any]) -> list[jax.Array]:
@@ -123,9 +124,18 @@ def checked(op: str, name: str, leaves: list[Any]) -> list[jax.Array]:
     return arrays
 
 
-def sizes(arrays: list[jax.Array]) -> dict[str, int]:
+def leaves_of(arrays: list[jax.Array]) -> Leaves:
+    """Shape and dtype of each."""
+    return tuple((a.shape, str(a.dtype)) for a in arrays)
+
+
+def of_dtype(leaves: Leaves, dtype: str) -> Leaves:
+    return tuple(leaf for leaf in leaves if leaf[1] == dtype)
+
+
+def sizes(leaves: Leaves) -> dict[str, int]:
     """How many elements there are of each dtype."""
     found: dict[str, int] = {}
-    for array in arrays:
-        found[str(array.dtype)] = found.get(str(array.dtype), 0) + array.size
+    for shape, dtype in leaves:
+        found[dtype] = found.get(dtype, 0) + math.prod(shape)
     return found

@@ -19,9 +19,9 @@ import numpy as np
 
 from onepass import optim
 from onepass._docs import parts
-from onepass.jax._checks import bits, computing
-from onepass.jax._flat import checked, sizes
-from onepass.jax._step import OptimizerState, rate_of, updated
+from onepass.jax._checks import bits
+from onepass.jax._flat import FlatParams, checked, leaves_of, of_dtype, sizes
+from onepass.jax._step import OptimizerState, lengths, rate_of, updated
 from onepass.ops._rule import Rule
 from onepass.optim._optimizer import Optimizer
 
@@ -44,7 +44,7 @@ def _transformation(init: Any, update: Any) -> Any:
 def _of(cls: type[Optimizer], name: str) -> Callable[..., Any]:
     """The factory of an optimizer of `onepass.optim`."""
     parameters = inspect.signature(cls).parameters
-    left_out = {"params", "maximize", "diagnostics", "options"}
+    left_out = {"params", "diagnostics", "options"}
     signature = inspect.Signature([p for n, p in parameters.items() if n not in left_out])
 
     def factory(*args: Any, **options: Any) -> Any:
@@ -75,7 +75,7 @@ _DOC = """{formula}
 
 The whole update is one call of XLA for each dtype of parameters, on flat states. A number such as
 ``lr`` is data in the state, `OptimizerState.with_lr` changes it; ``update(…, lr=…)`` has another
-one for that step. {kept}
+one for that step, ``update(…, max_norm=…, grad_norm=…)`` clips as `apply` does. {kept}
 
 Args:
 {args}
@@ -133,16 +133,21 @@ def _start(
     starts = {s.key: rule.start(name, s, group) for s in rule.states if s.key in keys}
     scalars = list(rule.scalars.values())
 
+    ascends = bool(group["maximize"])
+
     def init(params: Any) -> OptimizerState:
-        arrays = checked(name, "params", jax.tree_util.tree_leaves(params))
-        dtypes = {str(a.dtype): computing(a) for a in arrays}
-        buffers = {
-            dtype: {key: jnp.full(count, start, dtypes[dtype]) for key, start in starts.items()}
-            for dtype, count in sizes(arrays).items()
-        }
+        if isinstance(params, FlatParams):
+            leaves = params.leaves
+        else:
+            leaves = leaves_of(checked(name, "params", jax.tree_util.tree_leaves(params)))
+        buffers = {}
+        for dtype in sizes(leaves):
+            counts = lengths(kernel, of_dtype(leaves, dtype))
+            own = np.float64 if dtype == "float64" else np.float32
+            buffers[dtype] = {key: jnp.full(counts[key], s, own) for key, s in starts.items()}
         zero = jnp.zeros((), np.int32)
         words, carried = (jnp.asarray(bits(*values)) for values in (hyper, scalars))
-        return OptimizerState(zero, words, carried, buffers, kernel)
+        return OptimizerState(zero, words, carried, buffers, kernel, ascends)
 
     return init
 
@@ -155,6 +160,8 @@ def _update(
     params: Any = None,
     *,
     lr: Any = None,
+    max_norm: Any = None,
+    grad_norm: Any = None,
     **_: Any,
 ) -> tuple[Any, OptimizerState]:
     """(updates, state), as optax has it; other arguments are for other transformations."""
@@ -162,10 +169,11 @@ def _update(
         raise ValueError(f"{name}: update(grads, state) lacks 'params', expected them as third")
     if lr is None and schedule is not None:
         lr = schedule(state.count)
-    return updated(grads, state, params, lr)
+    return updated(grads, state, params, lr, max_norm, grad_norm)
 
 
 adadelta = _of(optim.Adadelta, "adadelta")
+adafactor = _of(optim.Adafactor, "adafactor")
 adagrad = _of(optim.Adagrad, "adagrad")
 adam = _of(optim.Adam, "adam")
 adamax = _of(optim.Adamax, "adamax")
@@ -173,6 +181,8 @@ adamw = _of(optim.AdamW, "adamw")
 ademamix = _of(optim.AdEMAMix, "ademamix")
 adopt = _of(optim.ADOPT, "adopt")
 asgd = _of(optim.ASGD, "asgd")
+lamb = _of(optim.LAMB, "lamb")
+lars = _of(optim.LARS, "lars")
 lion = _of(optim.Lion, "lion")
 nadam = _of(optim.NAdam, "nadam")
 radam = _of(optim.RAdam, "radam")

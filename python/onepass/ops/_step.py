@@ -53,11 +53,11 @@ def take_step(
     max_norm, max_value, grad_scale, zero_grad, nonfinite, maximize = controls
     unscale = 1.0
     if max_norm is not None:
-        max_norm = _positive(op, "max_norm", max_norm)
+        max_norm = positive(op, "max_norm", max_norm)
     if max_value is not None:
-        max_value = _positive(op, "max_value", max_value)
+        max_value = positive(op, "max_value", max_value)
     if grad_scale is not None:
-        scale = _positive(op, "grad_scale", grad_scale)
+        scale = positive(op, "grad_scale", grad_scale)
         if scale == math.inf:
             raise ValueError(f"{op}: 'grad_scale' is inf, expected a finite number > 0, or None")
         unscale = 1.0 / scale
@@ -104,7 +104,7 @@ def _refuse_sparse(op: str, grads: Any) -> None:
             ) from None
 
 
-def _positive(op: str, name: str, value: Any) -> float:
+def positive(op: str, name: str, value: Any) -> float:
     expected = "a number > 0, or None"
     number = as_float(op, name, value, expected)
     if not number > 0:
@@ -115,7 +115,7 @@ def _positive(op: str, name: str, value: Any) -> float:
 def described(op: str, max_norm: Any, zero_grad: Any, nonfinite: Any) -> Controls:
     """Checked options of a step that is only talked about."""
     if max_norm is not None:
-        max_norm = _positive(op, "max_norm", max_norm)
+        max_norm = positive(op, "max_norm", max_norm)
     one_of(op, "nonfinite", nonfinite, _NONFINITE)
     zero_grad = flag(op, "zero_grad", zero_grad)
     return Controls(max_norm, zero_grad=zero_grad, nonfinite=nonfinite)

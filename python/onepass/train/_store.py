@@ -227,8 +227,8 @@ def _read_arrays(path: Path, entry: Any) -> dict[str, NDArray[Any]]:
                 return {
                     key: _read_array(archive, key, about) for key, about in entry["arrays"].items()
                 }
-        except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{path}: {error}") from error
+        except Exception as error:  # an archive can be damaged in every way
+            raise CheckpointError(f"{path}: {error or type(error).__name__}") from error
 
 
 def _read_array(archive: zipfile.ZipFile, key: str, about: dict[str, Any]) -> NDArray[Any]:
