@@ -14,7 +14,7 @@ import pytest
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
     "test_device.py", "test_gpu.py", "test_gpu_layers.py", "test_gpu_scripts.py", "test_core.py",
-    "test_parallel.py", "test_site.py",
+    "test_pool.py", "test_site.py",
 }  # fmt: skip
 SLOW_TESTS = {
     "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",
@@ -36,7 +36,7 @@ LONG_FILES = [
     "test_parallel_trainer_processes.py", "test_sklearn.py", "test_bench_rivals.py", "test_cli.py",
     "test_parallel_gradients.py", "test_cuda_build.py", "test_lab.py", "test_lr_finder.py",
     "test_cross_validation_cli.py", "test_cli_kill.py", "test_core.py", "test_jax_optim.py",
-    "test_regularizers.py", "test_torch_compile.py", "test_cli_start.py", "test_parallel.py",
+    "test_regularizers.py", "test_torch_compile.py", "test_cli_start.py", "test_pool.py",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -156,17 +156,28 @@ def _main(folder: str, module: str, function: str, args: str) -> None:
 class Meeting:
     """What threads that stand for ranks share: a barrier, and a place for what each brings."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, in_turn: bool = False) -> None:
         self.size, self.places = size, [None] * size
-        self.barrier = threading.Barrier(size, timeout=20)
+        self.barrier = threading.Barrier(size, timeout=60)
+        self.turn = threading.Lock() if in_turn else None
 
     def exchange(self, rank: int, value: Any) -> list[Any]:
         """What every rank has brought."""
         self.places[rank] = value
-        self.barrier.wait()
+        self._wait()
         found = [*self.places]
-        self.barrier.wait()
+        self._wait()
         return found
+
+    def _wait(self) -> None:
+        if self.turn is None:
+            self.barrier.wait()
+            return
+        self.turn.release()
+        try:
+            self.barrier.wait()
+        finally:
+            self.turn.acquire()
 
 
 class Verbs:
@@ -177,16 +188,20 @@ class Verbs:
         self.calls: list[tuple[str, int]] = []
 
     def sum_(self, array: np.ndarray) -> None:
-        self.calls.append(("sum_", array.ctypes.data))
+        self.calls.append(("sum_", _address(array)))
         every = self.meeting.exchange(self.rank, array.copy())
         array[...] = sum(every[1:], every[0])
 
     def broadcast_(self, array: np.ndarray, root: int = 0) -> None:
-        self.calls.append(("broadcast_", array.ctypes.data))
+        self.calls.append(("broadcast_", _address(array)))
         array[...] = self.meeting.exchange(self.rank, array.copy())[root]
 
     def barrier(self) -> None:
         self.meeting.exchange(self.rank, None)
+
+
+def _address(array: Any) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else 0
 
 
 class Exchanging(Verbs):
@@ -212,14 +227,23 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def run_threads(
-    function: Callable[[Any], Any], n: int, kind: Callable[[Meeting, int], Any] = Verbs
+    function: Callable[[Any], Any],
+    n: int,
+    kind: Callable[[Meeting, int], Any] = Verbs,
+    *,
+    in_turn: bool = False,
 ) -> list[Any]:
-    """What ``function(comm)`` returns on each rank; its first exception ends all."""
-    meeting = Meeting(n)
+    """What ``function(comm)`` returns on each rank; its first exception ends all.
+
+    Args:
+        in_turn: one runs at a time, until it waits for the others, or ends.
+    """
+    meeting = Meeting(n, in_turn=in_turn)
 
     def call(rank: int) -> Any:
         try:
-            return function(kind(meeting, rank))
+            with meeting.turn or nullcontext():
+                return function(kind(meeting, rank))
         except BaseException:
             meeting.barrier.abort()
             raise

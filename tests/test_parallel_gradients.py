@@ -206,7 +206,9 @@ def test_dtypes_that_differ_between_ranks_are_refused_by_all(others):
         params = [nn.Parameter(np.zeros(3, np.float32)) for _ in range(2)]
         dtype = others[comm.rank]
         grads = [np.ones(3, np.float32), None if dtype is None else np.ones(3, dtype)]
-        with pytest.raises(ValueError, match=r"'grads\[1\]' has another dtype on another rank") as e:
+        with pytest.raises(
+            ValueError, match=r"'grads\[1\]' has another dtype on another rank"
+        ) as e:
             parallel.all_reduce_gradients(optim.SGD(params, lr=0.1), comm, grads)
         return str(e.value)
 

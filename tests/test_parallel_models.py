@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader
-from onepass.train import Callback, EarlyStopping, Trainer, _blas, regularizers
+from onepass.train import Callback, EarlyStopping, Trainer, _blas, _replicas, regularizers
 from test_parallel_trainer import (
     N,
     T,
@@ -108,9 +108,8 @@ def test_what_a_hook_edits_reaches_all_pieces(edit):
 
 
 def test_copies_are_made_where_the_model_was_edited(monkeypatch):
-    made = []
-    deepcopy = copy.deepcopy
-    monkeypatch.setattr("onepass.train._replicas.copy.deepcopy", lambda *a: made.append(1) or deepcopy(*a))
+    made, copied = [], _replicas._copied
+    monkeypatch.setattr(_replicas, "_copied", lambda model: made.append(1) or copied(model))
     fitted(trainer_of(model=normed, reproducible=2))
     assert len(made) <= 4  # the first, and after each epoch
 
@@ -232,8 +231,11 @@ def test_pieces_without_rows_in_one_process():
     plain = left(fitted(trainer_of(model=picky), batch_size=6))
     alone = left(fitted(trainer_of(model=picky, reproducible=8), batch_size=6))
     assert_close(alone, plain)
-    both = {"model": picky, "reproducible": 8}
-    for rank in together(4, lambda c: trainer_of(c, **both), lambda t: left(fitted(t, batch_size=6))):
+
+    def make(comm):
+        return trainer_of(comm, model=picky, reproducible=8)
+
+    for rank in together(4, make, lambda t: left(fitted(t, batch_size=6))):
         assert_same(rank, alone)
 
 

@@ -16,8 +16,9 @@ from onepass import nn, ops
 from onepass.nn._batch_norm import OneValueError
 from onepass.nn._shares import place
 from onepass.ops._shared_batch_norm import shared_batch_norm, shared_batch_norm_backward
+from ranks import run_threads
 from small_models import grads, normal, perturb
-from small_ranks import added, by_shares, on_ranks, shares_of
+from small_ranks import added, by_shares, shares_of
 
 FORWARD = next(case for case in CASES if case.name == "batch_norm")
 BACKWARD = next(case for case in CASES if case.name == "batch_norm_backward")
@@ -42,7 +43,7 @@ def over_ranks(split, x, dy, w, b, mean, var, residual, *, training=True, **opti
         found = shared_batch_norm_backward(dy[rows], saved)
         return y, moved, saved.kept[4], [*found, *[None] * (4 - len(found))]
 
-    results = on_ranks(run, len(parts))
+    results = run_threads(run, len(parts), in_turn=True)
     for _, moved, statistics, _ in results[1:]:
         assert_all_same([*moved, statistics], [*results[0][1], results[0][2]], "ranks differ")
 
@@ -174,12 +175,12 @@ def test_one_value_per_channel_on_all_ranks_together_is_refused():
             layer(np.ones((int(rank.rank == 1), 3), np.float32))
         return int(layer.num_batches_tracked)
 
-    assert on_ranks(one, 3) == [0, 0, 0]
+    assert run_threads(one, 3, in_turn=True) == [0, 0, 0]
 
     def two(rank):  # one each is enough
         return nn.convert_sync_batch_norm(nn.BatchNorm1d(1), rank)(np.float32([[rank.rank]]))
 
-    assert [round(float(y[0, 0]), 3) for y in on_ranks(two, 2)] == [-1, 1]
+    assert [round(float(y[0, 0]), 3) for y in run_threads(two, 2, in_turn=True)] == [-1, 1]
 
 
 def _vectors():
@@ -244,7 +245,7 @@ def test_models_on_ranks_are_one_model_on_the_whole_batch(name, layout):
     for dy in dys:
         y = model(x)
         want.append((y, model.backward(dy)))
-    results = on_ranks(run, 3)
+    results = run_threads(run, 3, in_turn=True)
     near = {"rtol": 1e-10, "atol": 1e-12}
     for step in range(2):
         for i in range(2):
@@ -334,4 +335,4 @@ def test_an_eps_of_0_is_refused_as_without_ranks():
             shared_batch_norm(rank, x, None, None, None, None, eps=0)
         return str(shared.value)
 
-    assert on_ranks(call, 2) == [str(alone.value)] * 2
+    assert run_threads(call, 2) == [str(alone.value)] * 2

@@ -8,8 +8,9 @@ import pytest
 from cases.norms import BatchNorm
 from onepass import nn
 from onepass.nn._shares import place
+from ranks import run_threads
 from small_models import normal
-from small_ranks import on_ranks, shares_of
+from small_ranks import shares_of
 from test_cuda_arrays import cupy  # noqa: F401
 from test_cuda_backend import simulator  # noqa: F401
 
@@ -42,7 +43,7 @@ def test_everything_stays_on_the_device(cupy, layout, dtype):  # noqa: F811
         assert all(isinstance(array, fake_cupy.ndarray) for array in found)
         return [array.get() for array in found]
 
-    y, dx, dweight, dbias, mean, var = zip(*on_ranks(run, 3), strict=True)
+    y, dx, dweight, dbias, mean, var = zip(*run_threads(run, 3, in_turn=True), strict=True)
     near = {"rtol": 2e-5, "atol": 2e-5} if dtype == "float32" else {"rtol": 1e-11, "atol": 1e-11}
     np.testing.assert_allclose(np.concatenate(y), want.y, **near)
     wanted = want.backward(dy.astype(np.float64))

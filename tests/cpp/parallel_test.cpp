@@ -1,4 +1,4 @@
-// Tests of csrc/cpu/parallel.h, run by tests/test_parallel.py: plain, and under ThreadSanitizer,
+// Tests of csrc/cpu/parallel.h, run by tests/test_pool.py: plain, and under ThreadSanitizer,
 // which needs smaller counts. Exits 0 and prints "ok" if all hold; else names the first check that
 // failed.
 #include "../../csrc/cpu/parallel.h"

@@ -413,7 +413,7 @@ TRAIN = [
     Mutant(
         "BLAS: one training with large products gets one thread beside a small one",
         f"{FOLDER}/_blas.py",
-        "limit = bool(self.small) and not self.large",
+        "limit = bool(self.single) or (bool(self.small) and not self.large)",
         "limit = bool(self.small)",
         (f"{BLAS_THREADS}::test_trainings_at_the_same_time_agree",),
     ),

@@ -1,4 +1,4 @@
-"""Training on several processes: MPI, NCCL or torch.distributed, behind five verbs."""
+"""Training on several processes: MPI, NCCL or torch.distributed, behind three verbs."""
 
 from onepass.parallel._find import find
 from onepass.parallel._gradients import all_reduce_gradients

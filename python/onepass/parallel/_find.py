@@ -61,9 +61,9 @@ def find(parallel: Any) -> Communicator:
 
 def _launched(environment: Mapping[str, str]) -> Communicator:
     torch = sys.modules.get("torch")
-    if torch is not None and torch.distributed.is_available():
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            return Torch()
+    made = torch is not None and torch.distributed.is_available()
+    if torch is not None and made and torch.distributed.is_initialized():
+        return Torch() if torch.distributed.get_world_size() > 1 else Alone()
     # torchrun first: srun starts it once a machine, and its processes see the variables of both.
     if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environment.keys():
         return Torch() if environment["WORLD_SIZE"] != "1" else Alone()

@@ -24,7 +24,8 @@ class MPI:
     does one whose program ends while others wait for it in a call of this class. (Not where
     somebody types, as in a notebook.)
 
-    All its ranks make one, which waits for the others. Copies and pickles are of one process, `Alone`.
+    All its ranks make one, which waits for the others. Copies and pickles are of one process,
+    `Alone`.
 
     Args:
         comm: mpi4py's; None is ``mpi4py.MPI.COMM_WORLD``.

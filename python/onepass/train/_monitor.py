@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any
 
+from onepass._suggest import suggestion
+
 MODES = ("auto", "min", "max")
 
 LOWER = """
@@ -71,9 +73,11 @@ def direction(owner: str, monitor: str, mode: str) -> str:
         return mode
     found = _of_formula(monitor.removeprefix("val_"))
     if found is None:
+        prefix = "val_" if monitor.startswith("val_") else ""
+        near = suggestion(monitor, [prefix + name for name in sorted(_MIN | _MAX)])
         raise ValueError(
             f"{owner}: 'mode' is 'auto', expected 'min' or 'max' for {monitor!r}: the name does "
-            "not say whether lower or higher values are better"
+            f"not say whether lower or higher values are better{near}"
         )
     return found
 

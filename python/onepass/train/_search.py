@@ -58,7 +58,8 @@ def search(
 
     Args:
         build: a function of a dict of parameters, which returns a new Trainer of a new model; or
-            the pair of it and a dict of arguments for its fit, such as ``{"batch_size": 64}``.
+            the pair of it and a dict of arguments for its fit, such as ``{"batch_size": 64}``, in
+            place of those given here.
         space: {name: `Uniform`, `LogUniform`, `Integer` or a list of choices}.
         X, y: as for ``Trainer.fit``.
         trials: how many. In a finite space all combinations come before one comes again, then from
@@ -69,7 +70,7 @@ def search(
         sampler: "random": independent draws, each a function of (seed, number, name). Of Optuna,
             where it is installed, "tpe", "gp"; or a function of a seed that returns one of
             its samplers (with ``resume`` neither CmaEsSampler nor QMCSampler); or, without
-            ``resume``, such an object.
+            ``resume``, such an object, whose draws are its own and not of ``seed``.
         pruner: "median" or "halving", or an object: `MedianPruner`, `SuccessiveHalvingPruner`. Of
             Optuna "hyperband", or an object of its pruners. None lets every trial end.
         resume: a directory. Each trial has a file there; called again after an interruption, the

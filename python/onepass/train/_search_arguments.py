@@ -22,7 +22,8 @@ VALIDATION = 0.2  # of the samples, where the metric needs some and none were gi
 
 def with_validation(fit: dict[str, Any], metric: str, *, splits: bool) -> dict[str, Any]:
     """The arguments of fit; a part of the samples is held out where the metric needs one."""
-    if metric.startswith("val_") and not validates(fit) and splits:
+    needs = metric.startswith("val_") and not validates(fit)
+    if needs and splits and "validation_split" not in fit:
         return {**fit, "validation_split": VALIDATION}
     return fit
 

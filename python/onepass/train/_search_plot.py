@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from onepass._figures import new_figure, save_figure
 from onepass.train._search_space import Choice, Distribution, Integer, shown
-from onepass.train._search_trial import COMPLETE, FAILED, Trial
+from onepass.train._search_trial import COMPLETE, FAILED, PRUNED, Trial
 
 MOST_NAMED = 12  # choices of an axis that all have their names
 SPREAD = 0.5  # of the room of a choice: the lines of its trials lie beside one another
 LONGEST = 16  # letters of a tick
+DASHES = {PRUNED: "dotted", FAILED: "dashed"}
 Ticks = list[tuple[float, str]]
 
 
@@ -29,14 +31,20 @@ def draw(result: Any, path: Path) -> None:
     *_, top = _order(result)
     for trial in _order(result):
         _line(axes, trial, [*crossings[id(trial)]], axis, best=trial is top)
-    for at, (name, of) in enumerate(space.items()):
-        _draw_axis(axes, at, shown(name), _ticks(of), left=at == 0)
+    titles = [_wrapped(shown(name)) for name in space]
+    for at, (title, of) in enumerate(zip(titles, space.values(), strict=True)):
+        _draw_axis(axes, at, title, _ticks(of), left=at == 0)
     arrow = "lower" if result.mode == "min" else "higher"
-    _draw_axis(axes, len(space), f"{result.metric}\n({arrow} is better)", axis.ticks(), left=False)
+    metric = f"{_wrapped(result.metric)}\n({arrow} is better)"
+    _draw_axis(axes, len(space), metric, axis.ticks(), left=False)
+    lines = max(title.count("\n") for title in (*titles, metric))
+    states = {trial.state for trial in result.trials}
+    dashes = [f"{state}: {how}" for state, how in DASHES.items() if state in states]
+    axes.text(0, -0.12, "   ".join(dashes), fontsize="small", color="0.3")
     axes.set_xlim(-0.15, len(space) + 0.15)
     axes.set_ylim(-0.04, 1.04)
     axes.axis("off")
-    axes.set_title(result.summary(), fontsize="medium", pad=34, parse_math=False)
+    axes.set_title(result.summary(), fontsize="medium", pad=20 + 14 * lines, parse_math=False)
     save_figure(figure, path)
 
 
@@ -88,6 +96,13 @@ def _line(axes: Any, trial: Trial, places: list[float], axis: _Metric, *, best: 
     axes.plot(range(len(heights)), heights, **style)
 
 
+def _wrapped(name: str) -> str:
+    """In lines between two axes, of which there is room for three."""
+    words = name.replace("_", "_ ").replace(".", ". ")
+    lines = textwrap.wrap(words, LONGEST, max_lines=3, placeholder="…")
+    return "\n".join(line.replace("_ ", "_").replace(". ", ".") for line in lines)
+
+
 def _draw_axis(axes: Any, at: int, name: str, ticks: Ticks, *, left: bool) -> None:
     axes.plot([at, at], [0, 1], color="black", linewidth=1)
     axes.text(at, 1.06, name, ha="center", va="bottom", parse_math=False)
@@ -108,6 +123,7 @@ class _Metric:
 
     def __init__(self, scores: list[float], mode: str) -> None:
         finite = [score for score in scores if math.isfinite(score)]
+        self.known = bool(finite)
         self.low, self.high = min(finite, default=0.0), max(finite, default=1.0)
         self.log = self.low > 0 and self.high > 30 * self.low
         self.mode = mode
@@ -123,6 +139,9 @@ class _Metric:
         return 1 - share if self.mode == "min" else share
 
     def ticks(self) -> Ticks:
+        """None without a score."""
+        if not self.known:
+            return []
         if self.low == self.high:
             return [(0.5, shown(self.low))]
         shares = [0, 0.25, 0.5, 0.75, 1]

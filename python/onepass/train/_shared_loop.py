@@ -36,7 +36,6 @@ from onepass.train._spoilt import not_finite, spoilt_sample
 from onepass.train._stand_in import unseen
 from onepass.train._weights import divisor_of
 
-
 STOP = 1 << 20  # beside two flags: the sum of another call is not taken for theirs
 
 
@@ -330,8 +329,8 @@ class SharedLoop(Loop):
                     totals.add(number, *found)
         table = totals.filled()
         ranks.comm.sum_(table)
-        if (found := totals.difference(table)) is not None:
-            raise other_batches("validation_data", found)
+        if (other := totals.difference(table)) is not None:
+            raise other_batches("validation_data", other)
         return totals.whole(table)[0].values_of(run.metrics)
 
     def _take_logged(self) -> dict[str, float]:

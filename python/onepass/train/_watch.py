@@ -85,13 +85,13 @@ class Share(NamedTuple):
 
     Attributes:
         layer, batch: which.
-        count, mean, squares: of the outputs; Σ(y - mean)².
+        size, mean, squares: of the outputs; the last is Σ(y - mean)².
         alive: which units live; None without outputs.
     """
 
     layer: int
     batch: int
-    count: int
+    size: int
     mean: float
     squares: float
     alive: Any
@@ -115,24 +115,24 @@ def joined(comm: Communicator, shares: Sequence[Share]) -> Iterator[tuple[int, f
             layer, batch, count, mean, squares, units = of_rank[place : place + 6].tolist()
             alive = of_rank[place + 6 : place + 6 + int(units)] > 0
             place += 6 + int(units)
-            key = int(layer), int(batch)
-            share = Share(*key, int(count), mean, squares, alive)
-            number = times[key]
-            times[key] += 1
-            before = whole.get((*key, number))
-            whole[*key, number] = share if before is None else _merged(before, share)
+            number, of = int(layer), int(batch)
+            share = Share(number, of, int(count), mean, squares, alive)
+            key = number, of, times[number, of]
+            times[number, of] += 1
+            before = whole.get(key)
+            whole[key] = share if before is None else _merged(before, share)
     for share in whole.values():
-        if share.count:
-            yield share.layer, share.squares / share.count, share.alive
+        if share.size:
+            yield share.layer, share.squares / share.size, share.alive
 
 
 def _merged(a: Share, b: Share) -> Share:
-    if not a.count or not b.count:
-        return a if a.count else b
-    count, apart = a.count + b.count, b.mean - a.mean
-    mean = a.mean + apart * b.count / count
-    squares = a.squares + b.squares + apart**2 * a.count * b.count / count
-    return Share(a.layer, a.batch, count, mean, squares, a.alive | b.alive)
+    if not a.size or not b.size:
+        return a if a.size else b
+    size, apart = a.size + b.size, b.mean - a.mean
+    mean = a.mean + apart * b.size / size
+    squares = a.squares + b.squares + apart**2 * a.size * b.size / size
+    return Share(a.layer, a.batch, size, mean, squares, a.alive | b.alive)
 
 
 def refuse_pieces(owner: str, run: Any) -> None:
