@@ -1,5 +1,6 @@
 """Optimizers and functions in several threads: right, or one clear error."""
 
+import contextlib
 import copy
 import pickle
 import threading
@@ -163,6 +164,44 @@ def test_a_plan_in_use_keeps_its_counts():
     assert plan.steps == [taken]
     for message in refused + failed:
         assert message.startswith("adamw: this optimizer is stepping in another thread; ")
+
+
+def test_a_plan_in_use_is_not_read():
+    """Without a GIL, a list of counts could be read while the step writes it."""
+    size = 1 << 22
+    plan = _C.Plan("sgd", [np.zeros(size, np.float32)], [None], [0])
+    reads = (
+        lambda: plan.steps,
+        lambda: plan.scalars,
+        lambda: plan.watched,
+        lambda: plan.watch,
+        lambda: plan.write_steps(np.zeros(1, np.float32)),
+    )
+    stop, messages = threading.Event(), [set() for _ in reads]
+
+    def reading():
+        while not stop.is_set():
+            for read, said in zip(reads, messages, strict=True):
+                try:
+                    read()
+                except RuntimeError as error:
+                    said.add(str(error))
+
+    thread = threading.Thread(target=reading)
+    thread.start()
+    try:
+        grad = [np.ones(size, np.float32)]
+        for _ in range(400):
+            with contextlib.suppress(RuntimeError):
+                plan.step(grad, [row_of("sgd", 0.1, 0.0, 0.0, 0.0)], 1.0, None, None, False, False, False, True)
+            if all(messages):
+                break
+    finally:
+        stop.set()
+        thread.join()
+    for said in messages:
+        (message,) = said
+        assert message.startswith("sgd: this optimizer is stepping in another thread; ")
 
 
 def test_copies_of_an_optimizer_step_in_threads_of_their_own():

@@ -4,6 +4,9 @@ once, and in a forked child."""
 import contextlib
 import math
 import os
+import subprocess
+import sys
+import sysconfig
 import threading
 import time
 import warnings
@@ -104,6 +107,29 @@ def test_calls_from_eight_threads():
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(everything, turn) for turn in range(8)]:
             done.result()
+
+
+def test_types_that_eight_threads_see_first():
+    """The border remembers what a type offers, of more types than it has room for."""
+    kinds = [type(f"Kind{i}", (np.ndarray,), {}) for i in range(60)]
+    x = np.random.default_rng(0).standard_normal(33).astype(np.float32)
+    want, start = ops.relu(x), threading.Barrier(8)
+
+    def everything(turn):
+        start.wait()
+        for i in range(len(kinds)):
+            got = ops.relu(x.view(kinds[(i + turn * 7) % len(kinds)]))
+            assert np.array_equal(got, want)
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(everything, turn) for turn in range(8)]:
+            done.result()
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="has a GIL")
+def test_no_extension_switches_the_gil_on():
+    code = "import sys; from onepass import _C, _jax; sys.exit(sys._is_gil_enabled())"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_number_of_threads_may_change_meanwhile():

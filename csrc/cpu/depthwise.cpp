@@ -673,7 +673,8 @@ void in_floats(const Windows& w, Run<Windows> run) {
   Windows part = w;
   part.dtype = DType::f32;
   part.from = from;
-  for (int64_t n = 0; n < w.samples; n += part.samples)
+  // Once without samples too: then the gradient of weights is 0.
+  for (int64_t n = 0; n < larger(1, w.samples); n += larger(1, part.samples))
     for (int64_t c = 0; c < w.channels; c += part.channels) {
       part.samples = smaller(t.samples, w.samples - n);
       part.channels = smaller(t.channels, w.channels - c);
