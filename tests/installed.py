@@ -1,5 +1,5 @@
-"""What must hold wherever onepass was installed: run by a Python that has it and NumPy alone, in any
-folder. Prints what it found; exit status 1 and an AssertionError where something is wrong.
+"""What must hold wherever onepass was installed: run by a Python that has it and NumPy alone, in
+any folder. Prints what it found; exit status 1 and an AssertionError where something is wrong.
 
     python installed.py
 """

@@ -405,7 +405,8 @@ FAMILIES = ("activation", "update")  # a unit for each formula, by formula.cpp.i
 def test_every_cpu_unit_is_compiled_per_instruction_set() -> None:
     plain = {"cpus", "dispatch", "parallel"}
     assert {p.stem for p in (ROOT / "csrc" / "cpu").glob("*.cpp")} - plain == set(CPU_UNITS)
-    objects = (ROOT / "cmake" / "kernels.cmake").read_text().partition("add_library(onepass_cpu_")[2]
+    text = (ROOT / "cmake" / "kernels.cmake").read_text()
+    objects = text.partition("add_library(onepass_cpu_")[2]
     assert set(re.findall(r"csrc/cpu/(\w+)\.cpp", objects)) == set(CPU_UNITS)
 
 

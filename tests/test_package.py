@@ -1,5 +1,5 @@
-"""What is published: the size of the wheel, its list of parts; and, with ONEPASS_TEST_PACKAGE=1, the
-distributions as their users meet them (scripts/package) and the kernels on aarch64
+"""What is published: the size of the wheel, its list of parts; and, with ONEPASS_TEST_PACKAGE=1,
+the distributions as their users meet them (scripts/package) and the kernels on aarch64
 (scripts/aarch64), which take many minutes."""
 
 from __future__ import annotations
