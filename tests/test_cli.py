@@ -51,6 +51,7 @@ WRONG = {
     "": "required: {train,predict,evaluate,report,search,lab,bench,info}",
     "trian": "unknown command 'trian'.*did you mean 'train'",
     "train": "'DATA' is missing, expected a data set or a file",
+    "train --resume --out no": "'DATA' is missing, expected .*; no has no run to resume",
     "train nosuch": "'name_or_path' is 'nosuch', expected .*digits",
     "train digit": "did you mean 'digits'",
     "train none.csv": r"no such file: none\.csv",

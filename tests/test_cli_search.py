@@ -202,6 +202,7 @@ def refused(done, message):
     ("arguments", "message"),
     [
         ([], "'DATA' is missing"),
+        (["--resume", "--out", "no"], "'DATA' is missing.*; no has no search to resume"),
         (["no.csv"], "no.csv"),
         (["t.csv", "--trials", "0"], "search: '--trials' is 0"),
         (["t.csv", "--trials", "x"], "search: '--trials' is 'x'"),

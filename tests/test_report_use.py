@@ -50,6 +50,8 @@ WRONG = {
     "report words --output x.html": "unknown argument '--output'; did you mean '--out'",
     "report words more": "unknown argument 'more'",
     "report found": "found holds a search, expected a run, such as its best one, found/best",
+    "evaluate found words.csv": "found holds a search, expected a run, .* found/best",
+    "predict found words.csv": "found holds a search, expected a run, .* found/best",
     "report damaged": r"damaged/history.csv holds something else than a history \(line 3",
     "report blank": r"blank/history.csv holds something else than a history \(it is empty\)",
     "report other": r"other/history.csv holds something else than a history \(the first line",

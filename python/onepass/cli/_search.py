@@ -53,7 +53,8 @@ def _made(searching: type[OptionSearch], chosen: dict[str, Any]) -> OptionSearch
         else:
             given, how, out = earlier
     if "data" not in given:
-        raise ValueError("search: 'DATA' is missing, expected a data set or a file")
+        where = f"; {out or 'runs/'} has no search to resume" if notes else ""
+        raise ValueError(f"search: 'DATA' is missing, expected a data set or a file{where}")
     space = space_of(how["space"]) if "space" in how else None
     fresh = "resume" not in chosen
     made = searching(given, how, space, out, fresh=fresh, progress="quiet" not in chosen)

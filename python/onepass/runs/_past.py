@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onepass.runs import _folder, _held_out
 from onepass.runs._folder import in_use, settled
 from onepass.runs._held_out import Report
-from onepass.runs._names import BEST, HISTORY, MODEL, RECORD
+from onepass.runs._names import HISTORY, MODEL, RECORD
 from onepass.runs._past_record import WrongEntryError, checked
 from onepass.runs._replacing import NEW
 from onepass.runs._saved_run import SavedRun, no_run, read_run
@@ -219,5 +219,5 @@ def _nothing(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder} is a file, expected the folder of a run"
     if (folder / OF_SEARCH).is_file():
-        return f"{folder} holds a search, expected a run, such as its best one, {folder / BEST}"
+        return no_run(folder)
     return f"{folder} holds no run ({RECORD} and {HISTORY} are missing)"

@@ -92,7 +92,8 @@ class Recipe:
         if folder is not None and "data" not in given:
             before = {**before, "data": found_again(before["data"], folder.record.get("directory"))}
         if "data" not in {**before, **given}:
-            raise ValueError("train: 'DATA' is missing, expected a data set or a file")
+            where = f"; {out or 'runs/'} has no run to resume" if resume else ""
+            raise ValueError(f"train: 'DATA' is missing, expected a data set or a file{where}")
         self.start = Start.of(given.get("init_from"), folder)
         network = self.start.options if self.start is not None else {}
         self.options = options = Options.of(given, {**network, **before})

@@ -21,7 +21,7 @@ from onepass.data._given import array_of
 from onepass.runs import _labels, _model_file, _scores
 from onepass.runs._folder import settled
 from onepass.runs._held_out import Report, report_of
-from onepass.runs._names import MODEL, RECORD
+from onepass.runs._names import BEST, MODEL, RECORD
 from onepass.runs._network import Architecture
 from onepass.runs._parts import PREPROCESS, Parts, Scale, check_range, scaled
 from onepass.runs._source import Rows, rows_of, rows_with_targets, targets
@@ -31,6 +31,7 @@ from onepass.train._confusion import ClassificationReport
 from onepass.train._evaluation import Evaluator
 from onepass.train._residuals import RegressionReport
 from onepass.train._run import Run
+from onepass.train._search_folder import RECORD as OF_SEARCH
 
 WEIGHTS = "weights/"
 S = TypeVar("S", Scale, Standardize)
@@ -380,6 +381,8 @@ def no_run(path: Path) -> str:
             cure = _model_file.written_anew(path / MODEL)
             cure = cure or "; no epoch of the training is done yet"
             return f"{path}: no {MODEL}{cure}"
+        if (path / OF_SEARCH).is_file():
+            return f"{path} holds a search, expected a run, such as its best one, {path / BEST}"
         return f"{path} holds no run ({MODEL} is missing)"
     beside = path.parent
     there = [p.name for p in beside.iterdir() if p.is_dir()] if beside.is_dir() else []
