@@ -160,11 +160,11 @@ def test_clipping_by_a_norm_that_is_given():
     assert text.count("@onepass_") == 1, "clipping is in the call of the step"
     traced = jax.jit(lambda most: oj.apply(grad, params, state, max_norm=most))
     np.testing.assert_allclose(traced(0.5)[0].unflatten()[0], 1 - 0.5 / 50**0.5, rtol=1e-6)
-    with pytest.raises(ValueError, match="^apply: 'grad_norm' is given, expected None without"):
+    with pytest.raises(ValueError, match=r"^apply: 'grad_norm' is given, expected None without"):
         oj.apply(grad, params, state, grad_norm=1.0)
-    with pytest.raises(ValueError, match="^apply: 'max_norm' is 0, expected a number > 0"):
+    with pytest.raises(ValueError, match=r"^apply: 'max_norm' is 0, expected a number > 0"):
         oj.apply(grad, params, state, max_norm=0)
-    with pytest.raises(ValueError, match="^sgd: 'grad_norm' is -1, expected"):
+    with pytest.raises(ValueError, match=r"^sgd: 'grad_norm' is -1, expected"):
         ours.update(grad, state, start, max_norm=1, grad_norm=-1)
     with pytest.raises(Exception, match="'max_norm' is -1, expected > 0"):
         jax.block_until_ready(traced(-1.0))
@@ -193,8 +193,8 @@ def test_optimizers_of_whole_parameters_are_one_call():
     state = oj.adafactor().init(start)
     sizes = {key: held.size for key, held in state.buffers["float32"].items()}
     assert sizes == {"row_var": 8, "col_var": 4, "variance": 4}
-    with pytest.raises(ValueError, match="^adafactor: 'params' have .* expected those"):
-        other = {"w": np.ones((4, 8), np.float32), "b": np.ones(4, np.float32)}
+    other = {"w": np.ones((4, 8), np.float32), "b": np.ones(4, np.float32)}
+    with pytest.raises(ValueError, match=r"^adafactor: 'params' have .* expected those"):
         oj.adafactor().update(other, state, other)
 
 

@@ -103,10 +103,9 @@ constexpr Pass kUpdate{"update", &move_update,
                        [](const Calls& c) { return workspace_bytes(c.backend, c.update); },
                        &update};
 constexpr Pass kLimitRows{"limit_rows", &move_rows, kNoWorkspace, &limit_rows};
-constexpr Pass kWatchAfter{
-    "watch_after", &move_after,
-    [](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
-    &watch<&PlanWatch::after, &Backend::watch_after>};
+constexpr Pass kWatchAfter{"watch_after", &move_after,
+                           [](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
+                           &watch<&PlanWatch::after, &Backend::watch_after>};
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 // NumPy arrays are made here, in a third of the time that numpy takes; onepass._array makes those
-// of other libraries, and all that are not dense. For a library that only has DLPack the results are
-// NumPy arrays until the call is done, and then handed to it.
+// of other libraries, and all that are not dense. For a library that only has DLPack the results
+// are NumPy arrays until the call is done, and then handed to it.
 #include "bind/result.h"
 
 #include <pybind11/numpy.h>

@@ -91,8 +91,8 @@ class FactoredStates {
     for (const Leaf& leaf : leaves) bytes += row_bytes(leaf, computing);
     memory_.resize(size_t(bytes) / sizeof(double) + 1);
     auto* const ones = reinterpret_cast<host::Factored*>(memory_.data());
-    void* const one = computing == DType::f64 ? static_cast<void*>(&ones->double_one)
-                                              : &ones->float_one;
+    void* const one =
+        computing == DType::f64 ? static_cast<void*>(&ones->double_one) : &ones->float_one;
     char* left = reinterpret_cast<char*>(memory_.data()) + host::kFactoredBytes;
     layouts_.resize(leaves.size());
     int64_t row = 0, column = 0, element = 0;  // that earlier parameters have

@@ -88,7 +88,8 @@ void apply(const Frame& f, const Passes& passes, const Elementwise& step,
   const Operand parameters = moved(f.argument(first), f.result(f.results() - 1));
   std::vector<Leaf> leaves = leaves_of(f);
   if (leaves.empty())
-    for (int64_t i = first + 1; i < f.arguments(); ++i) leaves.push_back({0, 0, f.argument(i).size()});
+    for (int64_t i = first + 1; i < f.arguments(); ++i)
+      leaves.push_back({0, 0, f.argument(i).size()});
   // Each in an array of its own, or all in one.
   const bool flat = f.arguments() - first - 1 != int64_t(leaves.size());
   Tensors tensors(int64_t(leaves.size()), int64_t(states.size()));
