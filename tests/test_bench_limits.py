@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from onepass import _C, bench, config
+from onepass import _C, _streams, bench, config
+from onepass._streams import Streams
 from onepass.bench import _command, _limits, _machine, _roofline
-from onepass.bench._row import Streams
 
 MARK = np.float32(1).view(np.uint32)
 SHAPES = _C.stream_shapes()
@@ -96,7 +96,7 @@ def test_what_the_loops_refuse():
 
 def test_a_limit_moves_the_bytes_of_the_row(monkeypatch):
     given = []
-    monkeypatch.setattr(_limits._C, "move_streams", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(_C, "move_streams", lambda *arguments: given.append(arguments))
     _limits.limit(Streams(1, 0, 3), 7e5, 2)()
     reads, writes, updates, past_caches, _ = given[-1]
     assert (len(reads), len(writes), len(updates)) == (1, 0, 3)
@@ -122,16 +122,14 @@ def test_the_limit_is_the_fastest_way():
             pass
 
     functions = {label: lambda label=label: spin(label) for label in clock}
-    assert _limits.fastest(functions, 1) is functions["fast"]
+    assert _streams.fastest(functions, 1) is functions["fast"]
     assert set(calls) == set(clock)
 
 
 def test_a_large_limit_finds_nothing_in_a_cache(monkeypatch):
     monkeypatch.setattr(_machine, "last_cache", lambda: 100_000)
     used = []
-    monkeypatch.setattr(
-        _limits._C, "move_streams", lambda reads, *_: used.append(reads[0].ctypes.data)
-    )
+    monkeypatch.setattr(_C, "move_streams", lambda reads, *_: used.append(reads[0].ctypes.data))
     for rotates, places in ((True, 400_000 // 12_000 + 1), (False, 1)):
         function = _limits.limit(Streams(1, 0, 1), 12_000, 1, rotates)
         used.clear()
@@ -142,7 +140,7 @@ def test_a_large_limit_finds_nothing_in_a_cache(monkeypatch):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_arrays_that_have_a_loop(shape):
-    assert _limits.nearest(Streams(*shape)) == shape
+    assert _streams.nearest(Streams(*shape)) == shape
 
 
 @pytest.mark.parametrize(
@@ -155,13 +153,13 @@ def test_arrays_that_have_a_loop(shape):
     ],
 )
 def test_other_arrays_have_the_nearest(wanted, found):
-    assert _limits.nearest(Streams(*wanted)) == found
+    assert _streams.nearest(Streams(*wanted)) == found
 
 
 @pytest.mark.parametrize("wanted", [(0, 0, 0), (-1, 2, 0)])
 def test_no_arrays_at_all(wanted):
     with pytest.raises(ValueError, match="expected at least one array"):
-        _limits.nearest(Streams(*wanted))
+        _streams.nearest(Streams(*wanted))
 
 
 # ---- the roofline
@@ -207,7 +205,7 @@ def test_a_roofline(quick):
 )
 def test_sizes_of_caches_and_memory(monkeypatch, caches, free, sizes):
     monkeypatch.setattr(_machine, "caches", lambda: caches)
-    monkeypatch.setattr(_machine, "free_memory", lambda: free)
+    monkeypatch.setattr(_roofline, "free_memory", lambda: free)
     found, notes = _roofline.places(2)
     assert [place.size for place in found] == sizes
     assert bool(notes) == (not caches or "L3" not in caches or free < 1 << 40)

@@ -15,7 +15,6 @@ import pytest
 from cases.optimizers import BY_NAME
 from helpers import bits
 from onepass import _C, _explain, config, nn, optim
-from onepass.bench import _limits
 
 SHAPES = [(7, 5), (5,), (3, 2, 2)]
 ELEMENTS = 35 + 5 + 12
@@ -121,7 +120,7 @@ def test_the_speed_of_a_copy(monkeypatch):
     assert rate > 1e8
     moved = []
     monkeypatch.setattr(_C, "move_streams", lambda *given: moved.append(given) or 0)
-    monkeypatch.setattr(_limits, "least_seconds", lambda function: function() or 0.5)
+    monkeypatch.setattr(_explain, "least_seconds", lambda function: function() or 0.5)
     assert config.explain().copy_bytes_per_second == _explain._COPIED / 0.5
     reads, writes, updates, *_ = moved[-1]
     assert sum(a.nbytes for a in (*reads, *writes)) == _explain._COPIED

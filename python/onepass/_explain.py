@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from onepass import _C, _machine, config
+from onepass import _C, _machine
+from onepass._streams import fastest, least_seconds, size_of, ways
 
 _LEVEL = "ONEPASS_CPU_LEVEL"
 _COPIED = 64 << 20  # bytes of a copy: more than most caches hold
@@ -58,10 +59,10 @@ class MachineExplanation:
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 
 
-def machine(measure: bool) -> MachineExplanation:
-    """The one for `config.explain`."""
-    level, levels = config.cpu_level(), tuple(config.cpu_levels())
-    limits, threads = _C.thread_limits(), config.get_num_threads()
+def machine(measure: bool, cuda: str) -> MachineExplanation:
+    """The one for `config.explain`, which knows why there is no CUDA."""
+    level, levels = _C.cpu_level(), tuple(_C.cpu_levels())
+    limits, threads = _C.thread_limits(), _C.get_num_threads()
     variable = limits["variable"] if threads == limits["default"] else None
     return MachineExplanation(
         cpu=_machine.cpu(),
@@ -74,7 +75,7 @@ def machine(measure: bool) -> MachineExplanation:
         affinity=limits["affinity"],
         quota=limits["quota"],
         variable=variable,
-        cuda=config.cuda_why_not(),
+        cuda=cuda,
         copy_bytes_per_second=_copy_rate(threads) if measure else None,
         notes=_notes(level, levels, threads, limits),
     )
@@ -118,8 +119,5 @@ def _notes(
 
 
 def _copy_rate(threads: int) -> float:
-    from onepass.bench import _limits
-    from onepass.bench._row import Streams
-
-    copy = _limits.limit(Streams(reads=1, writes=1), _COPIED, threads)
-    return _COPIED / _limits.least_seconds(copy)
+    copy = 1, 1, 0
+    return _COPIED / least_seconds(fastest(ways(copy, size_of(copy, _COPIED), threads), threads))

@@ -20,10 +20,22 @@ def cpu() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
+def free_memory() -> int:
+    """Bytes of memory that are free; plenty if not known."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            name, _, rest = line.partition(":")
+            if name == "MemAvailable":
+                return int(rest.split()[0]) << 10
+    except (OSError, ValueError, IndexError):
+        pass
+    return 1 << 40
+
+
 def environment() -> dict[str, Any]:
     """Versions, the processor and how it is used."""
     import onepass
-    from onepass import config
+    from onepass import _C
 
     return {
         "onepass": onepass.__version__,
@@ -31,6 +43,6 @@ def environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu(),
-        "cpu_level": config.cpu_level(),
-        "threads": config.get_num_threads(),
+        "cpu_level": _C.cpu_level(),
+        "threads": _C.get_num_threads(),
     }

@@ -149,7 +149,7 @@ def explain(*, measure: bool = True) -> MachineExplanation:
     from onepass._explain import machine
     from onepass._numbers import flag
 
-    return machine(flag("explain", "measure", measure))
+    return machine(flag("explain", "measure", measure), cuda_why_not())
 
 
 @cache

@@ -128,7 +128,7 @@ BENCH = [
     ),
     Mutant(
         "roofline: an array that is changed in place passes once",
-        "python/onepass/bench/_limits.py",
+        "python/onepass/_streams.py",
         "return reads + writes + 2 * updates",
         "return reads + writes + updates",
         (

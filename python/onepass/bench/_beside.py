@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from onepass._streams import Function
 from onepass.bench._peers import LIBRARIES, Found, library_of, tried
 from onepass.bench._peers._library import Functions, Lacks
-from onepass.bench._row import Context, Function, line_of
+from onepass.bench._row import Context, line_of
 
 Makers = Mapping[str, Callable[[], Function]]
 

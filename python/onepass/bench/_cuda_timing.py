@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from onepass.bench._row import Function
+from onepass._streams import Function
 from onepass.bench._timing import Samples, naming
 
 ROUNDS = 30

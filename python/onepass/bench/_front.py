@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from onepass._streams import Function, Streams
 from onepass.bench import _check as check
 from onepass.bench._beside import beside
-from onepass.bench._row import Check, Context, Function, Row, Streams, Workload, named
+from onepass.bench._row import Check, Context, Row, Workload, named
 
 Make = Callable[[Any], Any]
 

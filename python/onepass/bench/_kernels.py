@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from onepass._streams import Function, Streams
 from onepass.bench import _arrays as arrays
 from onepass.bench import _check as check
 from onepass.bench import _machine
 from onepass.bench import _peers as peers
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
-from onepass.bench._row import Check, Context, Function, Make, Streams, Workload, named
+from onepass.bench._row import Check, Context, Make, Workload, named
 from onepass.bench._timing import in_rotation
 
 # From this many elements on a kernel's row is about memory: no call may find its data in a cache.

@@ -42,18 +42,6 @@ def last_cache() -> int:
     return max(caches().values(), default=32 << 20)
 
 
-def free_memory() -> int:
-    """Bytes of memory that are free; plenty if not known."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            name, _, rest = line.partition(":")
-            if name == "MemAvailable":
-                return int(rest.split()[0]) << 10
-    except (OSError, ValueError, IndexError):
-        pass
-    return 1 << 40
-
-
 # See `_session.restart`.
 TUNED_MALLOC = (
     "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"

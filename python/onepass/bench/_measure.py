@@ -9,9 +9,10 @@ from statistics import median
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass.bench import _machine
+from onepass._machine import free_memory
+from onepass._streams import Streams
 from onepass.bench._rates import size_text
-from onepass.bench._row import FunctionError, Streams
+from onepass.bench._row import FunctionError
 from onepass.bench._timing import ROUNDS, Samples, interleaved, quantile
 
 
@@ -142,7 +143,7 @@ def measure(
 def _check_memory(streams: Streams, count_bytes: float) -> None:
     from onepass.bench._limits import memory
 
-    free = _machine.free_memory()
+    free = free_memory()
     if memory(streams, count_bytes) > free:
         raise ValueError(
             f"measure: 'bytes' is {count_bytes:g}, expected no more than the limit can move in the "

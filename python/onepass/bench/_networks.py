@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onepass._streams import Function, Streams
 from onepass.bench._beside import beside
 from onepass.bench._check import within, worst
 from onepass.bench._peers import Found
 from onepass.bench._peers._torch_compile import compiled
-from onepass.bench._row import Check, Context, Function, Make, Row, Streams, Workload, named
+from onepass.bench._row import Check, Context, Make, Row, Workload, named
 from onepass.bench._training import lying, residual_of
 
 # Of the largest value of each array: ours agree with float64 within 3e-6 (20 layers, images 32×32).

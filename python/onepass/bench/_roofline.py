@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from onepass import _console, config
+from onepass._machine import free_memory
 from onepass._numbers import integer
+from onepass._streams import ITEM, Streams, arrays_moved, fastest, nearest, ways
 from onepass.bench import _machine, _options
-from onepass.bench._limits import ITEM, arrays_moved, fastest, nearest, ways
 from onepass.bench._rates import Place, Rate, size_text
-from onepass.bench._row import Streams, UsageError
+from onepass.bench._row import UsageError
 from onepass.bench._timing import interleaved, quantile
 
 SHAPES = {
@@ -108,7 +109,7 @@ def roofline(
     found, notes = places(max(chosen))
     if memory is not None:
         size = integer("roofline", "memory", memory, least=1 << 16)
-        free = _machine.free_memory()
+        free = free_memory()
         if size > free:
             raise ValueError(
                 f"roofline: 'memory' is {memory!r}, expected at most the {free} bytes "
@@ -140,7 +141,7 @@ def places(threads: int) -> tuple[list[Place], list[str]]:
     else:
         notes.append("There is no third cache that is larger than the second ones together.")
     wanted = min(max(4 * max(l3, l2 * threads), LEAST_MEMORY), MOST_MEMORY)
-    free = _machine.free_memory()
+    free = free_memory()
     size = min(wanted, free // 4)
     if size < wanted:
         notes.append(f"{size_text(free)} of memory are free: arrays there have {size_text(size)}.")

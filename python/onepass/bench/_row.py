@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection
 
-Function = Callable[[], object]
+from onepass._streams import Function, Streams
 
 GROUPS = ("optim", "norm", "dropout", "activation", "loss", "conv", "end-to-end")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -49,15 +49,6 @@ def own_form(label: str, labels: Collection[str]) -> str:
 def named(shape: tuple[int, ...]) -> str:
     """A shape as rows have it: "4096x512"."""
     return "x".join(map(str, shape))
-
-
-@dataclasses.dataclass(frozen=True)
-class Streams:
-    """What a perfect kernel touches, in arrays of equal size."""
-
-    reads: int = 1  # read only
-    writes: int = 1  # written only
-    updates: int = 0  # read and written in place
 
 
 @dataclasses.dataclass(frozen=True)

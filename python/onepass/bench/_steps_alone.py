@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from onepass._streams import Function, Streams
 from onepass.bench import _arrays as arrays
 from onepass.bench import _check as check
 from onepass.bench import _peers as peers
 from onepass.bench._beside import beside
 from onepass.bench._peers._library import Lacks
 from onepass.bench._records import case as records
-from onepass.bench._row import Check, Context, Function, Make, Row, Streams, Workload
+from onepass.bench._row import Check, Context, Make, Row, Workload
 from onepass.bench._steps import ADAMW, with_gradients
 
 

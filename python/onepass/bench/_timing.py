@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from onepass import config
-from onepass.bench._row import Function, FunctionError
+from onepass._streams import Function
+from onepass.bench._row import FunctionError
 
 try:
     import resource

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from onepass._streams import Function
 from onepass.bench._records import cases
-from onepass.bench._row import Function
 
 CLASSES = 10
 MAX_NORM = 1.0

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from onepass import _C
+from onepass import _C, config
 from onepass._array import Array, is_dense, layout, parameter_dtype, zeros_like
-from onepass._explain import MachineExplanation, machine
+from onepass._explain import MachineExplanation
+from onepass._machine import free_memory
 from onepass._parameter import Parameter
+from onepass._streams import Streams, fastest, least_seconds, nearest, size_of, ways
 from onepass.ops._step import Controls
-
-if TYPE_CHECKING:
-    from onepass.optim._optimizer import Optimizer
+from onepass.optim._planned import Planned
 
 _SHORT = 5e-6  # seconds of moving bytes beside which the call itself counts
 _GOOD = 0.75  # share of the limit from which on only fewer bytes help
@@ -83,8 +82,12 @@ class StepExplanation:
         return lines
 
 
-def explain(own: Optimizer, controls: Controls, measure: bool) -> StepExplanation:
-    """The one for `Optimizer.explain`, which has the optimizer to itself."""
+def explain(own: Planned, controls: Controls, measure: bool, watches: bool) -> StepExplanation:
+    """The one for `Optimizer.explain`, which has the optimizer to itself.
+
+    Args:
+        watches: whether the optimizer has diagnostics on.
+    """
     plan = own._prepare()
     frozen = own._frozen()
     takes = [id(p) not in frozen for p in own._parameters]
@@ -94,7 +97,7 @@ def explain(own: Optimizer, controls: Controls, measure: bool) -> StepExplanatio
     forgets = all(isinstance(p, Parameter) for p in own._parameters)
     zeroes = controls.zero_grad and not forgets
     if own._plans:
-        plan.watch = plan.watch or (own._measures and own._of_whole is None)
+        plan.watch = plan.watch or (watches and own._of_whole is None)
     passes = dict(plan.traffic(takes, clips, checks, zeroes)) if own._plans else {}
     total = sum(passes.values())
     device = _device(own._arrays[0])
@@ -103,7 +106,7 @@ def explain(own: Optimizer, controls: Controls, measure: bool) -> StepExplanatio
         seconds = _seconds(own, takes, controls._replace(zero_grad=zeroes))
         if seconds is not None and own._of_whole is None:
             limit = _limit(own._wanted[0], clips or checks, zeroes, total)
-    about = machine(measure)
+    about = config.explain(measure=measure)
     share = None if seconds is None or limit is None else limit / seconds
     notes = _Notes(own, taken, arrays)
     return StepExplanation(
@@ -150,15 +153,13 @@ def _device(array: Array) -> str:
 # ---- time
 
 
-def _seconds(own: Optimizer, takes: Sequence[bool], controls: Controls) -> float | None:
+def _seconds(own: Planned, takes: Sequence[bool], controls: Controls) -> float | None:
     """Of a step of a copy of the optimizer, whose parameters are copies; None where memory lacks
     the room."""
-    from onepass.bench import _limits, _machine
-
     held = _elements(own._arrays) * 8 + sum(
         _elements(s for s in states if s is not None) * 8 for states in own._states.values()
     )
-    if held > _machine.free_memory() // 2:
+    if held > free_memory() // 2:
         return None
     twin = own._twin()
     grads = [
@@ -172,19 +173,15 @@ def _seconds(own: Optimizer, takes: Sequence[bool], controls: Controls) -> float
         zero_grad=controls.zero_grad,
         nonfinite=controls.nonfinite,
     )
-    return _limits.least_seconds(step)
+    return least_seconds(step)
 
 
 def _limit(kernel: str, measures: bool, zeroes: bool, total: int) -> float:
-    from onepass import config
-    from onepass.bench import _limits
-    from onepass.bench._row import Streams
-
     (info,) = (k for k in _C.kernels() if k["kind"] == "update" and k["name"] == kernel)
     updates = info["writes"]
     reads = info["reads"] - updates + measures
-    loop = _limits.limit(Streams(reads, int(zeroes), updates), total, config.get_num_threads())
-    return _limits.least_seconds(loop)
+    shape, threads = nearest(Streams(reads, int(zeroes), updates)), _C.get_num_threads()
+    return least_seconds(fastest(ways(shape, size_of(shape, total), threads), threads))
 
 
 # ---- words
@@ -193,7 +190,7 @@ def _limit(kernel: str, measures: bool, zeroes: bool, total: int) -> float:
 class _Notes:
     """Sentences about one step."""
 
-    def __init__(self, own: Optimizer, taken: list[int], arrays: list[Array]) -> None:
+    def __init__(self, own: Planned, taken: list[int], arrays: list[Array]) -> None:
         self._own, self._taken, self._arrays = own, taken, arrays
 
     def speed(self, seconds: float | None, limit: float | None, share: float | None) -> list[str]:

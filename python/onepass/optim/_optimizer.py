@@ -424,7 +424,7 @@ class Optimizer(Planned):
         controls = described(self._name, max_norm, zero_grad, nonfinite)
         measure = flag(self._name, "measure", measure)
         with self._alone:
-            return _explain.explain(self, controls, measure)
+            return _explain.explain(self, controls, measure, self._measures)
 
     @property
     def per_parameter(self) -> PerParameter | None:

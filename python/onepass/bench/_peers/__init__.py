@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from onepass._streams import Function
 from onepass.bench._peers import (
     _bitsandbytes,
     _jax_network,
@@ -32,7 +33,7 @@ from onepass.bench._peers._library import (
     Steps,
 )
 from onepass.bench._records import cases
-from onepass.bench._row import Context, Function, line_of
+from onepass.bench._row import Context, line_of
 from onepass.bench._training import Network, Rate
 
 LIBRARIES: dict[str, Library] = {

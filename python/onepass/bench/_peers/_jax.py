@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from onepass._streams import Function
 from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, only
-from onepass.bench._row import Function
 
 jax: Any = Lazily("jax")
 jnp: Any = Lazily("jax.numpy")

@@ -10,9 +10,10 @@ import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from onepass._streams import Function
 from onepass.bench._check import copied as copied
 from onepass.bench._records import case
-from onepass.bench._row import Function, line_of
+from onepass.bench._row import line_of
 
 if TYPE_CHECKING:
     from onepass.bench._training import Network, Rate

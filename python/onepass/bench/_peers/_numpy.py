@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from onepass._streams import Function
 from onepass.bench._peers._library import Functions, Lacks, Library, Step, Steps, copied, only
 from onepass.bench._records import cases
-from onepass.bench._row import Function
 
 _LABEL, _INTO = "numpy", "numpy out="
 _ACTIVATIONS = {

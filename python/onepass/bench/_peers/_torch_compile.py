@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from onepass._streams import Function
 from onepass.bench._peers import _torch, _torch_network
 from onepass.bench._peers._library import Functions, Lacks, Lazily, Library, Steps, only
 from onepass.bench._records import case as case_module
 from onepass.bench._records import cases
-from onepass.bench._row import Function
 
 torch: Any = Lazily("torch")
 functional: Any = Lazily("torch.nn.functional")
