@@ -404,7 +404,8 @@ struct Backend {
   void (*depthwise_conv2d)(const Windows&) = nullptr;
   void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;
-  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // of any of the three; null: none
+  // Of a depthwise convolution; on the CPU of a pool too. Null: none.
+  int64_t (*depthwise_workspace)(const Windows&) = nullptr;
 };
 
 }  // namespace onepass
