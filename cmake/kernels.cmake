@@ -18,6 +18,7 @@ set(kernel_flags -O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops
 
 # Lanes of constant count that must lie in registers.
 set_source_files_properties(csrc/cpu/depthwise.cpp csrc/cpu/global_norm.cpp PROPERTIES COMPILE_OPTIONS -O3)
+set_source_files_properties(csrc/cpu/dropout.cpp csrc/cpu/softmax.cpp PROPERTIES COMPILE_OPTIONS -fpeel-loops)
 set(kernel_objects "")
 foreach(level IN LISTS levels)
   add_library(onepass_cpu_${level} OBJECT

@@ -125,11 +125,9 @@ class WindowBorder : public BorderOf<kContract> {
     if constexpr (kOfWeights) call.dy = this->data(at("dy"));
     std::unique_ptr<char[]> memory;
     if constexpr (kWeights) call.weight = this->vector(at("weight"));
-    if constexpr (kWeights || kOfWeights) {
-      if (!target.on_device()) {
-        memory.reset(new char[size_t(workspace_bytes(*target.backend, call))]);
-        call.workspace = memory.get();
-      }
+    if (!target.on_device()) {
+      memory.reset(new char[size_t(workspace_bytes(*target.backend, call))]);
+      call.workspace = memory.get();
     }
     Base::run(target, target.backend->*driver, &call);
     return this->result(kContract.position("out"));

@@ -404,7 +404,7 @@ struct Backend {
   void (*depthwise_conv2d)(const Windows&) = nullptr;
   void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;
-  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // of any of the three; null: none
+  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // on the CPU of pools too; null: none
 };
 
 }  // namespace onepass

@@ -1,5 +1,6 @@
 // Max and average pooling of images, and what goes back.
 #include "cpu/unit.h"
+#include "cpu/window_floats.h"
 #include "cpu/window_rows.h"
 #include "kernels/max_pool.h"
 
@@ -407,17 +408,21 @@ template <template <class> class W, bool kBack>
 void run_few_taps(const Windows& w) {
   by_dtype(w.dtype, [&](auto s) { run_few<FewOf<W, decltype(s)>, kBack>(w); });
 }
+template <template <class> class W, bool kBack>
+void run_works(const Windows& w) {
+  in_computing_type<kBack>(w, &run_work<W<double>, kBack>, &run_work<W<float>, kBack>);
+}
 void max_pool2d(const Windows& w) {
-  few_taps<false>(w) ? run_few_taps<FewMaxPool, false>(w) : run_windows<MaxPool, false>(w);
+  few_taps<false>(w) ? run_few_taps<FewMaxPool, false>(w) : run_works<MaxPool, false>(w);
 }
 void max_pool2d_backward(const Windows& w) {
   few_taps<true>(w) ? run_few_taps<FewMaxPoolBackward, true>(w)
-                    : run_windows<MaxPoolBackward, true>(w);
+                    : run_works<MaxPoolBackward, true>(w);
 }
 void avg_pool2d(const Windows& w) {
   if (few_taps<false>(w)) return run_few_taps<FewAvgPool, false>(w);
   if (w.channels_last || w.columns.kernel < w.columns.out || w.columns.kernel < 4)
-    return run_windows<AvgPool, false>(w);
+    return run_works<AvgPool, false>(w);
   by_dtype(w.dtype, [&](auto s) {
     run_lines(w, w.samples * w.channels * w.rows.out, w.columns.out * taps_of(w),
               &whole_task<decltype(s)>);
@@ -450,7 +455,7 @@ void avg_pool2d_backward(const Windows& w) {
                      : w.dtype == DType::f16 ? &global_task<Half>
                                              : &global_task<BFloat16>);
   if (!few_taps<true>(w) || !FewAvgPoolBackward<float>::fits(w))
-    return run_windows<AvgPoolBackward, true>(w);
+    return run_works<AvgPoolBackward, true>(w);
   // It has the rows of windows in the computing type anyway.
   by_dtype(w.dtype, [&](auto s) { run_few<FewAvgPoolBackward<decltype(s)>, true>(w); });
 }
