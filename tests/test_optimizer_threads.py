@@ -193,14 +193,10 @@ def test_a_plan_in_use_is_not_read():
         grad = [np.ones(size, np.float32)]
         for _ in range(400):
             with contextlib.suppress(RuntimeError):
-<<<<<<< HEAD
                 plan.step(
                     grad, [row_of("sgd", 0.1, 0.0, 0.0, 0.0)], 1.0, None, None, False, False, False,
                     True,
                 )  # fmt: skip
-=======
-                plan.step(grad, [row_of("sgd", 0.1, 0.0, 0.0, 0.0, 0.0)], 1.0, None, None, False, False, False, True)
->>>>>>> b20a
             if all(messages):
                 break
     finally:
