@@ -194,8 +194,8 @@ def test_a_plan_in_use_is_not_read():
         for _ in range(400):
             with contextlib.suppress(RuntimeError):
                 plan.step(
-                    grad, [row_of("sgd", 0.1, 0.0, 0.0, 0.0)], 1.0, None, None, False, False, False,
-                    True,
+                    grad, [row_of("sgd", 0.1, 0.0, 0.0, 0.0, 0.0)], 1.0, None, None, False, False,
+                    False, True,
                 )  # fmt: skip
             if all(messages):
                 break
