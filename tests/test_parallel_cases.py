@@ -195,3 +195,25 @@ def test_an_error_in_a_piece_is_that_of_the_fit(norm):
     errors = errors_of(2, lambda c: trainer_of(c, model=model, reproducible=4), fitted)
     assert "KeyError: 'a row'" in errors
     assert_same(left(fitted(trainer_of(reproducible=4))), left(fitted(trainer_of(reproducible=4))))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_parameters_of_16_bits(size):
+    """Gradients are added up in float32 and rounded once: all ranks have the same bits."""
+
+    def model():
+        found = network()
+        for p in found.parameters():
+            p.data = p.data.astype(np.float16)
+        return found
+
+    def run(trainer):
+        return left(fitted(trainer, X.astype(np.float16), Y))
+
+    alone = run(trainer_of(model=model))
+    ranks = together(size, lambda c: trainer_of(c, model=model), run)
+    for rank in ranks:
+        assert_same(rank, ranks[0])
+    for name, array in alone.items():
+        np.testing.assert_allclose(ranks[0][name], array, rtol=0.02, atol=0.02, err_msg=name)
+    assert ranks[0]["0.weight"].dtype == np.float16

@@ -136,7 +136,7 @@ PARALLEL = [
         "python/onepass/train/_replicas.py",
         "            self.replicas.copy()",
         "                self.replicas.copy()",
-        (f"{MODELS}::test_what_a_hook_edits_reaches_all_pieces[slow_norm]",),
+        (f"{MODELS}::test_what_a_hook_edits_reaches_all_pieces[anneal]",),
     ),
     Mutant(
         "ranks: norms of a hook that calls the model wait for the others",
@@ -157,7 +157,7 @@ PARALLEL = [
         LOOP,
         "        totals.settle([(p.output",
         "        list([(p.output",
-        (f"{MODELS}::test_all_ranks_decide_together_what_outputs_are[metrics0]",),
+        (f"{MODELS}::test_all_ranks_decide_together_what_outputs_are",),
     ),
     Mutant(
         "ranks: a layer that came since has no place",

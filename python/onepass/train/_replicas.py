@@ -104,7 +104,7 @@ class Norms:
             yield
         finally:
             self._gate.is_open = False
-            self._edits = edits.count  # what modules set themselves is no edit
+            self._edits = edits.count  # not what modules set themselves
 
     def end(self) -> None:
         """Leave the norms as they were, and end the threads."""
