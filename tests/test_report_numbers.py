@@ -4,7 +4,7 @@ every line of them fits a terminal."""
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass._text import amount, cut, padded, printable, width
+from onepass._text import amount, cut, cut_apart, padded, printable, width
 from onepass.train import (
     Trainer,
     _metrics,
@@ -39,6 +39,22 @@ CASES = {
     "negative classes": (np.array([-5, 3, 3]), np.array([3, 3, -5]), None),
     "int8": (np.array([100, 127, -128], np.int8), np.array([100, 100, -128], np.int8), None),
 }
+
+
+@pytest.mark.parametrize("most", [6, 9, 16, 24])
+@pytest.mark.parametrize("texts", [
+    [f"a fairly long class name number {i} of the table" for i in range(40)],
+    ["ab" * i + "c" + "ab" * (30 - i) for i in range(12)],
+    ["short", "short", "another that is much too long", "another that is mush too long"],
+    ["日本語のとても長い名前その一です", "日本語のとても長い名前その二です"],
+    [],
+], ids=["number", "inside", "mixed", "wide", "none"])  # fmt: skip
+def test_names_that_are_shortened_stay_apart(texts, most):
+    found = cut_apart(texts, most)
+    assert [texts.index(text) for text in texts] == [found.index(shown) for shown in found]
+    assert all(width(shown) <= most for shown in found)
+    kept = [(text, shown) for text, shown in zip(texts, found, strict=True) if width(text) <= most]
+    assert all(text == shown for text, shown in kept)
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found")

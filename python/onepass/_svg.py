@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onepass._page import text
 
 WIDTH, HEIGHT = 440, 264
-LEFT, RIGHT, TOP, BOTTOM = 70, 414, 12, 226
+LEFT, RIGHT, TOP, BOTTOM = 84, 414, 12, 226  # beside LEFT a title and MOST_LETTERS
 LOG = 100.0  # times the least value: from here on the axis is logarithmic
 FEW = 40  # values, which are drawn with a dot each
 MOST_DOTS = 1500  # of a cloud; more are counted in cells
@@ -197,7 +197,7 @@ class Chart:
                      f"{text(self.x_title)}{f' (+ {base})' * bool(base)}</text>")  # fmt: skip
         if self.y_title:
             parts.append(
-                f'<text class="title" transform="translate(14 {(TOP + BOTTOM) / 2}) rotate(-90)" '
+                f'<text class="title" transform="translate(12 {(TOP + BOTTOM) / 2}) rotate(-90)" '
                 f'text-anchor="middle">{text(self.y_title)}</text>'
             )
         return "".join(parts)

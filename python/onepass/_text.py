@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Sequence
 
@@ -33,6 +34,34 @@ def cut(text: str, most: int) -> str:
     room = max(most - 1, 0)
     end = _fitting(text[::-1], room // 3)[::-1]
     return _fitting(text, room - width(end)) + ELLIPSIS * (most > 0) + end
+
+
+def cut_apart(texts: Sequence[str], most: int) -> list[str]:
+    """Each shortened to ``most`` columns, so that different ones stay different.
+
+    Those that `cut` makes alike lose what they begin with alike; where that does not tell them
+    apart either, they are numbered.
+    """
+    shown = [cut(text, most) for text in texts]
+    for alike in _alike(texts, shown):
+        begin = len(os.path.commonprefix([texts[i] for i in alike]))
+        for i in alike:
+            head = _fitting(texts[i], min(most // 4, begin))
+            shown[i] = head + ELLIPSIS + cut(texts[i][begin:], most - width(head) - 1)
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts), 1)}
+    for alike in _alike(texts, shown):
+        for i in alike:
+            number = f" {places[texts[i]]}"
+            shown[i] = cut(texts[i], most - len(number)) + number
+    return shown
+
+
+def _alike(texts: Sequence[str], shown: Sequence[str]) -> list[list[int]]:
+    """Places of different texts that are shown alike."""
+    places: dict[str, list[int]] = {}
+    for place, form in enumerate(shown):
+        places.setdefault(form, []).append(place)
+    return [same for same in places.values() if len({texts[i] for i in same}) > 1]
 
 
 def padded(text: str, size: int, right: bool = False) -> str:

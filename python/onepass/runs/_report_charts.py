@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onepass._page import text
 from onepass._svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Chart
-from onepass._text import amount, cut, printable
+from onepass._text import amount, cut, cut_apart, printable
 from onepass.runs._past import Numbers, Past
 from onepass.train import _report_text
 from onepass.train._confusion import ClassificationReport
@@ -207,11 +207,12 @@ def matrix(report: ClassificationReport) -> str:
     if len(chosen) < count:
         folded = f" The {len(chosen)} of {count} classes with the most mistakes."
     tall = " tall" * (max((len(name) for name in names), default=0) > 5)
-    head = "".join(_head(name, "col") for name in names)
+    shown = cut_apart([printable(name) for name in names], LONGEST)
+    head = "".join(_head(*each, "col") for each in zip(names, shown, strict=True))
     rows = "".join(
-        f"<tr>{_head(name, 'row')}{''.join(_cells(row, i, total, chosen))}</tr>"
-        for i, (name, row, total) in enumerate(
-            zip(names, cells.tolist(), support.tolist(), strict=True)
+        f"<tr>{_head(name, short, 'row')}{''.join(_cells(row, i, total, chosen))}</tr>"
+        for i, (name, short, row, total) in enumerate(
+            zip(names, shown, cells.tolist(), support.tolist(), strict=True)
         )
     )
     return (
@@ -222,11 +223,8 @@ def matrix(report: ClassificationReport) -> str:
     )
 
 
-def _head(name: str, scope: str) -> str:
-    shown = printable(name)
-    return (
-        f'<th scope="{scope}" title="{text(shown)}"><span>{text(cut(shown, LONGEST))}</span></th>'
-    )
+def _head(name: str, shown: str, scope: str) -> str:
+    return f'<th scope="{scope}" title="{text(printable(name))}"><span>{text(shown)}</span></th>'
 
 
 def _cells(row: list[float], at: int, total: float, chosen: list[int]) -> Iterable[str]:

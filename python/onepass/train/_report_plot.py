@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass._figures import drawable, new_figure, save_figure
-from onepass._text import amount, cut, printable, width
+from onepass._text import amount, cut_apart, printable, width
 
 NUMBERED = 25  # classes up to which cells have their numbers
 NAMED = 50  # classes up to which rows have their names
@@ -79,7 +79,7 @@ _TEXT: dict[str, Any] = {"parse_math": False}  # a dollar in a name is a dollar
 
 def _names(report: Any, chosen: Iterable[int], what: str) -> list[str]:
     names = drawable({i: printable(report.names[i]) for i in chosen}, what)
-    return [cut(name, LONGEST) for name in names]
+    return cut_apart(list(names), LONGEST)
 
 
 def _points(axes: Any, x: Any, y: Any) -> None:

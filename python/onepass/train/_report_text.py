@@ -3,13 +3,13 @@ for names. ``report`` is a ClassificationReport or a RegressionReport."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass._text import amount, cut, padded, printable, table, width
+from onepass._text import amount, cut, cut_apart, padded, printable, table, width
 from onepass.train import _score_table
 
 HEADS = ("precision", "recall", "f1", "support")
@@ -50,7 +50,8 @@ def table_of_classes(report: Any, columns: int) -> str:
     note = undefined(report)
     room = _room(columns, 30 if narrow else 36)
     rows: list[tuple[str, ...]] = [("class", *(SHORT_HEADS if narrow else HEADS))]
-    rows += [(_short(report.names[i], room), *_numbers(report, i)) for i in chosen]
+    names = _short([report.names[i] for i in chosen], room)
+    rows += [(name, *_numbers(report, i)) for name, i in zip(names, chosen, strict=True)]
     total = amount(report.support.sum().item())
     for name, means in report.averages.items():
         name = name.partition(" ")[0] if narrow else name
@@ -129,8 +130,8 @@ def _matrix(report: Any, most: int, columns: int) -> list[str]:
     if max(map(width, names)) > max(widest, 4):  # too long to stand above: numbers
         heads = [str(i) for i in range(1, len(names) + 1)]
         names = [f"{i} {name}" for i, name in enumerate(names, 1)]
-    left = [_short(name, room) for name in names]
-    rows = [["", *heads]] + [[name, *row] for name, row in zip(left, shown, strict=True)]
+    rows = [["", *heads]]
+    rows += [[name, *row] for name, row in zip(_short(names, room), shown, strict=True)]
     title = "true class by row, predicted class by column:"
     return [title if len(title) <= columns else "true by row, predicted below:"[:columns],
             *table(rows)]  # fmt: skip
@@ -146,10 +147,12 @@ def mistakes(report: Any, columns: int) -> str:
     called = dict(zip(report.labels, report.names, strict=True))
     counts = [amount(n) for _, _, n in found]
     room = max(4, (columns - max(map(len, counts)) - len("  x   taken for ")) // 2)
+    pairs = [(called[true], called[taken]) for true, taken, _ in found]
+    true, taken = ([*names] for names in zip(*pairs, strict=True))
+    names = _short([*true, *taken], room)
+    size = max(map(len, counts))
     lines = [
-        f"  {n:>{max(map(len, counts))}} x {_short(called[a], room)} taken for "
-        f"{_short(called[b], room)}"
-        for n, (a, b, _) in zip(counts, found, strict=True)
+        f"  {n:>{size}} x {names[i]} taken for {names[i + len(true)]}" for i, n in enumerate(counts)
     ]
     return "\n".join(["most frequent mistakes:", *(cut(line, columns) for line in lines)])
 
@@ -159,8 +162,8 @@ def _room(columns: int, others: int) -> int:
     return max(6, min(LONGEST, columns - others - 2))
 
 
-def _short(name: str, room: int) -> str:
-    return cut(printable(name), room)
+def _short(names: Sequence[str], room: int) -> list[str]:
+    return cut_apart([printable(name) for name in names], room)
 
 
 # ------------------------------------------------------------------------------- numbers
@@ -169,8 +172,9 @@ def _short(name: str, room: int) -> str:
 def of_numbers(report: Any, columns: int) -> str:
     """The errors, the quantiles of the residuals, and a scatter plot."""
     parts = [table_of_numbers(report, columns), _quantiles(report, columns)]
+    names = _short(report.names, 12)
     for k in report.worst(MOST_PLOTS):
-        of = f" of {_short(report.names[k], 12)}" if len(report.names) > 1 else ""
+        of = f" of {names[k]}" if len(report.names) > 1 else ""
         title = f"predicted{of}, over true"
         parts.append(scatter(report.true[:, k], report.predicted[:, k], columns, title))
     return "\n\n".join(parts)
@@ -183,9 +187,9 @@ def table_of_numbers(report: Any, columns: int) -> str:
         rows: list[tuple[str, ...]] = [("output", *heads)]
         chosen = report.worst(MOST_ROWS)
         room = _room(columns, 9 * len(heads) + 4)
-        for k in chosen:
+        for name, k in zip(_short([report.names[k] for k in chosen], room), chosen, strict=True):
             values = (shown(float(getattr(report, head)[k])) for head in heads)
-            rows.append((_short(report.names[k], room), *values))
+            rows.append((name, *values))
         lines = table(rows)
         if len(heads) == 1 or max(map(width, lines)) <= columns:
             break
@@ -199,12 +203,13 @@ def table_of_numbers(report: Any, columns: int) -> str:
 def _quantiles(report: Any, columns: int) -> str:
     names = list(report.quantiles)
     several = len(report.names) > 1
+    outputs = _short(report.names, 12)
     chosen = report.worst(MOST_ROWS) if several else [0]
     while True:
         rows = [["residual", *names]]
         for k in chosen:
             values = [shown(float(report.quantiles[name][k])) for name in names]
-            rows.append([_short(report.names[k], 12) if several else "", *values])
+            rows.append([outputs[k] if several else "", *values])
         lines = table(rows)
         if max(map(width, lines)) <= columns or len(names) <= 3:
             return "\n".join(cut(line, columns) for line in lines)
