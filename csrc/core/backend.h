@@ -404,8 +404,7 @@ struct Backend {
   void (*depthwise_conv2d)(const Windows&) = nullptr;
   void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;
-  // Of a depthwise convolution; on the CPU of a pool too. Null: none.
-  int64_t (*depthwise_workspace)(const Windows&) = nullptr;
+  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // on the CPU of pools too; null: none
 };
 
 }  // namespace onepass
