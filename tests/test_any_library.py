@@ -271,6 +271,13 @@ def test_bfloat16_of_a_library_that_numpy_cannot_read():
     assert np.array_equal(out.view(np.uint16), want.view(np.uint16))
 
 
+def test_an_offset_from_null():
+    """Found by scripts/fuzz: it was an address."""
+    for name in (b"dltensor", b"dltensor_versioned"):
+        with pytest.raises(TypeError, match="describes memory that cannot be"):
+            ops.relu(described(name=name, null=True, offset=8))
+
+
 def test_an_empty_array_of_more_elements_than_there_are():
     """Found by scripts/fuzz: NumPy refuses such shapes too."""
     with pytest.raises(TypeError, match="describes memory that cannot be"):

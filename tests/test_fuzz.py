@@ -17,6 +17,7 @@ from onepass.train import CheckpointError, _store
 FAILED = {
     "border": [
         "Ki+R3/////+MLBAUxKsKDRKzKxHmICQ=",  # bfloat16 that NumPy cannot read
+        "/////////7P///8BAP+z",  # null, and a byte offset from there
         "J1162v8=",  # no elements, and more of them than memory has room for
     ],
 }

@@ -36,7 +36,7 @@ bool is_cuda(dlpack::DeviceType type) {
 ViewError from_dlpack(const dlpack::Tensor& t, bool writable, View* out) {
   if (!is_cpu(t.device.type) && !is_cuda(t.device.type)) return ViewError::device;
   out->cuda_device = is_cuda(t.device.type) ? t.device.id : -1;
-  out->data = static_cast<char*>(t.data) + t.byte_offset;
+  out->data = t.data ? static_cast<char*>(t.data) + t.byte_offset : nullptr;
   out->ndim = t.ndim;
   out->shape = t.shape;
   out->strides = t.strides;
