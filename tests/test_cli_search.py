@@ -130,6 +130,8 @@ def test_a_longer_search_has_another_best_run(table, capsys, monkeypatch, withou
         assert best != found[0]
         history = table_of(table / "it" / "best" / "history.csv")
         assert min(float(row["val_loss"]) for row in history) == float(best["val_loss"])
+        record = json.loads((table / "it" / "best" / "run.json").read_text())
+        assert [session["epoch"] for session in record["sessions"]] == [0]  # none without epochs
 
 
 def test_a_space_of_ones_own(table, capsys, without_pictures) -> None:

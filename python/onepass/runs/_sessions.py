@@ -34,5 +34,7 @@ class Began(Callback):
         self.folder = folder
 
     def on_fit_begin(self, run: Run) -> None:
+        if run.epoch >= run.max_epochs:
+            return  # nothing is left to train
         began = {"began": now(), "epoch": run.epoch, "environment": environment()}
         self.folder.write(sessions=[*self.folder.record.get("sessions", []), began])
