@@ -131,7 +131,8 @@ class Border {
   void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
 
  protected:
-  Border(const Contract& contract, Arguments given, const Array* first)
+  // `first` is not filled in yet: of a pointer to const GCC would take it that it is read here.
+  Border(const Contract& contract, Arguments given, Array* first)
       : op_(contract.op), arguments_(contract.arguments), given_(given), first_(first) {}
   const char* name(int i) const { return arguments_[i].name; }
   void make_result(Array* to, const Argument& a, const Array& like) const;
