@@ -278,6 +278,15 @@ def test_an_offset_from_null():
             ops.relu(described(name=name, null=True, offset=8))
 
 
+@pytest.mark.parametrize("strides", [(2**62, 1), (-(2**63), 1), (1, 2**61), (2**59, 2**59)])
+def test_strides_that_leave_all_memory(strides):
+    """Their bytes wrapped around, and the address was any."""
+    with pytest.raises(TypeError, match="describes memory that cannot be"):
+        ops.relu(described(ndim=2, shape=[9, 9], strides=list(strides)))
+    one = described(ndim=2, shape=[1, 3], strides=[2**62, 1])  # of one element no stride counts
+    assert_same(ops.relu(one), np.maximum(one.room[:24].view(np.float64), 0)[None])
+
+
 def test_an_empty_array_of_more_elements_than_there_are():
     """Found by scripts/fuzz: NumPy refuses such shapes too."""
     with pytest.raises(TypeError, match="describes memory that cannot be"):

@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 
 #include <atomic>
+#include <cstdint>
 #include <string>
 
 #include "bind/kept.h"
@@ -98,7 +99,17 @@ bool plausible(const View& v) {
       return false;
     }
   }
-  return (empty || v.data) && !__builtin_mul_overflow(size, v.itemsize(), &bytes);
+  if (empty) return !__builtin_mul_overflow(size, v.itemsize(), &bytes);
+  int64_t reach = 0;  // bytes between the first element and the farthest, either way
+  for (int d = 0; d < v.ndim; ++d) {
+    int64_t step = 0;
+    if (v.shape[d] == 1) continue;
+    if (__builtin_mul_overflow(v.strides[d], v.stride_unit, &step) ||
+        __builtin_mul_overflow(step, v.shape[d] - 1, &step) || step == INT64_MIN ||
+        __builtin_add_overflow(reach, step < 0 ? -step : step, &reach))
+      return false;
+  }
+  return v.data && !__builtin_mul_overflow(size, v.itemsize(), &bytes);
 }
 
 bool dense(const View& v) {

@@ -142,8 +142,9 @@ class Producer:
 
     def plausible(self) -> bool:
         """Whether it could be true of memory that only its producer knows."""
-        size = math.prod(n for n in self.shape if n)
-        return not self.null and size * max(self.item, 1) < 2**63
+        size, reach = math.prod(n for n in self.shape if n), self.reach()
+        far = reach is not None and max(abs(reach[0]), abs(reach[1])) > 2**62
+        return not self.null and not far and size * max(self.item, 1) < 2**63
 
     def inside(self) -> bool:
         reach = self.reach()
@@ -154,7 +155,8 @@ class Producer:
         dtype = np.dtype(FLOATS[self.bits])
         if 0 in self.shape:
             return np.zeros(self.shape, dtype)
-        strides = None if self.dense else [s * dtype.itemsize for s in self.strides]
+        steps = zip(self.shape, self.strides, strict=True)
+        strides = None if self.dense else [s * dtype.itemsize * (n > 1) for n, s in steps]
         return np.ndarray(self.shape, dtype, room, self.offset, strides)
 
     def check_untouched(self) -> None:
