@@ -11,7 +11,7 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
 else()
   set(levels base)
 endif()
-# Of -O3 what vectorises, not its inlining and unrolling: they double the code and it is no faster, since
+# Of -O3 what vectorises, not its inlining and unrolling: they double the code and not its speed, since
 # leaf loops are functions of their own. Nothing unwinds through kernels: they throw nothing.
 set(kernel_flags -O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops
   -fno-asynchronous-unwind-tables -fno-math-errno -fno-trapping-math -ffp-contract=off -fno-exceptions -fno-rtti -fno-threadsafe-statics)
