@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -63,6 +64,8 @@ class Torch:
         on_host = "cpu:" in self._dist.get_backend_config(group)
         self._host = "cpu" if on_host else self._torch.device("cuda")
         self._member = _member_of(self._dist, group) if self.size > 1 else None
+        if self._member is not None:
+            self._member.users.add(self)
 
     def __reduce__(self) -> Any:
         return Alone, ()  # a copy or a pickle is of one process
@@ -143,6 +146,7 @@ class _Member:
         self._has_store = dist.get_rank() == 0 and "TORCHELASTIC_RUN_ID" not in os.environ
         self._patience = 0.0
         self._is_said = False
+        self.users: WeakSet[Torch] = WeakSet()
         self.threads: set[int] = set()
         watch(self)
 
@@ -154,6 +158,11 @@ class _Member:
 
     def leave(self) -> None:
         self._say("has left")
+        # A group that is still known when Python ends takes the process down with the threads of
+        # gloo: "terminate called without an active exception".
+        _of_group.clear()
+        for user in self.users:
+            user._group = None
         if self._lets_go and self._dist.is_initialized():
             self._dist.destroy_process_group()
         self._patience = time.monotonic() + _PATIENCE
