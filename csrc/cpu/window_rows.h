@@ -80,7 +80,7 @@ class Narrow {
     const bool dense = n.across == call.channels;
     const int64_t apart = dense ? call.channels : n.across, step = n.step / call.channels;
     const int64_t room = kRoom / (larger(1, I) * n.channels);  // columns
-    const int64_t together = dense ? 1 + (room - J) / step : 1;
+    const int64_t together = dense ? 1 + (room - larger(1, J)) / step : 1;
     for (int64_t o = 0; o < n.count; o += together) {
       Neighbours some = n;
       some.count = smaller(together, n.count - o);
