@@ -595,7 +595,7 @@ ONEPASS_CPU_UNIT(depthwise) {
     in_computing_type<true>(w, &backward<double>, &backward<float>);
   };
   backend->depthwise_conv2d_weight_backward = [](const onepass::Windows& w) {
-    in_computing_type(w, &weight_backward<double>, &weight_backward<float>);
+    in_computing_type<false, true>(w, &weight_backward<double>, &weight_backward<float>);
   };
   backend->depthwise_workspace = &workspace;
 }

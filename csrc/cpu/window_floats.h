@@ -87,8 +87,9 @@ void convert(const Windows& w, const void* array, int64_t positions, int64_t sam
   tasks == 1 ? convert_task<kBack>(&p, 0) : parallel_for(tasks, &convert_task<kBack>, &p);
 }
 
-// The call on those floats, part by part.
-template <bool kBack>
+// The call on those floats, part by part. Whether it makes the gradient of weights is not to be
+// seen by dy: without samples an array may lie nowhere.
+template <bool kBack, bool kOfWeights>
 void in_floats(const Windows& w, Run<Windows> run) {
   const Together t = together(w);
   const int64_t image = w.rows.in * w.columns.in, windows = w.rows.out * w.columns.out;
@@ -105,7 +106,7 @@ void in_floats(const Windows& w, Run<Windows> run) {
       part.samples = smaller(t.samples, w.samples - n);
       part.channels = smaller(t.channels, w.channels - c);
       convert<false>(w, w.from, taken, n, part.samples, c, part.channels, from);
-      if (w.dy) {
+      if constexpr (kOfWeights) {
         convert<false>(w, w.dy, windows, n, part.samples, c, part.channels, other);
         part.dy = other;
         part.out = static_cast<float*>(w.out) + c * taps_of(w);
@@ -123,9 +124,9 @@ void in_floats(const Windows& w, Run<Windows> run) {
       }
     }
 }
-template <bool kBack = false>
+template <bool kBack = false, bool kOfWeights = false>
 void in_computing_type(const Windows& w, Run<Windows> wide, Run<Windows> narrow) {
-  if (size_of(w.dtype) == 2) return in_floats<kBack>(w, narrow);
+  if (size_of(w.dtype) == 2) return in_floats<kBack, kOfWeights>(w, narrow);
   w.dtype == DType::f64 ? wide(w) : narrow(w);
 }
 
