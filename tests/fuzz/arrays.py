@@ -21,6 +21,7 @@ GUARD = 32
 FLOATS = {32: np.float32, 64: np.float64, 16: np.float16}
 REFUSALS = (TypeError, ValueError, RuntimeError)  # the last of a device that cannot be used
 CODES = (2, 2, 2, 2, 0, 1, 3, 4, 5, 6, 17, 255)
+BFLOAT = 4
 BITS = (32, 32, 64, 16, 8, 1, 0, 128, 12)
 
 
@@ -143,7 +144,7 @@ class Producer:
     def plausible(self) -> bool:
         """Whether it could be true of memory that only its producer knows."""
         size, reach = math.prod(n for n in self.shape if n), self.reach()
-        far = reach is not None and max(abs(reach[0]), abs(reach[1])) > 2**62
+        far = reach is not None and reach[1] - reach[0] - self.item >= 2**63
         return not self.null and not far and size * max(self.item, 1) < 2**63
 
     def inside(self) -> bool:
@@ -151,13 +152,16 @@ class Producer:
         return reach is None or (reach[0] >= 0 and reach[1] <= self.room.nbytes)
 
     def array(self, room: np.ndarray) -> np.ndarray:
-        """NumPy's view of it, in that copy of the room."""
-        dtype = np.dtype(FLOATS[self.bits])
+        """NumPy's view of it, in that copy of the room; of bfloat16 a copy in float32."""
+        dtype = np.dtype(np.uint16 if self.code == BFLOAT else FLOATS[self.bits])
         if 0 in self.shape:
             return np.zeros(self.shape, dtype)
         steps = zip(self.shape, self.strides, strict=True)
         strides = None if self.dense else [s * dtype.itemsize * (n > 1) for n, s in steps]
-        return np.ndarray(self.shape, dtype, room, self.offset, strides)
+        view = np.ndarray(self.shape, dtype, room, self.offset, strides)
+        if self.code == BFLOAT:
+            return np.left_shift(view, 16, dtype=np.uint32).view(np.float32)
+        return view
 
     def check_untouched(self) -> None:
         assert np.array_equal(self.whole, self.before), "memory was written"
@@ -172,7 +176,7 @@ def border(data: bytes) -> None:
     producer = Producer(choices)
     if producer.plausible() and not producer.inside():
         return None  # nobody can know
-    if 0 not in producer.shape and 10**6 < abs(math.prod(producer.shape)) < 2**60:
+    if producer.plausible() and abs(math.prod(producer.shape)) > 10**6:
         return None  # a broadcast view, whose results take memory
     call(producer)
     return None
