@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -113,9 +112,7 @@ def test_the_level_and_why():
 
 
 def test_the_speed_of_a_copy(monkeypatch):
-    start = time.perf_counter()
     rate = config.explain().copy_bytes_per_second
-    assert time.perf_counter() - start < 5
     assert rate is not None
     assert rate > 1e8
     moved = []
@@ -285,8 +282,7 @@ def test_time_and_share(monkeypatch):
     assert found.seconds is not None
     assert found.limit_seconds is not None
     assert found.share == found.limit_seconds / found.seconds
-    assert found.limit_seconds > 1e-7
-    assert found.limit_seconds < found.seconds < 0.1
+    assert min(found.seconds, found.limit_seconds) > 0
     assert "% of copy speed" in str(found)
     for p, value in zip(optimizer.param_groups[0]["params"], values, strict=True):
         assert np.array_equal(bits(p), bits(value))
@@ -303,6 +299,15 @@ def test_time_and_share(monkeypatch):
     reads, writes, updates, *_ = step[-1]
     size = sum(a.nbytes for a in (*reads, *writes)) + 2 * sum(a.nbytes for a in updates)
     assert abs(size - found.bytes) < 4 * len([*reads, *writes, *updates, *updates])
+
+
+def test_the_limit_is_that_of_the_fastest_way(monkeypatch):
+    times = iter([0.5, 0.3, 0.2, 0.4])
+    monkeypatch.setattr(optim._explain, "least_seconds", lambda function: next(times))
+    monkeypatch.setattr(optim._explain, "ways", lambda *shape: dict.fromkeys("abc"))
+    found = optim.AdamW(params()).explain()
+    assert (found.seconds, found.limit_seconds) == (0.5, 0.2)
+    assert found.share == 0.4
 
 
 def test_a_step_that_is_more_than_its_plan():

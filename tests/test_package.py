@@ -54,12 +54,12 @@ def archived(files: list[Path]) -> int:
 
 
 def test_the_wheel_is_small() -> None:
-    """What pip would load."""
+    """What pip would load; with CUDA, of a build for one processor, as for the GPU of a machine."""
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     files = [p for p in in_the_wheel() if p.suffix != ".so" or p.name.endswith(suffix)]
     on_cpu = archived([p for p in files if not p.name.startswith("_cuda.")])
     assert 1_000_000 < on_cpu < MOST_ON_CPU
-    if _C.cuda_built():
+    if _C.cuda_built() and os.environ.get("CUDAARCHS", "").count("-real") == 1:
         assert archived(files) < MOST_WITH_CUDA
 
 

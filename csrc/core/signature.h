@@ -167,18 +167,19 @@ constexpr bool last_is_step(const Names<N>& all) {
   }
 }
 
-// Builds a functor from its hyper-parameters, which travel as doubles in the order of K::hyper. A
-// plain struct takes them as they are; one with a constructor derives what it needs in double.
-template <class K, class T, size_t... I>
-ONEPASS_HD K make_functor(const double* hyper, std::index_sequence<I...>) {
+// Builds a functor from its hyper-parameters, which travel as doubles in the order of K::hyper, or
+// as T where a kernel has converted them. A plain struct takes them as they are; one with a
+// constructor derives what it needs in double.
+template <class K, class T, class H, size_t... I>
+ONEPASS_HD K make_functor(const H* hyper, std::index_sequence<I...>) {
   if constexpr (std::is_aggregate_v<K>) {
     return K{static_cast<T>(hyper[I])...};
   } else {
     return K(hyper[I]...);
   }
 }
-template <class K, class T>
-ONEPASS_HD K make_functor(const double* hyper) {
+template <class K, class T, class H>
+ONEPASS_HD K make_functor(const H* hyper) {
   return make_functor<K, T>(hyper, std::make_index_sequence<K::hyper.size>{});
 }
 

@@ -38,6 +38,9 @@
 // ONEPASS_CUDA_OR_SIM is for the wrappers here and in tests/cuda_sim/spare.cuh alone.
 #ifdef __CUDACC__
 #define ONEPASS_DEVICE __device__ __forceinline__
+// A function that a kernel holds once, however often it is called: for code that is large and
+// whose arguments fit in registers.
+#define ONEPASS_DEVICE_APART __device__ __noinline__
 #define ONEPASS_UNROLL _Pragma("unroll")
 #define ONEPASS_NO_UNROLL _Pragma("unroll 1")
 // Shared variable of the block: ONEPASS_SHARED(float, tile, [32][33]); aligned to 16 bytes.
@@ -45,6 +48,7 @@
 #define ONEPASS_CUDA_OR_SIM(real, simulated) real
 #else
 #define ONEPASS_DEVICE inline
+#define ONEPASS_DEVICE_APART inline
 #define ONEPASS_UNROLL
 #define ONEPASS_NO_UNROLL
 #define ONEPASS_SHARED(T, name, ...) auto& name = ::cusim::shared_variable<T __VA_ARGS__>([] {})

@@ -3,8 +3,8 @@
 #pragma once
 #include "core/normalise.h"
 #include "cuda/channel_path.h"
+#include "cuda/chosen_activation.cuh"
 #include "cuda/dropout_bits.cuh"
-#include "kernels/activation_list.h"
 #include "kernels/bias.h"
 #include "kernels/dropout.h"
 #include "kernels/norm_range.h"
@@ -13,39 +13,10 @@ ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-template <template <class> class... A>
-constexpr int most_options(List<A...>) {
-  int most = 1;  // an array has a size
-  ((most = int(larger(most, int64_t(decltype(A<float>::hyper)::size)))), ...);
-  return most;
-}
-template <template <class> class... A>
-int64_t option_count(int32_t activation, List<A...>) {
-  constexpr int64_t kCounts[] = {int64_t(decltype(A<float>::hyper)::size)...};
-  return kCounts[activation];
-}
 constexpr int32_t kIdentity = Epilogue::kIdentity;
 
-// The activations that a kernel holds: all, but for the simulator's builds with checks, which
-// would take minutes longer to compile.
-#ifdef ONEPASS_SIM_FEW
-using Held = List<Identity, Relu, LeakyRelu>;
-#else
-using Held = Activations;
-#endif
-
-// Calls f with the activation of a call. Kernels for light epilogues are compiled apart: the
-// others' code, and that of dropout's bits, would take registers from them. A new activation adds
-// no kernel.
-template <class T, class F, class Call, template <class> class... A>
-ONEPASS_DEVICE void with_activation(const Call& call, F f, List<A...>) {
-  if constexpr (Call::is_light) {
-    call.activation == kIdentity ? f(Identity<T>{}) : f(Relu<T>{});
-  } else {
-    int32_t i = 0;
-    ((i++ == call.activation ? f(make_functor<A<T>, T>(call.options)) : void()), ...);
-  }
-}
+// Kernels for light epilogues are compiled apart: the others' code, and that of dropout's bits,
+// would take registers from them.
 inline bool is_light(const Epilogue& e) {
   return (e.activation == Epilogue::kIdentity || e.activation == Epilogue::kRelu) &&
          e.dropout.threshold == 0;
@@ -68,10 +39,9 @@ struct CallData {
   double* partial;   // [channel][s, q][split]
   uint32_t* scaled;  // a word for each block of finish_kernel: one of its channels is scaled
   double momentum, eps;
-  double options[most_options(Activations{})];
+  ChosenActivation activation;
   DropoutStream dropout;
   double keep_scale;  // of dropout, in the computing type
-  int32_t activation;
   bool batch_statistics, backward;
   bool packs_parameters;  // those of a unit lie together: see load_parameters
   ChannelPath path;
@@ -228,7 +198,7 @@ ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bo
   if (kForward || needs_x) unit.x = fetch<W, T>(call.in(call.x), at);
   if (!kForward && !has_gradient) unit.dy = fetch<W, T>(call.in(call.dy), at);
   if (call.residual && kForward && applies) unit.residual = fetch<W, T>(call.in(call.residual), at);
-  if (call.residual && !kForward && call.activation != kIdentity && !has_gradient)
+  if (call.residual && !kForward && call.activation.index != kIdentity && !has_gradient)
     unit.residual = fetch<W, T>(call.in(call.residual), at);
   return unit;
 }
@@ -274,13 +244,7 @@ ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const
   T v[W];
   decode_x<W, kEach>(call, p, scaled, unit.x, v);
   affine<W, kEach>(call, p, unit.residual, v);
-  with_activation<T>(
-      call,
-      [&](auto activation) {
-        ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w) v[w] = activation.forward(v[w]);
-      },
-      Held{});
+  activate_in<W>(call, v);
   drop<W>(call, kept, v);
   store_unit<W, T>(call.in(call.y), at, v);
 }
@@ -295,17 +259,11 @@ ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, c
     for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].g_scale;
   }
   drop<W>(call, kept, g);
-  if (call.activation == kIdentity) return;
+  if (call.activation.index == kIdentity) return;
   T z[W];
   decode_x<W, kEach>(call, p, scaled, unit.x, z);
   affine<W, kEach>(call, p, unit.residual, z);
-  with_activation<T>(
-      call,
-      [&](auto activation) {
-        ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w) g[w] = activation.backward(g[w], z[w]);
-      },
-      Held{});
+  activate_backward_in<W>(call, z, g);
 }
 
 template <int W, bool kEach, class T, class Call>

@@ -68,7 +68,7 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
       scaled = scaled || p[i].scales();
     }
   }
-  const bool needs_x = kForward || call.is_norm || call.activation != kIdentity;
+  const bool needs_x = kForward || call.is_norm || call.activation.index != kIdentity;
   each_unit<kForward ? 4 : 2>(
       share.walk(),
       [&](int64_t at) { return fetch_unit<W, T, kForward>(call, at, needs_x, false); },
@@ -202,7 +202,7 @@ ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Place& place,
 }
 template <class Call>
 ONEPASS_DEVICE bool backward_needs_x(const Call& call) {
-  return call.corrects() || (call.activation != kIdentity && !call.kept_gradient);
+  return call.corrects() || (call.activation.index != kIdentity && !call.kept_gradient);
 }
 
 template <class T, bool kForward, int W, class Call>
@@ -335,9 +335,7 @@ Call describe(const Channelwise& c, bool backward) {
   call.bias = c.bias;
   call.dweight = c.dweight;
   call.dbias = c.dbias;
-  call.activation = c.epilogue.activation;
-  const int64_t options = option_count(c.epilogue.activation, Activations{});
-  for (int64_t i = 0; i < options; ++i) call.options[i] = c.epilogue.options[i];
+  call.activation = ChosenActivation::of(c.epilogue.activation, c.epilogue.options);
   call.dropout = c.epilogue.dropout;
   call.backward = backward;
   call.path = path_of(c);

@@ -150,9 +150,7 @@ Call describe(const RowNorm& n, double part) {
   call.eps = n.eps;
   call.part = part;
   call.saved = n.saved;
-  call.activation = n.epilogue.activation;
-  const int64_t options = option_count(n.epilogue.activation, Activations{});
-  for (int64_t i = 0; i < options; ++i) call.options[i] = n.epilogue.options[i];
+  call.activation = ChosenActivation::of(n.epilogue.activation, n.epilogue.options);
   call.dropout = n.epilogue.dropout;
   call.keep_scale = n.dtype == DType::f64
                         ? dropout_scale<double>(n.epilogue.dropout.threshold)

@@ -13,12 +13,9 @@ namespace row_norms {
 using normalise::drop;
 using normalise::keep_bits;
 using normalise::kIdentity;
-using normalise::most_options;
-using normalise::option_count;
 using normalise::Stored;
 using normalise::stored_of;
 using normalise::Unit;
-using normalise::with_activation;
 
 // A light epilogue has no residual either.
 inline bool is_light(const RowNorm& n) {
@@ -44,10 +41,9 @@ struct RowCallOf {
   double* partial;            // held: [part][Σg, Σg·x̂][group][column]; else [row][piece][sum]
   double* columns;            // like those of held rows
   double momentum, eps, part;
-  double options[most_options(Activations{})];
+  ChosenActivation activation;
   DropoutStream dropout;
   double keep_scale;  // of dropout, in the computing type
-  int32_t activation;
   RowPath path;
 
   ONEPASS_HD DType dtype() const {
@@ -162,7 +158,7 @@ ONEPASS_DEVICE Unit<T> fetch_forward(const Call& call, int64_t at) {
 // Of the gradient.
 template <class Call>
 ONEPASS_DEVICE bool needs_residual(const Call& call) {
-  return call.adds_residual() && call.activation != kIdentity;
+  return call.adds_residual() && call.activation.index != kIdentity;
 }
 // again: g may have been kept.
 template <int W, class T, class Call>
@@ -215,13 +211,7 @@ ONEPASS_DEVICE void store_output(const Call& call, const RowState<T>& p, const U
   T v[W];
   hat_of<W>(call, p, unit.x, v);
   affine<W>(call, v, weight, bias, unit.residual, v);
-  with_activation<T>(
-      call,
-      [&](auto activation) {
-        ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w) v[w] = activation.forward(v[w]);
-      },
-      normalise::Held{});
+  activate_in<W>(call, v);
   drop<W>(call, kept, v);
   store_unit<W, T>(call.in(call.y), at, v);
 }
@@ -238,16 +228,10 @@ ONEPASS_DEVICE void gradient_unit(const Call& call, const RowState<T>& p, const 
   }
   if (is_kept) return;
   drop<W>(call, kept, g);
-  if (call.activation == kIdentity) return;
+  if (call.activation.index == kIdentity) return;
   T z[W];
   affine<W>(call, hat, weight, bias, unit.residual, z);
-  with_activation<T>(
-      call,
-      [&](auto activation) {
-        ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w) g[w] = activation.backward(g[w], z[w]);
-      },
-      normalise::Held{});
+  activate_backward_in<W>(call, z, g);
 }
 // g as it is scaled by `scaled_by`, 1 or the row's scale.
 template <int W, class T, class Call>

@@ -11,7 +11,7 @@ from onepass._array import Array, is_dense, layout, parameter_dtype, zeros_like
 from onepass._explain import MachineExplanation
 from onepass._machine import free_memory
 from onepass._parameter import Parameter
-from onepass._streams import Streams, fastest, least_seconds, nearest, size_of, ways
+from onepass._streams import Streams, least_seconds, nearest, size_of, ways
 from onepass.ops._step import Controls
 from onepass.optim._planned import Planned
 
@@ -181,7 +181,7 @@ def _limit(kernel: str, measures: bool, zeroes: bool, total: int) -> float:
     updates = info["writes"]
     reads = info["reads"] - updates + measures
     shape, threads = nearest(Streams(reads, int(zeroes), updates)), _C.get_num_threads()
-    return least_seconds(fastest(ways(shape, size_of(shape, total), threads), threads))
+    return min(map(least_seconds, ways(shape, size_of(shape, total), threads).values()))
 
 
 # ---- words
