@@ -20,9 +20,44 @@ int64_t as_int64(const py::object& value) {
   return number;
 }
 
-void copy_integers(const py::object& sequence, int64_t* to) {
-  const py::tuple values = sequence;
-  for (size_t i = 0; i < values.size(); ++i) to[i] = as_int64(py::object(values[i]));
+void* as_pointer(const py::object& value) {
+  const unsigned long long number = PyLong_AsUnsignedLongLong(value.ptr());
+  if (PyErr_Occurred()) throw py::error_already_set();
+  return reinterpret_cast<void*>(uintptr_t(number));
+}
+
+int32_t as_device(const py::object& value) {
+  const int64_t number = as_int64(value);
+  if (number < 0 || number > INT32_MAX)
+    throw py::value_error("its device is " + std::to_string(number));
+  return int32_t(number);
+}
+
+// What another library says of its axes; without strides it is dense. Those are in bytes.
+void take_axes(const py::tuple& shape, const py::object& strides, View* out) {
+  out->ndim = int32_t(shape.size());
+  int64_t* at = own_dimensions(out, 2 * out->ndim);
+  const auto take = [&at](const py::tuple& values) {
+    for (const py::handle value : values) *at++ = as_int64(py::reinterpret_borrow<py::object>(value));
+  };
+  out->shape = at;
+  take(shape);
+  if (strides.is_none()) {
+    out->stride_unit = out->itemsize();
+    return dense_strides(out);
+  }
+  const py::tuple steps = strides;
+  if (steps.size() != shape.size())
+    throw py::value_error("it has " + std::to_string(shape.size()) + " axes and " +
+                          std::to_string(steps.size()) + " strides");
+  out->strides = at;
+  take(steps);
+}
+
+py::object fact(const py::dict& facts, const char* name) {
+  if (!facts.contains(name))
+    throw py::value_error(std::string("its __cuda_array_interface__ lacks '") + name + "'");
+  return facts[name];
 }
 
 Element typestr_element(const std::string& text) {
@@ -70,17 +105,12 @@ void view_cupy(PyObject* object, View* out) {
   static Name data_name("data"), ptr("ptr"), device_id("device_id"), shape_name("shape"),
       strides("strides"), dtype_name("dtype");
   const py::object data = attribute(object, data_name.get());
-  const py::object shape = attribute(object, shape_name.get());
+  const py::tuple shape = attribute(object, shape_name.get());
   const py::object dtype = attribute(object, dtype_name.get());
-  out->data = reinterpret_cast<void*>(uintptr_t(as_int64(attribute(data.ptr(), ptr.get()))));
-  out->cuda_device = int32_t(as_int64(attribute(data.ptr(), device_id.get())));
+  out->data = as_pointer(attribute(data.ptr(), ptr.get()));
+  out->cuda_device = as_device(attribute(data.ptr(), device_id.get()));
   if (is_numpy_dtype(dtype.ptr())) out->element = numpy_element(dtype.ptr());
-  out->ndim = int32_t(py::len(shape));
-  int64_t* dims = own_dimensions(out, 2 * out->ndim);
-  copy_integers(shape, dims);
-  copy_integers(attribute(object, strides.get()), dims + out->ndim);
-  out->shape = dims;
-  out->strides = dims + out->ndim;
+  take_axes(shape, attribute(object, strides.get()), out);
 }
 
 void view_cuda_interface(PyObject* object, const py::dict& facts, View* out) {
@@ -91,24 +121,12 @@ void view_cuda_interface(PyObject* object, const py::dict& facts, View* out) {
     return;
   }
   out->cuda_device = device_of(object, *backend);
-  const py::tuple shape = facts["shape"], data = facts["data"];
-  const py::object strides =
-      facts.contains("strides") ? py::object(facts["strides"]) : py::object(py::none());
-  out->data = reinterpret_cast<void*>(py::cast<uintptr_t>(data[0]));
+  const py::tuple shape = fact(facts, "shape"), data = fact(facts, "data");
+  out->data = as_pointer(data[0]);
   out->writable = !py::cast<bool>(data[1]);
-  out->element = typestr_element(py::cast<std::string>(facts["typestr"]));
+  out->element = typestr_element(py::cast<std::string>(py::str(fact(facts, "typestr"))));
   if (out->element == Element::other && is_named_bfloat16(object)) out->element = Element::bf16;
-  out->ndim = int32_t(shape.size());
-  int64_t* at = own_dimensions(out, 2 * out->ndim);
-  for (int d = 0; d < out->ndim; ++d) at[d] = py::cast<int64_t>(shape[size_t(d)]);
-  out->shape = at;
-  if (strides.is_none()) {
-    out->stride_unit = out->itemsize();
-    return dense_strides(out);
-  }
-  const py::tuple steps = strides;
-  for (int d = 0; d < out->ndim; ++d) at[out->ndim + d] = py::cast<int64_t>(steps[size_t(d)]);
-  out->strides = at + out->ndim;
+  take_axes(shape, facts.contains("strides") ? fact(facts, "strides") : py::none(), out);
 }
 
 }  // namespace onepass::bind
