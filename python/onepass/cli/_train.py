@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def train(options: Arguments) -> int:
     """Train; returns the exit status."""
     from onepass.parallel import Alone, find
+    from onepass.parallel._failures import OtherRankError
     from onepass.runs._options import Options
-    from onepass.runs._ranks import OtherRankError, agree
+    from onepass.runs._ranks import agree
     from onepass.runs._recipe import Recipe
 
     chosen = vars(options)
@@ -70,6 +71,8 @@ def renewed(run: Recipe) -> None:
 def _trained(run: Recipe, quiet: bool) -> int:
     import numpy as np
 
+    from onepass.parallel._failures import OtherRankError
+
     try:
         with np.errstate(all="ignore"):  # no warnings: the error below is one line
             folds = _cross_validate(run, quiet)
@@ -89,7 +92,7 @@ def _trained(run: Recipe, quiet: bool) -> int:
         with suppress(OSError):
             run.ended("failed", why, where)
         return fail(f"{why}; pass a lower --lr", 1)
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError, OtherRankError) as error:
         with suppress(OSError):
             run.ended("failed", str(error))
         return fail(error, 1)
@@ -102,12 +105,14 @@ def _followed(run: Recipe) -> int:
     finite, and Ctrl-C."""
     import numpy as np
 
+    from onepass.parallel._failures import OtherRankError
+
     try:
         with np.errstate(all="ignore"):
             run.fit()
     except KeyboardInterrupt:
         return 130
-    except FloatingPointError:
+    except (FloatingPointError, OtherRankError):
         return 1
     except (OSError, ValueError, MemoryError) as error:
         return fail(f"rank {run.comm.rank}: {error}", 1)

@@ -8,12 +8,9 @@ from typing import Any
 
 from onepass.parallel import Communicator
 from onepass.parallel._collectives import first_text
+from onepass.parallel._failures import OtherRankError
 from onepass.runs._folder import Folder
 from onepass.train._from_rank_0 import by_rank_0
-
-
-class OtherRankError(RuntimeError):
-    """Another rank has failed; the message says which and why."""
 
 
 class _Follower(Folder):

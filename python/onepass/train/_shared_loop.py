@@ -21,7 +21,7 @@ from onepass.data._loader import DataLoader
 from onepass.data._shares import Share
 from onepass.nn._shares import place, streams_of
 from onepass.parallel._collectives import broadcast_object, first_text
-from onepass.parallel._failures import of_all
+from onepass.parallel._failures import of_all, tell
 from onepass.train import _closure
 from onepass.train._agreement import other_batches, refuse_differences, share_model
 from onepass.train._batches import Batches
@@ -361,9 +361,11 @@ class SharedLoop(Loop):
 
     def _abort(self, error: BaseException) -> None:
         """Where all ranks have the error, none leaves before rank 0 has written what it writes."""
-        super()._abort(error)
         if self._all_fail:
             of_all(error)
+        tell(self._ranks.comm, error)  # before a hook speaks with them
+        super()._abort(error)
+        if self._all_fail:
             self._ranks.comm.barrier()
 
     def _call_each(self, hook: str) -> None:
