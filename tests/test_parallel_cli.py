@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onepass.cli import main
+from onepass.runs import _recipe
+from onepass.train import Diagnosis, Run
 from ranks import end_ranks
 
 FAST = ["--hidden", "6", "--epochs", "3", "--batch-size", "20", "--quiet"]
@@ -104,6 +106,43 @@ def test_wrong_use_is_one_line_of_rank_0(here, arguments, said):
     lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_what_all_ranks_would_note_rank_0_alone_does(here):
+    a = np.random.default_rng(0).standard_normal(11).tolist()
+    rows = "".join(f"{x},{x * x},{'no' if i % 2 else 'yes'}\n" for i, x in enumerate(a))
+    Path("few.csv").write_text(f"a,b,y\n{rows}")
+    ended = ranks(here, 2, "train", "few.csv", *FAST, "--batch-size", "4")
+    assert ended.errors.count("note: ") == 1, ended.errors
+    assert "note: fit: 'batch_size' is 4, which leaves 3 in a batch" in ended.errors
+
+
+def test_an_error_of_one_rank_is_one_line(here):
+    """Rank 1 alone cannot go on; it says so, and the others end quietly."""
+    ended = end_ranks(full_disk, 3, str(here), timeout=180)
+    assert ended.status == 1
+    assert "onepass: rank 1: no space left\n" in ended.errors
+    assert "Traceback" not in ended.errors
+    record = json.loads(Path("run/run.json").read_text())
+    assert "rank 1 of 3 failed in a fit: OSError: no space left" in str(record["ended"])
+
+
+def full_disk(folder: str) -> None:
+    class Fails(Diagnosis):
+        def on_epoch_end(self, run: Run) -> None:
+            if run.comm.rank == 1 and run.epoch == 2:
+                raise OSError("no space left")
+
+    _recipe.Diagnosis = Fails
+    command(folder, "train", "t.csv", *FAST, "--diagnose", "--out", "run")
+
+
+def test_watching_pieces_is_wrong_use_on_all_ranks(here):
+    ended = ranks(
+        here, 2, "train", "t.csv", *FAST, "--reproducible", "4", "--diagnose", "--out", "r", status=2
+    )
+    assert ended.errors.count("'--diagnose' is given, expected none with --reproducible 4") == 1
+    assert not Path("r").exists()
 
 
 def test_without_parallel_each_process_trains_alone(here):

@@ -36,17 +36,21 @@ def train(options: Arguments) -> int:
     comm: Communicator = Alone()
     try:
         comm = find("auto" if chosen.get("parallel", "auto") == "auto" else None)
-        if comm.rank:
-            quiet = True
-            warnings.simplefilter("ignore")  # rank 0 gives the same
+        quiet = quiet or comm.rank > 0
         device_of(chosen)
-        run = Recipe(
-            {name: value for name, value in chosen.items() if name in fields},
-            chosen.get("out"),
-            progress=not quiet,
-            comm=comm,
-            **switches,
-        )
+        with warnings.catch_warnings():
+            if comm.rank:
+                warnings.simplefilter("ignore")  # rank 0 gives the same
+            run = Recipe(
+                {name: value for name, value in chosen.items() if name in fields},
+                chosen.get("out"),
+                progress=not quiet,
+                comm=comm,
+                **switches,
+            )
+        if comm.rank:
+            who = f"rank {comm.rank} of {comm.size}: "
+            warnings.showwarning = lambda message, *rest, **more: note(f"{who}{message}")
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         if not isinstance(error, OtherRankError):
             agree(comm, error)

@@ -33,6 +33,9 @@ class Member(Protocol):
     def end(self, why: str) -> None:
         """Ends the others, or lets them know why they must end."""
 
+    def is_announced(self) -> bool:
+        """Whether another process has failed and told the reader of the output."""
+
     def leave(self) -> None:
         """This process does nothing more for the others."""
 
@@ -239,7 +242,8 @@ def _hook() -> None:
         if all_have_it and _largest(_members).rank:
             return
         if isinstance(error, OtherRankError) and not error.is_announced:
-            time.sleep(_GRACE)  # that rank may end this one, and has said why
+            time.sleep(_GRACE)  # that rank may end this one, and say why
+            error.is_announced = any(member.is_announced() for member in _members)
         shown(kind, error, trace)
         if not all_have_it:
             _end(error, kind, _members)

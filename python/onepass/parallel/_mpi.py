@@ -217,6 +217,9 @@ class _Member(Calls):
         time.sleep(_FORWARDING)
         self._mpi.COMM_WORLD.Abort(1)
 
+    def is_announced(self) -> bool:
+        return False  # it has ended this one too
+
     def leave(self) -> None:
         if not (self._ends or self._mpi.Is_finalized()):  # the latter by the program itself
             self._all_left = self._comm.Ibarrier()

@@ -206,17 +206,19 @@ class _Member(Calls):
                 return
             except RuntimeError as error:
                 left = self.who_left()
+                if left is None or not _is_failure(left):
+                    self.look_out()  # its program may go on, or may have left since
                 if left or work.is_completed():
                     raise self.cause(error, left) from error
-            self.look_out()
 
     def cause(self, error: RuntimeError, left: str | None) -> RuntimeError:
         """The error of a call that has raised ``error``, when another rank has said that it leaves,
         and why, or none has."""
         if left is None:
             return RuntimeError(f"Torch: a call failed: {error}")
-        failed = "failed: " in left
-        return (OtherRankError if failed else RuntimeError)(f"Torch: {left}", *[True] * failed)
+        if _is_failure(left):
+            return OtherRankError(f"Torch: {left}", is_announced=True)
+        return RuntimeError(f"Torch: {left}")
 
     def _states(self) -> list[State]:
         return [State(*map(int, self._told(key).split())) for key in self._failed]
@@ -237,6 +239,10 @@ class _Member(Calls):
 
     def _is_waited_for(self, states: list[State]) -> bool:
         return self.who_left() is not None  # who is in a call learns of it and says so
+
+    def is_announced(self) -> bool:
+        left = self.who_left()
+        return left is not None and _is_failure(left)
 
     def leave(self) -> None:
         self._say("has left")
@@ -274,6 +280,10 @@ class _Member(Calls):
                 if self._store.check([key]):
                     return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
         return None
+
+
+def _is_failure(left: str) -> bool:
+    return "failed: " in left
 
 
 _of_group: dict[Any, _Member] = {}

@@ -69,7 +69,7 @@ def other_batches(name: str, found: str) -> ValueError:
 
 
 def _described(run: Run) -> Iterator[tuple[str, str]]:
-    """Name and text of all that must be equal; no texts that hold addresses."""
+    """Name and text of all that must be equal; not of what shows its address, as functions do."""
     names = {id(p): name for name, p in run.model.named_parameters()}
     yield "parameters", str([
         (name, tuple(p.shape), str(p.dtype), p.requires_grad)

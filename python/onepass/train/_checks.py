@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from onepass.train import _closure
 from onepass.train._loaders import Loader
 from onepass.train._monitor import MODES, direction
 from onepass.train._run import Run
+from onepass.train._warned import warn
 
 Refusal = TypeVar("Refusal", bound=ValueError)
 
@@ -131,9 +131,8 @@ def _batches_are_large_enough(run: Run, loader: Loader, owner: str, name: str) -
     text = f"{_cause(loader, cure, owner, name)}: {error.norm} normalises by their statistics, and "
     if size == 1:
         raise ValueError(f"{text}one sample has no variance")
-    warnings.warn(
+    warn(
         f"{text}those of so few samples are too uncertain to train with",
-        RuntimeWarning,
         stacklevel=5,
     )
 
