@@ -137,6 +137,52 @@ def full_disk(folder: str) -> None:
     command(folder, "train", "t.csv", *FAST, "--diagnose", "--out", "run")
 
 
+def unlike(folder: str, data: str, more: list[str]) -> None:
+    """What ranks run that were started otherwise than rank 0, which trains on t.csv."""
+    others = os.environ["PMI_RANK"] != "0"
+    command(folder, "train", data if others else "t.csv", *FAST, "--out", "r", *more * others)
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "said"),
+    [
+        ("t.csv", ["--lr", "0.2"], "'--lr' is not given on rank 0 and 0.2 on rank 1"),
+        ("t.csv", ["--resume"], "'--resume' is not given on rank 0 and True on rank 1"),
+        ("t.csv", ["--diagnose"], "'--diagnose' is not given on rank 0 and True on rank 1"),
+        ("t.csv", ["--early-stopping", "1"], "'--early-stopping' is not given on rank 0 and 1 on"),
+        ("t.csv", ["--out", "q"], "'--out' is r on rank 0 and q on rank 1"),
+        ("u.csv", [], "'DATA' is t.csv on rank 0 and u.csv on rank 1"),
+        ("other/t.csv", [], "'DATA' is t.csv on rank 0 and other/t.csv on rank 1"),
+    ],
+)
+def test_ranks_with_other_options_are_refused(here, data, more, said):
+    ended = end_ranks(unlike, 2, str(here), data, more, timeout=180)
+    lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
+    assert (ended.status, len(lines)) == (2, 1), ended
+    assert said in lines[0]
+    assert "expected the same options on all ranks" in lines[0]
+    assert not Path("r").exists()
+
+
+def other_version(folder: str) -> None:
+    """Each rank has a file of one name, as on machines with disks of their own."""
+    place = Path(folder, os.environ["PMI_RANK"])
+    command(str(place), "train", "t.csv", *FAST, "--out", "r")
+
+
+def test_ranks_with_another_version_of_the_data_are_refused(here):
+    for rank in range(3):
+        Path(str(rank)).mkdir()
+        rows = Path("t.csv").read_text().splitlines()
+        Path(f"{rank}/t.csv").write_text("\n".join(rows[: -1 if rank == 2 else None]) + "\n")
+    ended = end_ranks(other_version, 3, str(here), timeout=180)
+    lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
+    assert (ended.status, len(lines)) == (2, 1), ended
+    assert "train: 'contents' is " in lines[0]
+    assert "on rank 2, expected the same data on all ranks" in lines[0]
+    assert not Path("0/r").exists()
+
+
 def test_watching_pieces_is_wrong_use_on_all_ranks(here):
     ended = ranks(
         here, 2, "train", "t.csv", *FAST, "--reproducible", "4", "--diagnose", "--out", "r", status=2

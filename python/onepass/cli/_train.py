@@ -19,12 +19,20 @@ if TYPE_CHECKING:
     from onepass.runs._recipe import Recipe
 
 
+OF_RANK = ("command", "names", "quiet", "parallel")  # these may differ, or have been looked at
+
+
+def option(name: str) -> str:
+    """As it is typed."""
+    return "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+
+
 def train(options: Arguments) -> int:
     """Train; returns the exit status."""
     from onepass.parallel import Alone, find
     from onepass.parallel._failures import OtherRankError
     from onepass.runs._options import Options
-    from onepass.runs._ranks import agree
+    from onepass.runs._ranks import agree, refuse_others
     from onepass.runs._recipe import Recipe
 
     chosen = vars(options)
@@ -36,6 +44,8 @@ def train(options: Arguments) -> int:
     comm: Communicator = Alone()
     try:
         comm = find("auto" if chosen.get("parallel", "auto") == "auto" else None)
+        given = {option(name): value for name, value in chosen.items() if name not in OF_RANK}
+        refuse_others(comm, "options", given)
         quiet = quiet or comm.rank > 0
         device_of(chosen)
         with warnings.catch_warnings():

@@ -24,7 +24,7 @@ from onepass.runs._names import (
     RESIDUALS,
 )
 from onepass.runs._options import Options
-from onepass.runs._ranks import agree, folder_of
+from onepass.runs._ranks import agree, folder_of, refuse_others
 from onepass.runs._report import renewed
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import (
@@ -125,6 +125,7 @@ class Recipe:
         self.parts = self.fitting.parts
         self.fitting.check(self.callbacks, stages)
         agree(comm)
+        refuse_others(comm, "data", {"contents": contents, "groups": grouping})
         if folder is None:
             name = name_of(options.data)
             folder = folder_of(comm, lambda: Folder.new(name, out, overwrite=overwrite))
