@@ -184,9 +184,8 @@ def test_ranks_with_another_version_of_the_data_are_refused(here):
 
 
 def test_watching_pieces_is_wrong_use_on_all_ranks(here):
-    ended = ranks(
-        here, 2, "train", "t.csv", *FAST, "--reproducible", "4", "--diagnose", "--out", "r", status=2
-    )
+    options = [*FAST, "--reproducible", "4", "--diagnose", "--out", "r"]
+    ended = ranks(here, 2, "train", "t.csv", *options, status=2)
     assert ended.errors.count("'--diagnose' is given, expected none with --reproducible 4") == 1
     assert not Path("r").exists()
 

@@ -149,7 +149,6 @@ class _Member(Calls):
         bytes_ = 8 * (self._text + _REASON)
         self._window = mpi.Win.Allocate(bytes_, 8, comm=self._comm)
         self._memory = np.frombuffer(self._window.tomemory(), np.int64)
-        self._alarm = memoryview(self._memory)[_ALARM : _ALARM + 1]  # every wait looks at it
         self._threads: set[int] = set()
         self._pending: list[Any] = []  # calls that others never came to, and their memory
         self._all_left: Any = None
@@ -172,7 +171,7 @@ class _Member(Calls):
         """
         try:
             while not request.Test():
-                if self._alarm[0]:
+                if self._memory[_ALARM]:
                     self.look_out()
                 _give_way()
         except BaseException:

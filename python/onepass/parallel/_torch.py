@@ -82,9 +82,7 @@ class Torch:
         self._check(array)
         check_root("Torch", root, self.size)
         source = self._dist.get_global_rank(self._group, root)
-        self._do(
-            lambda x: self._dist.broadcast(x, source, group=self._group, async_op=True), array
-        )
+        self._do(lambda x: self._dist.broadcast(x, source, group=self._group, async_op=True), array)
 
     def barrier(self) -> None:
         """Returns when every rank has called it."""

@@ -76,7 +76,9 @@ class Fitting:
         schedule = _options.schedule(self.optimizer, self.options, steps)
         return self._trainer(callbacks, scheduler=schedule, log_dir=log_dir)
 
-    def check(self, callbacks: list[Callback], parts: Sequence[tuple[Indices, Indices]]) -> None:
+    def check(
+        self, callbacks: Sequence[Callback], parts: Sequence[tuple[Indices, Indices]]
+    ) -> None:
         """Refuse what `fit` would refuse before its first batch, before the run has a folder.
 
         Args:
@@ -93,7 +95,7 @@ class Fitting:
                 warnings.simplefilter("ignore")  # fit gives them
                 _checks.before_training(run, loaders[0], loaders[1], "train", "--batch-size")
 
-    def _trainer(self, callbacks: list[Callback], **more: Any) -> Trainer:
+    def _trainer(self, callbacks: Sequence[Callback], **more: Any) -> Trainer:
         loss, metrics = self._loss()
         return Trainer(
             self.model,
