@@ -85,7 +85,7 @@ class Fitting:
             parts: rows to train on and to validate by, of the run and of its folds.
         """
         run = self._trainer(callbacks).run  # a schedule would change the rate
-        options, size = self.options, self.options.batch_size
+        size = self.options.batch_size
         for train, validation in parts:
             loaders = [
                 DataLoader(self.parts.inputs(rows), self.parts.targets(rows), size, last_batch=last)
