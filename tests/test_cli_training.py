@@ -619,3 +619,44 @@ def test_more_epochs_say_what_becomes_of_the_learning_rate(tmp_path, capsys):
     assert rates[:2] != whole[:2]
     assert main([*options, "--epochs", "4", "--resume"]) == 0
     assert words not in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------- what fit would refuse later
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--reproducible", "4", "--diagnose"],
+         "'--diagnose' is given, expected none with --reproducible 4: it measures whole batches"),
+        (["--profile", "--reproducible", "1"],
+         "'--profile' is given, expected none with --reproducible 1: it measures whole batches"),
+        (["--batch-size", "2"], "'--batch-size' is 2, which leaves 1 in a batch of 81 samples, "
+         "expected a --batch-size above 4: BatchNorm1d normalises by their statistics"),
+        (["--batch-size", "2", "--cv", "4", "--norm", "none"], None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused_before_the_run_begins(run, options, words):
+    error = run("t.csv", *FAST, *options, "--out", "r", status=2 * (words is not None))
+    assert Path("r").exists() == (words is None)
+    if words:
+        assert error.startswith(f"onepass: train: {words}"), error
+
+
+def test_a_fold_that_fit_would_refuse_is_refused_before_the_run_begins(here, monkeypatch, capsys):
+    """The run itself has batches of two, and a fold one of one."""
+    a = np.random.default_rng(0).standard_normal(12)
+    write("few.csv", a, a, np.where(np.arange(12) % 2, "yes", "no"))
+    arguments = ["train", "few.csv", *FAST, "--batch-size", "2", "--quiet", "--out", "r"]
+    assert main(arguments) == 0
+    shutil.rmtree("r")
+    assert main([*arguments, "--cv", "3"]) == 2
+    assert "'--batch-size' is 2, which leaves 1 in a batch of 7 samples" in capsys.readouterr().err
+    assert not Path("r").exists()
+
+
+def test_a_search_refuses_a_batch_size_before_its_first_trial(here, capsys):
+    assert main(["search", "t.csv", "--trials", "1", "--quiet", "--batch-size", "2"]) == 2
+    assert "search: '--batch-size' is 2, which leaves 1" in capsys.readouterr().err
+    assert not Path("runs").exists()

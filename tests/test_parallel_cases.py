@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
 from helpers import assert_same as assert_same_bits
 from onepass import nn, optim
 from onepass.train import Callback, EarlyStopping
+from onepass.train._warned import warn_of_rank
+from ranks import run_threads
 from test_parallel_trainer import (
     X,
     Y,
@@ -217,3 +220,58 @@ def test_parameters_of_16_bits(size):
     for name, array in alone.items():
         np.testing.assert_allclose(ranks[0][name], array, rtol=0.02, atol=0.02, err_msg=name)
     assert ranks[0]["0.weight"].dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [(2, {}), (3, {"metrics": ["accuracy", "auc"]}), (3, {"accumulate": 2, "max_norm": 0.3}),
+     (2, {"reproducible": 4})],
+    ids=str,
+)  # fmt: skip
+def test_tensors_of_torch(size, options):
+    """Ranks take their rows of them, in the order of one process, and give the bits of arrays."""
+    torch = pytest.importorskip("torch")
+    x, y, weight = torch.from_numpy(X.copy()), torch.from_numpy(Y.copy()), np.linspace(0, 2, len(X))
+    norm = {"model": lambda: network(norm=True, dropout=0.3), **options}
+
+    def fit(X, Y, w):
+        return {"validation_data": (X[:9], Y[:9]), "sample_weight": w}
+
+    tensors = check(size, fit(x, y, torch.from_numpy(weight)), (x, y), **norm)
+    arrays = check(size, fit(X, Y, weight), (X, Y), **norm)
+    assert_same(tensors, arrays)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_all_ranks_would_warn_of_rank_0_alone_does(size):
+    def run(trainer):
+        for _ in range(2):  # the second time nothing is left to train
+            fitted(trainer, y=X[:, :2], validation_data=(X[:1], X[:1, :2]))
+
+    def made(comm):
+        return trainer_of(comm, metrics=["r2"], model=lambda: network(2), loss=nn.MSELoss)
+
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        together(size, made, run)
+    texts = [str(w.message) for w in given]
+    assert sum("the metric 'r2' is nan" in text for text in texts) == 3, texts  # one an epoch
+    assert sum("nothing was trained" in text for text in texts) == 1, texts
+    assert all(w.filename.endswith(("_trainer.py", "test_parallel_trainer.py", "_totals.py"))
+               for w in given), [w.filename for w in given]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["slow", "slow", "slow"], ["slow"]),
+        ([None, "slow", None], ["rank 1 of 3: slow"]),
+        (["slow", "slow", "late"], ["rank 0 of 3: slow", "rank 1 of 3: slow", "rank 2 of 3: late"]),
+        ([None, None, None], []),
+    ],
+)
+def test_a_rank_warns_of_what_it_alone_has_by_its_name(texts, said):
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        run_threads(lambda comm: warn_of_rank(comm, texts[comm.rank]), 3)
+    assert sorted(str(w.message) for w in given) == said

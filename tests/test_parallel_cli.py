@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onepass.cli import main
+from onepass.runs import _recipe
+from onepass.train import Diagnosis, Run
 from ranks import end_ranks
 
 FAST = ["--hidden", "6", "--epochs", "3", "--batch-size", "20", "--quiet"]
@@ -104,6 +106,88 @@ def test_wrong_use_is_one_line_of_rank_0(here, arguments, said):
     lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_what_all_ranks_would_note_rank_0_alone_does(here):
+    a = np.random.default_rng(0).standard_normal(11).tolist()
+    rows = "".join(f"{x},{x * x},{'no' if i % 2 else 'yes'}\n" for i, x in enumerate(a))
+    Path("few.csv").write_text(f"a,b,y\n{rows}")
+    ended = ranks(here, 2, "train", "few.csv", *FAST, "--batch-size", "4")
+    assert ended.errors.count("note: ") == 1, ended.errors
+    assert "note: fit: 'batch_size' is 4, which leaves 3 in a batch" in ended.errors
+
+
+def test_an_error_of_one_rank_is_one_line(here):
+    """Rank 1 alone cannot go on; it says so, and the others end quietly."""
+    ended = end_ranks(full_disk, 3, str(here), timeout=180)
+    assert ended.status == 1
+    assert "onepass: rank 1: no space left\n" in ended.errors
+    assert "Traceback" not in ended.errors
+    record = json.loads(Path("run/run.json").read_text())
+    assert "rank 1 of 3 failed in a fit: OSError: no space left" in str(record["ended"])
+
+
+def full_disk(folder: str) -> None:
+    class Fails(Diagnosis):
+        def on_epoch_end(self, run: Run) -> None:
+            if run.comm.rank == 1 and run.epoch == 2:
+                raise OSError("no space left")
+
+    _recipe.Diagnosis = Fails
+    command(folder, "train", "t.csv", *FAST, "--diagnose", "--out", "run")
+
+
+def unlike(folder: str, data: str, more: list[str]) -> None:
+    """What ranks run that were started otherwise than rank 0, which trains on t.csv."""
+    others = os.environ["PMI_RANK"] != "0"
+    command(folder, "train", data if others else "t.csv", *FAST, "--out", "r", *more * others)
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "said"),
+    [
+        ("t.csv", ["--lr", "0.2"], "'--lr' is not given on rank 0 and 0.2 on rank 1"),
+        ("t.csv", ["--resume"], "'--resume' is not given on rank 0 and True on rank 1"),
+        ("t.csv", ["--diagnose"], "'--diagnose' is not given on rank 0 and True on rank 1"),
+        ("t.csv", ["--early-stopping", "1"], "'--early-stopping' is not given on rank 0 and 1 on"),
+        ("t.csv", ["--out", "q"], "'--out' is r on rank 0 and q on rank 1"),
+        ("u.csv", [], "'DATA' is t.csv on rank 0 and u.csv on rank 1"),
+        ("other/t.csv", [], "'DATA' is t.csv on rank 0 and other/t.csv on rank 1"),
+    ],
+)
+def test_ranks_with_other_options_are_refused(here, data, more, said):
+    ended = end_ranks(unlike, 2, str(here), data, more, timeout=180)
+    lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
+    assert (ended.status, len(lines)) == (2, 1), ended
+    assert said in lines[0]
+    assert "expected the same options on all ranks" in lines[0]
+    assert not Path("r").exists()
+
+
+def other_version(folder: str) -> None:
+    """Each rank has a file of one name, as on machines with disks of their own."""
+    place = Path(folder, os.environ["PMI_RANK"])
+    command(str(place), "train", "t.csv", *FAST, "--out", "r")
+
+
+def test_ranks_with_another_version_of_the_data_are_refused(here):
+    for rank in range(3):
+        Path(str(rank)).mkdir()
+        rows = Path("t.csv").read_text().splitlines()
+        Path(f"{rank}/t.csv").write_text("\n".join(rows[: -1 if rank == 2 else None]) + "\n")
+    ended = end_ranks(other_version, 3, str(here), timeout=180)
+    lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
+    assert (ended.status, len(lines)) == (2, 1), ended
+    assert "train: 'contents' is " in lines[0]
+    assert "on rank 2, expected the same data on all ranks" in lines[0]
+    assert not Path("0/r").exists()
+
+
+def test_watching_pieces_is_wrong_use_on_all_ranks(here):
+    options = [*FAST, "--reproducible", "4", "--diagnose", "--out", "r"]
+    ended = ranks(here, 2, "train", "t.csv", *options, status=2)
+    assert ended.errors.count("'--diagnose' is given, expected none with --reproducible 4") == 1
+    assert not Path("r").exists()
 
 
 def test_without_parallel_each_process_trains_alone(here):

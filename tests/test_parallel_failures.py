@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import signal
 import sys
@@ -11,7 +12,8 @@ import time
 
 import numpy as np
 import pytest
-from onepass import parallel
+from onepass import nn, optim, parallel
+from onepass.train import Callback, Trainer
 from ranks import end_ranks, run_ranks
 
 SECONDS = 10  # from the failure to the end of all
@@ -76,7 +78,7 @@ def test_an_exception_on_one_rank(launcher, n):
     check(ended, ["Traceback", line])
     assert ended.errors.count(line) == 1
     if launcher == "torch":
-        assert "RuntimeError: Torch: rank 1 of 2 failed: ValueError: broken\n" in ended.errors
+        assert "OtherRankError: Torch: rank 1 of 2 failed: ValueError: broken\n" in ended.errors
 
 
 @each_launcher
@@ -193,3 +195,140 @@ def two_communicators():
 
 def test_a_rank_that_leaves_a_part_of_the_ranks():
     check(end_ranks(two_communicators, 3), ["enough", "rank 0 of 2 has left while rank 1 waits"])
+
+
+# ----------------------------------------------------- an exception of a fit that one rank catches
+
+X = np.random.default_rng(0).standard_normal((37, 5)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64)
+
+
+class FailsOn(Callback):
+    """Raises on some ranks at the end of the second epoch; saves where a fit is cut off."""
+
+    def __init__(self, ranks, folder=None):
+        self.ranks, self.folder = ranks, folder
+
+    def on_epoch_end(self, run):
+        if run.comm.rank in self.ranks and run.epoch == 2:
+            raise KeyError("broken")
+
+    def on_abort(self, run, error):
+        if self.folder is not None:
+            run.save(self.folder)
+
+
+def fit(callback, comm, norm=True):
+    nn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), *[nn.BatchNorm1d(8)] * norm, nn.Linear(8, 2))
+    trainer = Trainer(
+        model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+        callbacks=[callback], progress=False, parallel=comm,
+    )  # fmt: skip
+    trainer.fit(X, Y, max_epochs=3, batch_size=8)
+
+
+def attempt(call):
+    """What it raises, and how long it takes."""
+    begun = time.monotonic()
+    try:
+        call()
+        return "nothing", time.monotonic() - begun
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".partition("; ")[0], time.monotonic() - begun
+
+
+def caught(ranks, folder):
+    """A fit fails on some ranks, whose program goes on as if nothing were."""
+    comm = parallel.find("auto")
+    x = np.ones(3)
+    calls = [
+        lambda: fit(FailsOn(ranks, folder), comm),
+        lambda: fit(FailsOn(()), comm),
+        lambda: comm.sum_(x),
+        lambda: parallel.all_reduce_gradients(
+            optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1), comm
+        ),
+        comm.barrier,
+    ]
+    print(json.dumps([attempt(call) for call in calls]))
+
+
+@each_launcher
+@pytest.mark.parametrize("failed", [0, 1])
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_fit_that_fails_on_one_rank_fails_on_all_and_so_does_every_later_call(
+    tmp_path, launcher, n, failed, saves
+):
+    folder = str(tmp_path) if saves else None
+    ended = end_ranks(caught, n, [failed], folder, launcher=launcher)
+    assert ended.status == 0, ended.errors
+    engine = {"mpi": "MPI", "torch": "Torch"}[launcher]
+    said = f"{engine}: rank {failed} of {n} failed in a fit: KeyError: 'broken'"
+    for rank, output in enumerate(ended.outputs):
+        first, *later = json.loads(output)
+        kind = "RuntimeError" if rank == failed else "OtherRankError"
+        own = "KeyError: 'broken'" if rank == failed and not saves else f"{kind}: {said}"
+        assert first[0] == own
+        assert [text for text, _ in later] == [f"{kind}: {said}"] * 4
+        assert all(seconds < SECONDS for _, seconds in [first, *later])
+    assert "all ranks end" not in ended.errors
+
+
+@each_launcher
+def test_ranks_that_all_fail_at_one_place_go_on_together(tmp_path, launcher, n):
+    for output in run_ranks(caught, n, [*range(n)], str(tmp_path), launcher=launcher):
+        assert [text for text, _ in json.loads(output)] == ["KeyError: 'broken'"] + ["nothing"] * 4
+    assert len(list(tmp_path.glob("step_*"))) == 1
+
+
+def before_the_training():
+    """One rank is refused by a check of its own, before it has met the others."""
+    comm = parallel.find("auto")
+    y = Y[:-1] if comm.rank == 1 else Y
+    model = nn.Sequential(nn.Linear(5, 2))
+    trainer = Trainer(
+        model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+        progress=False, parallel=comm,
+    )  # fmt: skip
+    print(attempt(lambda: trainer.fit(X, y, max_epochs=1))[0])
+
+
+@each_launcher
+def test_data_that_one_rank_refuses(launcher, n):
+    outputs = run_ranks(before_the_training, n, launcher=launcher)
+    assert outputs[1].startswith("ValueError: ")
+    for output in [outputs[0], *outputs[2:]]:
+        assert f"rank 1 of {n} failed in a fit: ValueError: " in output
+
+
+def uncaught():
+    comm = parallel.find("auto")
+    if comm.rank == 1:
+        print(time.time(), flush=True)
+    fit(FailsOn((1,)), comm)
+    print("not reached")
+
+
+@each_launcher
+def test_a_fit_that_fails_on_one_rank_ends_all_with_one_line(launcher, n):
+    ended = end_ranks(uncaught, n, launcher=launcher)
+    check(ended, [f"onepass: rank 1 of {n} failed: KeyError: 'broken'; all ranks end\n"])
+    assert ended.errors.count("all ranks end") == 1, ended.errors
+    if launcher == "mpi":
+        assert ended.errors.count("Traceback") == 1, ended.errors
+
+
+def second_is_uncaught():
+    comm = parallel.find("auto")
+    if comm.rank == 1:
+        attempt(lambda: fit(FailsOn((1,)), comm))
+        print(time.time(), flush=True)
+        time.sleep(60)  # its program goes on, with something else
+    fit(FailsOn((1,)), comm)
+
+
+def test_ranks_end_although_the_program_of_the_one_that_failed_goes_on():
+    ended = end_ranks(second_is_uncaught, 2)
+    check(ended, ["rank 0 of 2 failed: onepass.parallel._failures.OtherRankError: MPI: rank 1 of 2 "
+                  "failed in a fit: KeyError: 'broken'"])  # fmt: skip

@@ -471,6 +471,9 @@ DIFFERENCES = {
     "max_norm": (lambda r: {"max_norm": 1.0 + r}, lambda r: (X, Y), {}),
     "lr": (lambda r: {"lr": 0.1 + r}, lambda r: (X, Y), {}),
     "parameters": (lambda r: {"model": lambda: network(3 + r)}, lambda r: (X, Y), {}),
+    "callbacks": (
+        lambda r: {"callbacks": [EarlyStopping("loss", patience=2 + r)]}, lambda r: (X, Y), {},
+    ),
     "metrics": (lambda r: {"metrics": [["accuracy"], ["f1"]][r]}, lambda r: (X, Y), {}),
     "modules": (lambda r: {"model": lambda: network(dropout=0.2 + r / 2)}, lambda r: (X, Y), {}),
     "scheduler": (

@@ -27,7 +27,12 @@ class At(Callback):
         self.how, self.rank, self.step = how, rank, step
 
     def on_step_end(self, run):
-        if (run.comm.rank, run.step) == (self.rank, self.step):
+        if self.how == "Ctrl-C":
+            if run.comm.rank == 0 and run.step >= self.step:
+                if run.step == self.step:
+                    os.kill(os.getsid(0), signal.SIGINT)  # mpiexec, which tells all ranks
+                time.sleep(0.1)
+        elif (run.comm.rank, run.step) == (self.rank, self.step):
             if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.how == "interrupt":
@@ -130,6 +135,48 @@ def test_ctrl_c_on_one_rank_ends_all_after_the_same_step(tmp_path):
     outputs = run_ranks(train, 3, str(tmp_path), "interrupt", 1, 7)
     assert [output.splitlines()[0] for output in outputs] == ["interrupted 7"] * 3
     check(run_ranks(train, 2, str(tmp_path)), told(trained(None)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_ctrl_c_and_a_resume_have_the_bits_of_an_uninterrupted_run(tmp_path, size):
+    """Of two ranks, with pieces, and a norm and dropout; any number of ranks goes on."""
+    ended = end_ranks(train, 2, str(tmp_path), "Ctrl-C", 0, 7, 4)
+    lines = [output.splitlines()[0] for output in ended.outputs]
+    assert lines[0].startswith("interrupted ")
+    assert lines[0] == lines[1]
+    assert 7 <= int(lines[0].split()[1]) < 20  # inside an epoch or between two
+    alone = told(trained(None, reproducible=4))
+    for output in run_ranks(train, size, str(tmp_path), None, 0, 0, 4):
+        found = json.loads(output)
+        assert found["digest"] == alone["digest"]
+        assert found["history"] == alone["history"]
+
+
+def of_tensors():
+    """What each rank runs: data are tensors of PyTorch."""
+    import torch
+
+    model = nn.Sequential(nn.Linear(5, 8, dtype="float64"), nn.ReLU(), nn.Dropout(0.3),
+                          nn.Linear(8, 2, dtype="float64"))  # fmt: skip
+    nn.manual_seed(5)
+    for p in model.parameters():
+        p.data[...] = np.random.default_rng(p.size).standard_normal(p.shape)
+    trainer = Trainer(
+        model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+        metrics=["accuracy", "auc"], progress=False, parallel="auto",
+    )  # fmt: skip
+    x, y = torch.from_numpy(X), torch.from_numpy(Y)
+    trainer.fit(x, y, max_epochs=3, batch_size=8, validation_data=(x[:9], y[:9]))
+    predicted = trainer.predict(x)
+    assert isinstance(predicted, torch.Tensor)
+    print(json.dumps(told(trainer)))
+
+
+@pytest.mark.parametrize(("launcher", "n"), [("mpi", 3), ("torch", 2)])
+def test_tensors_of_torch(launcher, n):
+    pytest.importorskip("torch")
+    (alone,) = run_ranks(of_tensors, 1)
+    check(run_ranks(of_tensors, n, launcher=launcher), json.loads(alone))
 
 
 class SlowToWrite(Callback):

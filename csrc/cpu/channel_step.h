@@ -71,13 +71,15 @@ struct ChannelStep {
     move_running<R>(call.norm.running_var, first, n, variance, call.norm.momentum);
     return affine_parameters(r, p);
   }
-  // For the other shares. Not inlined, nor the others of shares: all the rest is as without them.
+  // For the other shares. This and the other functions of shares are kept out of line, so that the
+  // code of a norm without shares compiles as if they were not there.
   [[gnu::noinline]] void leave_moments(const Region& r, double* s, double* q, const T* shift,
                                        Parameters<T> p) const {
     const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
     double scale[kUnits] = {};
     if (any_moments_scale(n, s, q, shift, count(), call.norm.eps))
       ScaledChannels<R, Call>{call}.moment_sums(r, s, q, shift, p, scale);
+    // A scale is 0 where the sums are in range, so that moment_sums has left them as they were.
     for (int64_t k = 0; k < n; ++k)
       leave(first + k,
             share_of_sums(count(), s[k], q[k], double(shift[k]), scale[k] == 0 ? 1 : scale[k]));
@@ -126,7 +128,7 @@ struct ChannelStep {
           added_shares(call.norm.shares + first + k, call.norm.share_count, call.norm.channels);
       s[k] = all.g;
       q[k] = all.gx;
-      part = 1 / all.count;  // of every channel
+      part = 1 / all.count;  // the same for all channels
     }
     if (scaled || any_sum_leaves_range<T>(n, s, q)) {
       ScaledChannels<R, Call>{call}.corrections(r, s, q, part, scaled, saved(first), p, level,

@@ -186,7 +186,7 @@ void take_moments(const ChannelNorm& norm, int64_t first, int64_t n) {
     saved.set(k, s.saved);
     mean[k] = s.mean;
     variance[k] = s.variance * R::bessel(all.count);
-    count = all.count;  // of every channel
+    count = all.count;  // the same for all channels
   }
   if (count == 0) return save_running<R, T>(norm, first, n);
   move_running<R>(norm.running_mean, first, n, mean, norm.momentum);

@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from onepass.runs._recipe import Recipe
 
 
+OF_RANK = ("command", "names", "quiet", "parallel")  # these may differ, or have been looked at
+
+
+def option(name: str) -> str:
+    """As it is typed."""
+    return "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+
+
 def train(options: Arguments) -> int:
     """Train; returns the exit status."""
     from onepass.parallel import Alone, find
+    from onepass.parallel._failures import OtherRankError
     from onepass.runs._options import Options
-    from onepass.runs._ranks import OtherRankError, agree
+    from onepass.runs._ranks import agree, refuse_others
     from onepass.runs._recipe import Recipe
 
     chosen = vars(options)
@@ -35,17 +44,23 @@ def train(options: Arguments) -> int:
     comm: Communicator = Alone()
     try:
         comm = find("auto" if chosen.get("parallel", "auto") == "auto" else None)
-        if comm.rank:
-            quiet = True
-            warnings.simplefilter("ignore")  # rank 0 gives the same
+        given = {option(name): value for name, value in chosen.items() if name not in OF_RANK}
+        refuse_others(comm, "options", given)
+        quiet = quiet or comm.rank > 0
         device_of(chosen)
-        run = Recipe(
-            {name: value for name, value in chosen.items() if name in fields},
-            chosen.get("out"),
-            progress=not quiet,
-            comm=comm,
-            **switches,
-        )
+        with warnings.catch_warnings():
+            if comm.rank:
+                warnings.simplefilter("ignore")  # rank 0 gives the same
+            run = Recipe(
+                {name: value for name, value in chosen.items() if name in fields},
+                chosen.get("out"),
+                progress=not quiet,
+                comm=comm,
+                **switches,
+            )
+        if comm.rank:
+            who = f"rank {comm.rank} of {comm.size}: "
+            warnings.showwarning = lambda message, *rest, **more: note(f"{who}{message}")
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         if not isinstance(error, OtherRankError):
             agree(comm, error)
@@ -70,6 +85,8 @@ def renewed(run: Recipe) -> None:
 def _trained(run: Recipe, quiet: bool) -> int:
     import numpy as np
 
+    from onepass.parallel._failures import OtherRankError
+
     try:
         with np.errstate(all="ignore"):  # no warnings: the error below is one line
             folds = _cross_validate(run, quiet)
@@ -89,7 +106,7 @@ def _trained(run: Recipe, quiet: bool) -> int:
         with suppress(OSError):
             run.ended("failed", why, where)
         return fail(f"{why}; pass a lower --lr", 1)
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError, OtherRankError) as error:
         with suppress(OSError):
             run.ended("failed", str(error))
         return fail(error, 1)
@@ -102,12 +119,14 @@ def _followed(run: Recipe) -> int:
     finite, and Ctrl-C."""
     import numpy as np
 
+    from onepass.parallel._failures import OtherRankError
+
     try:
         with np.errstate(all="ignore"):
             run.fit()
     except KeyboardInterrupt:
         return 130
-    except FloatingPointError:
+    except (FloatingPointError, OtherRankError):
         return 1
     except (OSError, ValueError, MemoryError) as error:
         return fail(f"rank {run.comm.rank}: {error}", 1)

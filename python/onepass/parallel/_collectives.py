@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onepass._array import Array, copy_into, is_torch, library, to_numpy
+from onepass.ops._shared_batch_norm import fill_rows
 from onepass.parallel._protocol import Communicator, carrier, check, exchanges, room
 
 Host = np.ndarray[Any, Any]
@@ -122,7 +123,11 @@ def tree_sum_(comm: Communicator, array: Array) -> None:
     if exchanges(comm):
         tree_of_pairs(comm, flat)
     elif comm.size > 1:
-        parts = gather(comm, to_numpy(flat))
+        host = to_numpy(flat)
+        words = np.zeros((comm.size, _words(host.nbytes)), np.int64)
+        words[comm.rank] = _packed(host.tobytes())
+        fill_rows(comm, words)
+        parts = [row.view(host.dtype)[: host.size] for row in words]
         while len(parts) > 1:
             parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)]
         copy_into(flat, parts[0])

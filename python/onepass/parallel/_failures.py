@@ -13,11 +13,14 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from onepass.parallel._protocol import is_interactive
+from onepass.parallel._protocol import Communicator, fail, is_interactive
 
 E = TypeVar("E", bound=BaseException)
+_GRACE = 2.0  # seconds that another rank has to end all with its own error
 _PAUSE = 0.05  # seconds between two looks at who has left
 
 
@@ -30,6 +33,9 @@ class Member(Protocol):
     def end(self, why: str) -> None:
         """Ends the others, or lets them know why they must end."""
 
+    def is_announced(self) -> bool:
+        """Whether another process has failed and told the reader of the output."""
+
     def leave(self) -> None:
         """This process does nothing more for the others."""
 
@@ -41,6 +47,133 @@ class Member(Protocol):
 
     def speaks_in(self, thread: int) -> bool:
         """Whether that thread has taken part in a collective call."""
+
+
+class OtherRankError(RuntimeError):
+    """Another rank has failed; the message says which and why.
+
+    Args:
+        is_announced: whether that rank has told the reader of the output.
+    """
+
+    def __init__(self, text: str, is_announced: bool = False) -> None:
+        super().__init__(text)
+        self.is_announced = is_announced
+
+
+class State(NamedTuple):
+    """What a rank lets the others know of its calls.
+
+    Attributes:
+        mark: one more than the calls that it had made when it failed last; 0: it has not.
+        settled: the last mark that all ranks had.
+        is_broken: 1 where ranks have failed at different calls, as far as it knows.
+    """
+
+    mark: int = 0
+    settled: int = 0
+    is_broken: int = 0
+
+
+class Calls:
+    """The calls that this process has made with others, and which ranks have failed after how many.
+
+    A rank that fails in a fit, and whose program goes on, makes no call that the others still make.
+    So it tells them after how many of its calls it has failed: who waits for it in a later one
+    raises an error. Where all ranks have failed after the same call, as by one exception of a hook
+    on all of them, they go on together.
+
+    Args:
+        owner: for messages.
+    """
+
+    rank: int
+    size: int
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._made = 0
+        self._own = State()
+        self._broken: RuntimeError | None = None
+
+    def _states(self) -> list[State]:
+        """Those of all ranks."""
+        raise NotImplementedError
+
+    def _reason(self, rank: int) -> str:
+        """Why that rank has failed."""
+        raise NotImplementedError
+
+    def _publish(self, state: State, why: str = "") -> None:
+        """Let all ranks know the state of this one; without a reason, that of before stays."""
+        raise NotImplementedError
+
+    def _is_waited_for(self, states: list[State]) -> bool:
+        """Whether a rank that has not failed is in a call that this one does not come to."""
+        raise NotImplementedError
+
+    def enter(self) -> None:
+        """Before each call that others wait for.
+
+        Raises:
+            RuntimeError: a rank has failed since they all made the same calls.
+        """
+        if self._broken is not None:
+            raise type(self._broken)(str(self._broken))
+        self._made += 1
+        if self._own.mark > self._own.settled:
+            self._settle()
+
+    def fail(self, why: str) -> None:
+        """This rank has failed in what others may still be in the middle of."""
+        if self._broken is None:
+            self._own = self._own._replace(mark=self._made + 1)
+            self._publish(self._own, why)
+
+    def look_out(self) -> None:
+        """While this rank waits in a call.
+
+        Raises:
+            RuntimeError: another one has failed before it.
+        """
+        states, settled = self._states(), self._own.settled
+        if any(s.is_broken or settled < s.mark <= self._made for s in states):
+            self._break(states)
+
+    def _settle(self) -> None:
+        """Wait until all ranks have failed as this one has.
+
+        Raises:
+            RuntimeError: one has not.
+        """
+        mark, settled = self._own.mark, self._own.settled
+        while True:
+            states = self._states()
+            if all(s.mark == mark for s in states) or any(s.settled == mark for s in states):
+                self._own = self._own._replace(settled=mark)
+                self._publish(self._own)
+                return
+            others = any(s.is_broken or settled < s.mark != mark for s in states)
+            if others or self._is_waited_for(states):
+                self._break(states)
+            time.sleep(_PAUSE)
+
+    def _break(self, states: list[State]) -> None:
+        failed = [(s.mark, rank) for rank, s in enumerate(states) if s.mark > self._own.settled]
+        rank = min(failed)[1] if failed else [s.is_broken for s in states].index(1)
+        kind = RuntimeError if rank == self.rank else OtherRankError
+        self._broken = kind(
+            f"{self._owner}: rank {rank} of {self.size} failed in a fit: {self._reason(rank)}; "
+            "the ranks are no longer at the same calls, expected the end of all programs: let no "
+            "rank catch an exception that others may not have"
+        )
+        self._own = self._own._replace(is_broken=1)
+        self._publish(self._own)
+        raise self._broken
+
+    def knows_of_failure(self) -> bool:
+        """Whether a rank has failed: this one, or another one that it has waited for."""
+        return self._broken is not None or self._own.mark > self._own.settled
 
 
 _members: list[Member] = []
@@ -73,15 +206,46 @@ def of_all(error: E) -> E:
     return error
 
 
+@contextmanager
+def told(comm: Communicator) -> Iterator[None]:
+    """Around a fit: the others learn of an error that they may not have."""
+    try:
+        yield
+    except BaseException as error:
+        tell(comm, error)
+        raise
+
+
+def tell(comm: Communicator, error: BaseException) -> None:
+    """Let the others know of an error of a fit, unless all ranks have it."""
+    if not is_of_all(error) and not hasattr(error, "_is_told"):
+        error._is_told = True  # type: ignore[attr-defined]
+        fail(comm, reason(error))
+
+
+def is_of_all(error: BaseException) -> bool:
+    """Whether `of_all` has marked it."""
+    return getattr(error, "_is_of_all_ranks", False)
+
+
+def reason(error: BaseException, kind: Any = None) -> str:
+    """Kind and text of an error, in one line."""
+    shown = traceback.format_exception_only(kind or type(error), error)
+    return "".join(shown).strip().partition("\n")[0]
+
+
 def _hook() -> None:
     shown, shown_of_thread = sys.excepthook, threading.excepthook
 
     def failed(kind: Any, error: Any, trace: Any) -> None:
-        is_of_all = getattr(error, "_is_of_all_ranks", False) and os.getpid() == _process
-        if is_of_all and _largest(_members).rank:
+        all_have_it = is_of_all(error) and os.getpid() == _process
+        if all_have_it and _largest(_members).rank:
             return
+        if isinstance(error, OtherRankError) and not error.is_announced:
+            time.sleep(_GRACE)  # that rank may end this one, and say why
+            error.is_announced = any(member.is_announced() for member in _members)
         shown(kind, error, trace)
-        if not is_of_all:
+        if not all_have_it:
             _end(error, kind, _members)
 
     def thread_failed(args: Any) -> None:
@@ -97,8 +261,9 @@ def _hook() -> None:
 def _end(error: Any, kind: Any, members: list[Member]) -> None:
     if os.getpid() != _process:
         return
-    why = "".join(traceback.format_exception_only(kind, error)).strip().partition("\n")[0]
-    announce(_largest(members), f"failed: {why}")
+    why = reason(error, kind)
+    if not getattr(error, "is_announced", False):
+        announce(_largest(members), f"failed: {why}")
     for member in members:
         member.end(why)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from threading import get_ident
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 
 from onepass._array import Array, empty_like
 from onepass.parallel._collectives import tree_of_pairs
-from onepass.parallel._failures import announce, watch
+from onepass.parallel._failures import Calls, State, announce, watch
 from onepass.parallel._protocol import Alone, check, check_root, is_interactive
 
 _LARGE = 1 << 16  # bytes from which two ranks exchange halves: MPICH's own sum copies more
+_COUNT, _ALARM, _STATES = range(3)  # places in the memory of a rank; the reason comes last
+_REASON = 32  # words of 64 bits for the text of an error
+_give_way = getattr(os, "sched_yield", lambda: time.sleep(0))  # ranks may outnumber the cores
 _FORWARDING = 0.5  # seconds: mpiexec may lose what a rank has written right before it ends all
 
 
@@ -73,25 +77,27 @@ class MPI:
             tree_of_pairs(self, host.reshape(-1))
             return
         self._enter()
-        self._comm.Allreduce(self._in_place, host)
+        self._wait(self._comm.Iallreduce(self._in_place, host), host)
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """Overwrites ``array`` with that of rank ``root``."""
         check("MPI", array, on="cpu")
         check_root("MPI", root, self.size)
+        host = _host(array)
         self._enter()
-        self._comm.Bcast(_host(array), root)
+        self._wait(self._comm.Ibcast(host, root), host)
 
     def barrier(self) -> None:
         """Returns when every rank has called it."""
         self._enter()
-        self._comm.Barrier()
+        self._wait(self._comm.Ibarrier())
 
     def _fill_rows(self, table: Array) -> None:
         """As ``sum_`` of a table of which each rank has its own row, and zeros elsewhere."""
         check("MPI", table, on="cpu")
+        host = _host(table)
         self._enter()
-        self._comm.Allgather(self._in_place, _host(table))
+        self._wait(self._comm.Iallgather(self._in_place, host), host)
 
     def _room(self, like: Array) -> Array:
         """Memory for an array like that until the next call: fresh pages take as long as the
@@ -104,38 +110,103 @@ class MPI:
         return room[: like.size]
 
     def _exchange(self, send: Array, receive: Array, partner: int) -> None:
+        sent, received = _host(send), _host(receive)
         self._enter()
-        self._comm.Sendrecv(_host(send), partner, recvbuf=_host(receive), source=partner)
+        incoming = self._comm.Irecv(received, partner)
+        self._wait(self._comm.Isend(sent, partner), sent, received)
+        self._wait(incoming, sent, received)
 
     def _enter(self) -> None:
         """Before each call that others wait for."""
         if self._member is not None:
             self._member.enter()
 
+    def _wait(self, request: Any, *arrays: Any) -> None:
+        """Until a call is done whose memory is that of the arrays."""
+        if self._member is None:
+            request.Wait()
+        elif not request.Test():
+            self._member.wait(request, arrays)
 
-class _Member:
+    def _fail(self, why: str) -> None:
+        if self._member is not None:
+            self._member.fail(why)
+
+
+class _Member(Calls):
     """This process among those of a communicator.
 
     Each process counts its calls in memory that the others can read. One that leaves looks there
-    until all have left: a higher count than its own is of a rank that waits for it in vain.
+    until all have left: a higher count than its own is of a rank that waits for it in vain. There
+    they also write that they have failed, and why.
     """
 
     def __init__(self, mpi: Any, comm: Any) -> None:
+        super().__init__("MPI")
         self._mpi, self._comm = mpi, comm.Dup()
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
-        self._window = mpi.Win.Allocate(8, 8, comm=self._comm)
-        self._count = np.frombuffer(self._window.tomemory(), np.int64)
+        self._text = _STATES + self.size * len(State())  # where the reason begins
+        bytes_ = 8 * (self._text + _REASON)
+        self._window = mpi.Win.Allocate(bytes_, 8, comm=self._comm)
+        self._memory = np.frombuffer(self._window.tomemory(), np.int64)
         self._threads: set[int] = set()
+        self._pending: list[Any] = []  # calls that others never came to, and their memory
         self._all_left: Any = None
         self._ends = False
-        self._count[0] = 0
+        self._memory[:] = 0
         self._comm.Barrier()
         self._window.Lock_all()
         watch(self)
 
     def enter(self) -> None:
         self._threads.add(get_ident())
-        self._count[0] += 1
+        self._memory[_COUNT] += 1
+        super().enter()
+
+    def wait(self, request: Any, arrays: tuple[Any, ...]) -> None:
+        """Until the call is done.
+
+        Raises:
+            RuntimeError: a rank has failed that does not come to it.
+        """
+        try:
+            while not request.Test():
+                if self._memory[_ALARM]:
+                    self.look_out()
+                _give_way()
+        except BaseException:
+            self._pending.append((request, arrays))
+            raise
+
+    def _states(self) -> list[State]:
+        table = self._memory[_STATES : self._text].reshape(self.size, -1)
+        return [State(*row) for row in table.tolist()]
+
+    def _publish(self, state: State, why: str = "") -> None:
+        if why:
+            text = why.encode()[: 8 * _REASON].ljust(8 * _REASON, b"\0")
+            self._memory[self._text :] = np.frombuffer(text, np.int64)
+        row = _STATES + len(state) * self.rank
+        for rank in range(self.size):
+            for place, values in ((row, state), (_ALARM, [1])):
+                self._window.Put(np.array(values), rank, place)
+                self._window.Flush(rank)
+
+    def _reason(self, rank: int) -> str:
+        words = np.zeros(_REASON, np.int64)
+        self._window.Get(words, rank, self._text)
+        self._window.Flush(rank)
+        return words.tobytes().rstrip(b"\0").decode(errors="replace")
+
+    def _is_waited_for(self, states: list[State]) -> bool:
+        others = [rank for rank, state in enumerate(states) if state.mark <= self._own.settled]
+        return any(self._count_of(rank) >= self._own.mark for rank in others)
+
+    def _count_of(self, rank: int) -> int:
+        count = np.zeros(1, np.int64)
+        self._window.Get(count, rank, _COUNT)
+        self._window.Flush(rank)
+        return int(count[0])
 
     def speaks_in(self, thread: int) -> bool:
         return thread in self._threads
@@ -145,6 +216,9 @@ class _Member:
         time.sleep(_FORWARDING)
         self._mpi.COMM_WORLD.Abort(1)
 
+    def is_announced(self) -> bool:
+        return False  # it has ended this one too
+
     def leave(self) -> None:
         if not (self._ends or self._mpi.Is_finalized()):  # the latter by the program itself
             self._all_left = self._comm.Ibarrier()
@@ -152,11 +226,10 @@ class _Member:
     def may_go(self) -> bool:
         if self._all_left is None or self._all_left.Test():
             return True
-        count, others = np.zeros(1, np.int64), [r for r in range(self.size) if r != self.rank]
-        for rank in others:
-            self._window.Get(count, rank)
-            self._window.Flush(rank)
-            if count[0] > self._count[0]:
+        if self.knows_of_failure():
+            return False  # who waits for this rank has learnt of it
+        for rank in range(self.size):
+            if self._count_of(rank) > self._memory[_COUNT]:
                 announce(self, f"has left while rank {rank} waits for it")
                 self.end("")
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from onepass._array import Array
 from onepass.parallel._collectives import broadcast_object
 from onepass.parallel._find import find
 from onepass.parallel._mpi import MPI
-from onepass.parallel._protocol import Alone, Communicator, check, check_root, enter
+from onepass.parallel._protocol import Alone, Communicator, check, check_root, enter, fail
 
 
 class NCCL:
@@ -49,7 +50,7 @@ class NCCL:
         ident = bytes(shown[1]) if shown[0] else tuple(shown[1])
         self._comm = self._nccl.NcclCommunicator(self.size, ident, self.rank)
         self._device = self._cupy.cuda.Device()
-        self._enter = enter(self._host)
+        self._enter, self._fail = enter(self._host), partial(fail, self._host)
         self._dtypes = {
             np.dtype("float32"): self._nccl.NCCL_FLOAT32,
             np.dtype("float64"): self._nccl.NCCL_FLOAT64,

@@ -63,6 +63,9 @@ class Engine(Communicator, Protocol):
     def _enter(self) -> None:
         """Before each call that others wait for: counts it, for `_failures`."""
 
+    def _fail(self, why: str) -> None:
+        """This rank ends a fit by an error that others may not have: who waits for it raises."""
+
     def _exchange(self, send: Array, receive: Array, partner: int) -> None:
         """Sends an array to another rank, which calls it too, and receives its array."""
 
@@ -81,7 +84,7 @@ def carrier(comm: Communicator, array: Array) -> Communicator:
 
 def exchanges(comm: Communicator) -> bool:
     """Whether it has messages between two ranks."""
-    return hasattr(comm, "_exchange")
+    return getattr(comm, "_exchange", None) is not None
 
 
 def room(comm: Communicator, like: Array) -> Array:
@@ -93,6 +96,11 @@ def enter(comm: Communicator) -> Callable[[], None]:
     """What is called before each call that others wait for, by other means than the verbs."""
     found: Callable[[], None] = getattr(comm, "_enter", lambda: None)
     return found
+
+
+def fail(comm: Communicator, why: str) -> None:
+    """Let the others know of an error of this rank, where the communicator can."""
+    getattr(comm, "_fail", lambda _: None)(why)
 
 
 class Alone:

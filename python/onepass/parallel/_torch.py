@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from threading import get_ident
 from typing import Any
 from weakref import WeakSet
@@ -13,9 +14,10 @@ from weakref import WeakSet
 import numpy as np
 
 from onepass._array import Array, is_tensor_of_torch
-from onepass.parallel._failures import watch
+from onepass.parallel._failures import Calls, OtherRankError, State, watch
 from onepass.parallel._protocol import Alone, check, check_root
 
+_LOOK = timedelta(seconds=0.2)  # between two looks at who has failed
 _PATIENCE = 2.0  # seconds for which the process with the store waits for others to read in it
 
 
@@ -73,31 +75,49 @@ class Torch:
     def sum_(self, array: Array) -> None:
         """Leaves Σ over ranks of ``array`` in it. Raises: as `Communicator.sum_`."""
         self._check(array)
-        self._do(lambda x: self._dist.all_reduce(x, group=self._group), array)
+        self._do(lambda x: self._dist.all_reduce(x, group=self._group, async_op=True), array)
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """Overwrites ``array`` with that of rank ``root``."""
         self._check(array)
         check_root("Torch", root, self.size)
         source = self._dist.get_global_rank(self._group, root)
-        self._do(lambda x: self._dist.broadcast(x, source, group=self._group), array)
+        self._do(lambda x: self._dist.broadcast(x, source, group=self._group, async_op=True), array)
 
     def barrier(self) -> None:
         """Returns when every rank has called it."""
-        self._said(lambda: self._dist.barrier(self._group))
+        self._said(lambda: self._dist.barrier(self._group, async_op=True))
 
-    def _exchange(self, send: Array, receive: Array, partner: int) -> None:
+    def _fill_rows(self, table: Array) -> None:
+        """As ``sum_`` of a table of which each rank has its own row, and zeros elsewhere."""
+        self._check(table)
+
+        def gather(rows: Any) -> Any:
+            own = rows[self.rank].clone()
+            return self._dist.all_gather([*rows], own, group=self._group, async_op=True)
+
+        if table.size if isinstance(table, np.ndarray) else table.numel():
+            self._do(gather, table)
+
+    @property
+    def _exchange(self) -> Callable[[Array, Array, int], None] | None:
+        """None over gloo, where who waits for a message cannot learn that its sender has failed."""
+        return None if self._member is None or self._member.can_look_out else self._swap
+
+    def _swap(self, send: Array, receive: Array, partner: int) -> None:
+        """`Engine._exchange`."""
         dist, group = self._dist, self._group
         peer = dist.get_global_rank(group, partner)
         sent = self._tensor(send)
 
-        def exchange(received: Any) -> None:
+        def exchange(received: Any) -> Any:
             works = dist.batch_isend_irecv([
                 dist.P2POp(dist.isend, sent, peer, group),
                 dist.P2POp(dist.irecv, received, peer, group),
             ])  # fmt: skip
-            for work in works:
+            for work in works[:-1]:
                 work.wait()
+            return works[-1]
 
         self._do(exchange, receive)
 
@@ -122,27 +142,43 @@ class Torch:
         return self._torch.from_numpy(array).to(self._host)
 
     def _said(self, call: Callable[[], Any]) -> None:
-        """Calls; if another rank has left, the error says which one and why."""
+        """Calls, and waits; if another rank has left, the error says which one and why.
+
+        Args:
+            call: begins, and gives what to wait for.
+        """
         if self._member is None:
             return  # nobody to speak with
         self._member.threads.add(get_ident())
+        self._member.enter()
         try:
-            call()
+            work = call()
+            if not self._member.can_look_out:
+                work.wait()
         except RuntimeError as error:
-            left = self._member.who_left()
-            raise RuntimeError(f"Torch: {left or f'a call failed: {error}'}") from error
+            raise self._member.cause(error, self._member.who_left()) from error
+        if self._member.can_look_out:
+            self._member.wait(work)
+
+    def _fail(self, why: str) -> None:
+        if self._member is not None:
+            self._member.fail(why)
 
 
-class _Member:
+class _Member(Calls):
     """This process among those of a group: one that leaves says so in their store, and lets go of
-    its connections, which the others notice in their next call."""
+    its connections, which the others notice in their next call. There it also says that it has
+    failed in a fit, and why."""
 
     def __init__(self, dist: Any, group: Any) -> None:
+        super().__init__("Torch")
         self._dist = dist
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self._store = dist.PrefixStore("onepass", dist.distributed_c10d._get_default_store())
         self._keys = [f"left/{dist.get_global_rank(group, rank)}" for rank in range(self.size)]
+        self._failed = [key.replace("left", f"failed/{group.group_name}") for key in self._keys]
         self._lets_go = "nccl" not in dist.get_backend_config(group)  # which waits for the others
+        self.can_look_out = self._lets_go
         self._has_store = dist.get_rank() == 0 and "TORCHELASTIC_RUN_ID" not in os.environ
         self._patience = 0.0
         self._is_said = False
@@ -155,6 +191,56 @@ class _Member:
 
     def end(self, why: str) -> None:
         self._say(f"failed: {why}")
+
+    def wait(self, work: Any) -> None:
+        """Until a call is done.
+
+        Raises:
+            RuntimeError: it fails, or a rank has failed that does not come to it.
+        """
+        while True:
+            try:
+                work.wait(_LOOK)
+                return
+            except RuntimeError as error:
+                left = self.who_left()
+                if left is None or not _is_failure(left):
+                    self.look_out()  # its program may go on, or may have left since
+                if left or work.is_completed():
+                    raise self.cause(error, left) from error
+
+    def cause(self, error: RuntimeError, left: str | None) -> RuntimeError:
+        """The error of a call that has raised ``error``, when another rank has said that it leaves,
+        and why, or none has."""
+        if left is None:
+            return RuntimeError(f"Torch: a call failed: {error}")
+        if _is_failure(left):
+            return OtherRankError(f"Torch: {left}", is_announced=True)
+        return RuntimeError(f"Torch: {left}")
+
+    def _states(self) -> list[State]:
+        return [State(*map(int, self._told(key).split())) for key in self._failed]
+
+    def _reason(self, rank: int) -> str:
+        return self._told(f"{self._failed[rank]}/why")
+
+    def _told(self, key: str) -> str:
+        told: str = self._store.get(key).decode() if self._store.check([key]) else ""
+        return told
+
+    def _publish(self, state: State, why: str = "") -> None:
+        key = self._failed[self.rank]
+        with suppress(RuntimeError):  # whoever kept the store is gone, and so are the others
+            if why:
+                self._store.set(f"{key}/why", why)
+            self._store.set(key, " ".join(map(str, state)))
+
+    def _is_waited_for(self, states: list[State]) -> bool:
+        return self.who_left() is not None  # who is in a call learns of it and says so
+
+    def is_announced(self) -> bool:
+        left = self.who_left()
+        return left is not None and _is_failure(left)
 
     def leave(self) -> None:
         self._say("has left")
@@ -192,6 +278,10 @@ class _Member:
                 if self._store.check([key]):
                     return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
         return None
+
+
+def _is_failure(left: str) -> bool:
+    return "failed: " in left
 
 
 _of_group: dict[Any, _Member] = {}

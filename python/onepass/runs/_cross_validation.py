@@ -59,6 +59,15 @@ def folds(source: Source, count: int, seed: int) -> list[tuple[Indices, Indices]
     return pairs_of(held_out)
 
 
+def trained_on(source: Source, count: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """The rows of each fold to train on, and those that decide when to stop.
+
+    Raises:
+        ValueError: as `folds`.
+    """
+    return [_parts.to_train(source, rest, seed) for rest, _ in folds(source, count, seed)]
+
+
 class FoldRuns:
     """The folds of a run.
 

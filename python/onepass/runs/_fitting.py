@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from onepass import nn
 from onepass._array import mover
+from onepass.data import DataLoader
 from onepass.nn._random import seeded
 from onepass.parallel import Communicator
 from onepass.runs import _options, _parts, _scores
@@ -19,6 +22,7 @@ from onepass.runs._options import Options
 from onepass.runs._parts import Indices, Parts
 from onepass.runs._source import Source
 from onepass.runs._start import Start, freeze
+from onepass.train import _checks
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._fits import fit_on
 from onepass.train._metrics import Metric, distances
@@ -69,6 +73,29 @@ class Fitting:
     def trainer(self, callbacks: list[Callback], log_dir: Path | None = None) -> Trainer:
         """A trainer of the network."""
         steps = self.options.epochs * math.ceil(len(self.parts.train) / self.options.batch_size)
+        schedule = _options.schedule(self.optimizer, self.options, steps)
+        return self._trainer(callbacks, scheduler=schedule, log_dir=log_dir)
+
+    def check(
+        self, callbacks: Sequence[Callback], parts: Sequence[tuple[Indices, Indices]]
+    ) -> None:
+        """Refuse what `fit` would refuse before its first batch, before the run has a folder.
+
+        Args:
+            parts: rows to train on and to validate by, of the run and of its folds.
+        """
+        run = self._trainer(callbacks).run  # a schedule would change the rate
+        size = self.options.batch_size
+        for train, validation in parts:
+            loaders = [
+                DataLoader(self.parts.inputs(rows), self.parts.targets(rows), size, last_batch=last)
+                for rows, last in ((train, run.last_batch), (validation, "keep"))
+            ]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # fit gives them
+                _checks.before_training(run, loaders[0], loaders[1], "train", "--batch-size")
+
+    def _trainer(self, callbacks: Sequence[Callback], **more: Any) -> Trainer:
         loss, metrics = self._loss()
         return Trainer(
             self.model,
@@ -76,13 +103,12 @@ class Fitting:
             self.optimizer,
             metrics=metrics,
             callbacks=[self.stopping, *callbacks],
-            scheduler=_options.schedule(self.optimizer, self.options, steps),
             max_norm=MAX_NORM,
             seed=self.options.seed,
-            log_dir=log_dir,
             progress=False,
             parallel=self.comm,
             reproducible=self.options.reproducible,
+            **more,
         )
 
     def fit(self, trainer: Trainer, checkpoints: Path | None = None) -> None:

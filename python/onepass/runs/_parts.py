@@ -123,7 +123,7 @@ def split_rest(
 ) -> Parts:
     """``rest`` for training and for stopping, ``test`` held out."""
     y = source.y
-    train, validation = _two(source, rest, VALIDATION_SHARE, seed)
+    train, validation = to_train(source, rest, seed)
     encoding, X = source.encoded(train)
     scale = PREPROCESS[preprocess]().fit(X[train])
     check_range(scale, X, encoding)
@@ -134,6 +134,11 @@ def split_rest(
             "leave the range of float64; divide them by a unit"
         )
     return Parts(X, y, train, validation, test, encoding, scale, target_scale)
+
+
+def to_train(source: Source, rest: Indices, seed: int) -> tuple[Indices, Indices]:
+    """``rest`` in two: for training and for stopping."""
+    return _two(source, rest, VALIDATION_SHARE, seed)
 
 
 def _two(source: Source, rows: Indices, share: float, seed: int) -> tuple[Indices, Indices]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from onepass.parallel import Communicator
-from onepass.parallel._collectives import first_text
+from onepass.parallel._collectives import all_equal, broadcast_object, first_text
+from onepass.parallel._failures import OtherRankError, of_all
 from onepass.runs._folder import Folder
 from onepass.train._from_rank_0 import by_rank_0
-
-
-class OtherRankError(RuntimeError):
-    """Another rank has failed; the message says which and why."""
 
 
 class _Follower(Folder):
@@ -50,6 +48,30 @@ def folder_of(comm: Communicator, make: Callable[[], Folder | None]) -> Folder |
     if about is None:
         return None
     return _Follower(Path(about["path"]), [], about["record"], about["note"])
+
+
+def refuse_others(comm: Communicator, what: str, values: Mapping[str, Any]) -> None:
+    """Refuse values that are not those of rank 0, on all ranks.
+
+    Args:
+        what: they are, for the message.
+
+    Raises:
+        ValueError: with the first that differs, and the rank.
+    """
+    texts = {name: str(value) for name, value in values.items()}
+    rank = None if comm.size == 1 else all_equal(comm, json.dumps(texts))
+    if rank is None:
+        return
+    first, other = (broadcast_object(comm, texts, root) for root in (0, rank))
+    name = next(n for n in [*first, *other] if first.get(n) != other.get(n))
+    shown = [of_rank.get(name, "not given") for of_rank in (first, other)]
+    raise of_all(
+        ValueError(
+            f"train: {name!r} is {shown[0]} on rank 0 and {shown[1]} on rank {rank}, expected the "
+            f"same {what} on all ranks"
+        )
+    )
 
 
 def agree(comm: Communicator, error: Exception | None = None) -> None:

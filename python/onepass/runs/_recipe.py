@@ -24,7 +24,7 @@ from onepass.runs._names import (
     RESIDUALS,
 )
 from onepass.runs._options import Options
-from onepass.runs._ranks import agree, folder_of
+from onepass.runs._ranks import agree, folder_of, refuse_others
 from onepass.runs._report import renewed
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import (
@@ -98,11 +98,13 @@ class Recipe:
         network = self.start.options if self.start is not None else {}
         self.options = options = Options.of(given, {**network, **before})
         self._check_ranks()
+        self._check_watching(diagnose=diagnose, profile=profile)
         self.source = source or Source.read(options)
         check_options_of_classes(self.source, given)
         self.parts = _parts.split(self.source, options.seed, options.preprocess)
+        stages = [(self.parts.train, self.parts.validation)]
         if options.cv is not None:
-            _cross_validation.folds(self.source, options.cv, options.seed)
+            stages += _cross_validation.trained_on(self.source, options.cv, options.seed)
         contents = digest(self.source.classes, self.parts.X, self.parts.y)
         if folder is not None and folder.record.get("contents", contents) != contents:
             raise ValueError(
@@ -121,7 +123,9 @@ class Recipe:
         self.progress = progress
         self.fitting = Fitting(self.source, self.parts, options, self.start, comm)
         self.parts = self.fitting.parts
+        self.fitting.check(self.callbacks, stages)
         agree(comm)
+        refuse_others(comm, "data", {"contents": contents, "groups": grouping})
         if folder is None:
             name = name_of(options.data)
             folder = folder_of(comm, lambda: Folder.new(name, out, overwrite=overwrite))
@@ -156,6 +160,16 @@ class Recipe:
         if wrong:
             raise ValueError(
                 f"train: {wrong}, expected none with {size} processes that train together: {cure}"
+            )
+
+    def _check_watching(self, **given: bool) -> None:
+        """Refuse to watch batches that are computed in pieces."""
+        pieces = self.options.reproducible
+        wrong = next((name for name, value in given.items() if value), None)
+        if wrong and pieces is not None:
+            raise ValueError(
+                f"train: '--{wrong}' is given, expected none with --reproducible {pieces}: it "
+                "measures whole batches, and these are computed in pieces; leave one of the two out"
             )
 
     @property

@@ -226,7 +226,13 @@ class OptionSearch:
         if count is not None and trials > count and self._how["sampler"] == "random":
             self.notes.append(f"there are no more than {count} combinations to try")
             trials = self.trials = count
-        trainer = Fitting(self.source, parts, options).trainer([])
+        fitting = Fitting(self.source, parts, options)
+        if not {"batch_size", "norm"} & self._space.keys():
+            try:
+                fitting.check([], [(parts.train, parts.validation)])
+            except ValueError as error:
+                raise ValueError(of_search(error)) from None
+        trainer = fitting.trainer([])
         try:
             of_name(trainer.run, "search", "--metric", metric, validates=True)
         except ValueError as error:  # which has the name as it was typed

@@ -69,7 +69,7 @@ def other_batches(name: str, found: str) -> ValueError:
 
 
 def _described(run: Run) -> Iterator[tuple[str, str]]:
-    """Name and text of all that must be equal; no texts that hold addresses."""
+    """Name and text of all that must be equal; not of what shows its address, as functions do."""
     names = {id(p): name for name, p in run.model.named_parameters()}
     yield "parameters", str([
         (name, tuple(p.shape), str(p.dtype), p.requires_grad)
@@ -82,6 +82,7 @@ def _described(run: Run) -> Iterator[tuple[str, str]]:
     ])  # fmt: skip
     yield "scheduler", without_addresses(run.scheduler)
     yield "metrics", text_of(run.metrics)
+    yield "callbacks", str([_settings(c) for c in run.callbacks if _decides(c)])
     for name, value in (run.data or {}).items():
         yield name, repr(value)
     for name in ("batches", "epoch", "step", "position"):
@@ -90,8 +91,13 @@ def _described(run: Run) -> Iterator[tuple[str, str]]:
     yield "state of the optimizer", _checksum(run.optimizer.state_dict())
 
 
+def _decides(callback: Any) -> bool:
+    """Whether a callback is one of ours that all ranks call: what those of users do is unknown."""
+    return type(callback).__module__.startswith("onepass.") and not callback.rank_0_only
+
+
 def _settings(module: Any) -> str:
-    """A module by its class and what it was made with; arrays not, which all get from rank 0."""
+    """A part by its class and what it was made with; arrays not, which all get from rank 0."""
     made = made_with(type(module), module).items()
     given = [f"{name}={value!r}" for name, value in made if _is_plain(value)]
     return f"{type(module).__name__}({', '.join(given)})"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from threading import get_ident
@@ -130,12 +129,13 @@ def cores_of_rank() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[str | None]:
     """One thread of BLAS inside, on whose number the bits of a product depend.
 
-    A RuntimeWarning says where that cannot be set: without threadpoolctl, or in another thread than
-    the first, from which OpenBLAS takes no number once the first has set one.
+    Gives a sentence for the user where that cannot be set: without threadpoolctl, or in another
+    thread than the first, from which OpenBLAS takes no number once the first has set one.
     """
+    unset = None
     training, keeps = object(), _environment.keeps_blas_threads()
     if not keeps:
         _users.begin(training, _users.single)
@@ -143,14 +143,12 @@ def one_thread() -> Iterator[None]:
         counts = [library.get_num_threads() for library in libraries()]
         if any(count != 1 for count in counts) if counts else not _has_one_thread(os.environ):
             more = "" if keeps or counts else ", or pip install threadpoolctl"
-            warnings.warn(
+            unset = (
                 "Trainer: 'reproducible' needs one thread of NumPy's BLAS, whose products have "
                 "other bits with another number, and it cannot be set here: set "
-                f"OPENBLAS_NUM_THREADS=1 before the start{more}",
-                RuntimeWarning,
-                stacklevel=2,
+                f"OPENBLAS_NUM_THREADS=1 before the start{more}"
             )
-        yield
+        yield unset
     finally:
         _users.end(training)
 

@@ -77,6 +77,9 @@ class Callback:
     rank_0_only: bool = False
     _training: Any = None  # what the memory belongs to, see _training.py
 
+    def _refuse(self, run: Run) -> None:
+        """Raise a ValueError where it cannot work with this run: before the training begins."""
+
     def reset(self) -> None:
         """Forget what an earlier training left.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from onepass.train import _closure
 from onepass.train._loaders import Loader
 from onepass.train._monitor import MODES, direction
 from onepass.train._run import Run
+from onepass.train._warned import warn
 
 Refusal = TypeVar("Refusal", bound=ValueError)
 
@@ -37,14 +37,25 @@ def of_model(owner: str, model: Any, optimizer: Any) -> None:
             )
 
 
-def before_training(run: Run, loader: Loader, validation: Loader | None) -> None:
-    """Refuse unknown monitors, validation data of another shape, and batches that are too small."""
+def before_training(
+    run: Run,
+    loader: Loader,
+    validation: Loader | None,
+    owner: str = "fit",
+    size: str = "batch_size",
+) -> None:
+    """Refuse callbacks that cannot work, validation data of another shape, and batches that are too
+    small.
+
+    Args:
+        owner, size: for the messages about these.
+    """
     of_model("fit", run.model, run.optimizer)
     if validation is not None and validation.X is not None and loader.X is not None:
         _validates_the_same(loader, validation.X)
-    of_monitors(run, run.callbacks, validates=validation is not None)
+    of_callbacks(run, run.callbacks, validates=validation is not None)
     _closure.check(run, len(loader))
-    _batches_are_large_enough(run, loader)
+    _batches_are_large_enough(run, loader, owner, size)
 
 
 def _validates_the_same(loader: Loader, X: Any) -> None:
@@ -69,9 +80,10 @@ def _validates_the_same(loader: Loader, X: Any) -> None:
         )
 
 
-def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
-    """Refuse callbacks that monitor a name that the history will not have."""
+def of_callbacks(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
+    """Refuse callbacks that refuse the run, or monitor a name that the history will not have."""
     for callback in callbacks:
+        callback._refuse(run)
         if callback.monitor is not None:
             owner = type(callback).__name__
             of_name(run, owner, "monitor", callback.monitor, validates=validates)
@@ -95,7 +107,7 @@ def of_name(run: Run, owner: str, argument: str, value: str, *, validates: bool)
         raise ValueError(f"{owner}: {argument!r} is {value!r}, expected one of {known}{hint}")
 
 
-def _batches_are_large_enough(run: Run, loader: Loader) -> None:
+def _batches_are_large_enough(run: Run, loader: Loader, owner: str, name: str) -> None:
     """Refuse batches that leave a norm too few values; warn where they leave a batch norm few."""
     size = loader.smallest_batch
     whitens = any(isinstance(m, DecorrelatedBatchNorm) for m in run.model.modules())
@@ -107,20 +119,20 @@ def _batches_are_large_enough(run: Run, loader: Loader) -> None:
         return  # it holds something that cannot be copied, such as a lock
     _use.train(trial)
     if whitens and (refused := _refusal(run, trial, loader.first(size), FewValuesError)):
-        raise ValueError(f"{_cause(loader, 'a larger one')}: {refused}") from refused
+        cause = _cause(loader, "a larger one", owner, name)
+        raise ValueError(f"{cause}: {refused}") from refused
     uses = any(isinstance(m, BatchNorm) and m.uses_batch() for m in trial.modules())
     if size > FEW or not uses:
         return
     error = _refusal(run, trial, loader.first(1), OneValueError)
     if error is None:
         return  # images or sequences: one sample has many values of a channel
-    cure = f"a batch_size above {FEW}" if loader.size > FEW else "more samples"
-    text = f"{_cause(loader, cure)}: {error.norm} normalises by their statistics, and "
+    cure = f"a {name} above {FEW}" if loader.size > FEW else "more samples"
+    text = f"{_cause(loader, cure, owner, name)}: {error.norm} normalises by their statistics, and "
     if size == 1:
         raise ValueError(f"{text}one sample has no variance")
-    warnings.warn(
+    warn(
         f"{text}those of so few samples are too uncertain to train with",
-        RuntimeWarning,
         stacklevel=5,
     )
 
@@ -136,12 +148,12 @@ def _refusal(run: Run, trial: Any, x: Any, kind: type[Refusal]) -> Refusal | Non
     return None
 
 
-def _cause(loader: Loader, cure: str) -> str:
+def _cause(loader: Loader, cure: str, owner: str, name: str) -> str:
     """Where the smallest batch comes from, and what to do about it."""
     size = loader.smallest_batch
     if loader.batch_size > FEW and loader.last_batch == "keep" and size < loader.batch_size:
         cause = f"'last_batch' is 'keep', which leaves a last batch of {size}"
         cure = "last_batch='balance' or 'drop'"
     else:
-        cause = f"'batch_size' is {loader.batch_size}, which leaves {size} in a batch"
-    return f"fit: {cause} of {loader.size} samples, expected {cure}"
+        cause = f"{name!r} is {loader.batch_size}, which leaves {size} in a batch"
+    return f"{owner}: {cause} of {loader.size} samples, expected {cure}"

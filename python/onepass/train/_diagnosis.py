@@ -139,8 +139,10 @@ class Diagnosis(Callback):
             figure.suptitle(self.verdict)
         save_figure(figure, path)
 
-    def on_fit_begin(self, run: Run) -> None:
+    def _refuse(self, run: Run) -> None:
         refuse_pieces("Diagnosis", run)
+
+    def on_fit_begin(self, run: Run) -> None:
         self.verdict = ""
         self._skipped = run.skipped_steps
         self._names = [name for name, _, _ in activations(run.model)]

@@ -326,7 +326,7 @@ class Loop:
         present: list[Any] = list(run.callbacks)
         new = [c for c in present if all(c is not other for other in self._callbacks)]
         if new and self._begun:
-            _checks.of_monitors(run, new, validates=self._validates)
+            _checks.of_callbacks(run, new, validates=self._validates)
             assert run.training is not None
             adopt(run.training, new, fitting=True)
         self._callbacks, self._called = present, self._to_call(present)

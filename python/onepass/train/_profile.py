@@ -73,7 +73,7 @@ class Profile(Callback):
         lines.append(f"{'whole step':<22}{total / self.counted * 1e6:>10.1f}{1:>8.1%}")
         return "\n".join(lines)
 
-    def on_fit_begin(self, run: Run) -> None:
+    def _refuse(self, run: Run) -> None:
         refuse_pieces("Profile", run)
 
     def on_epoch_begin(self, run: Run) -> None:

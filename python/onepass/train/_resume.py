@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.train import _schedule
 from onepass.train._loaders import Loader
 from onepass.train._marks import OF_LOADER, fingerprint, text_of, text_of_kind
+from onepass.train._warned import warn
 
 OF_RUN = ("accumulate", "max_norm", "nonfinite", "reproducible")
 # Another one gives other meanings to the numbers that the checkpoint keeps.
@@ -47,10 +47,9 @@ def goes_on() -> Iterator[None]:
 def say_nothing_is_left(epoch: int, max_epochs: int) -> None:
     """Warn that a fit finds the epochs done that it was asked for."""
     if not _goes_on.get():
-        warnings.warn(
+        warn(
             f"fit: {epoch} of {max_epochs} epochs are done, nothing was trained; pass a larger "
             "max_epochs, which is the total over all calls",
-            RuntimeWarning,
             stacklevel=4,
         )
 
@@ -102,9 +101,8 @@ def check(
         )
     if resumes:
         told = "; ".join(f"had {was} and goes on with {here}" for _, was, here in changes)
-        warnings.warn(
+        warn(
             f"the saved run {told}: its results will differ from those of an uninterrupted run",
-            RuntimeWarning,
             stacklevel=5,
         )
 
@@ -120,10 +118,9 @@ def warn_of_options(data: Mapping[str, Any], saved_data: Mapping[str, Any] | Non
     changed = [name for name in now if name in saved and now[name] != saved[name]]
     if changed:
         told = ", ".join(f"{name}={saved[name]!r}, not {now[name]!r}" for name in changed)
-        warnings.warn(
+        warn(
             f"the saved run goes on with the options of its own optimizer: {told}; to change them, "
             "load it (Trainer.load) and set optimizer.param_groups before fit",
-            RuntimeWarning,
             stacklevel=5,
         )
 
@@ -140,10 +137,9 @@ def warn_of_frozen(model: Any, saved: Sequence[str] | None) -> None:
     told = [f"{', '.join(moving)} frozen, which will move now"] * bool(moving)
     told += [f"{', '.join(held)} in training, frozen now"] * bool(held)
     if saved is not None and told:
-        warnings.warn(
+        warn(
             f"the saved run had {' and '.join(told)}: freeze() and unfreeze() the same layers "
             "before fit to go on as it was",
-            RuntimeWarning,
             stacklevel=5,
         )
 

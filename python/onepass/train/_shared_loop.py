@@ -21,7 +21,7 @@ from onepass.data._loader import DataLoader
 from onepass.data._shares import Share
 from onepass.nn._shares import place, streams_of
 from onepass.parallel._collectives import broadcast_object, first_text
-from onepass.parallel._failures import of_all
+from onepass.parallel._failures import of_all, tell
 from onepass.train import _closure
 from onepass.train._agreement import other_batches, refuse_differences, share_model
 from onepass.train._batches import Batches
@@ -34,13 +34,19 @@ from onepass.train._run import Run
 from onepass.train._shared_gradients import InTree, Summed, gradients_of
 from onepass.train._spoilt import not_finite, spoilt_sample
 from onepass.train._stand_in import unseen
+from onepass.train._warned import warn_of_rank
 from onepass.train._weights import divisor_of
 
 STOP = 1 << 20  # beside two flags: the sum of another call is not taken for theirs
 
 
 class Passed(NamedTuple):
-    """What forward and backward of a piece give: the penalties are those of batches."""
+    """What forward and backward of a piece give.
+
+    Attributes:
+        penalties: the values of the penalties of batches; none of those of parameters, which the
+            step adds once.
+    """
 
     loss: Any
     divisor: float | None
@@ -85,7 +91,8 @@ class SharedLoop(Loop):
         refuse_differences(run, comm)
         share_model(run, comm)
         single = one_thread() if self._ranks.are_pieces_fixed else nullcontext()
-        with cores_of_rank(), single, synchronised(run.model, self._ranks) as self._norms:
+        with cores_of_rank(), single as unset, synchronised(run.model, self._ranks) as self._norms:
+            warn_of_rank(comm, unset)
             try:
                 super().train(loader, validation)
             finally:
@@ -361,9 +368,11 @@ class SharedLoop(Loop):
 
     def _abort(self, error: BaseException) -> None:
         """Where all ranks have the error, none leaves before rank 0 has written what it writes."""
-        super()._abort(error)
         if self._all_fail:
             of_all(error)
+        tell(self._ranks.comm, error)  # before a hook speaks with them
+        super()._abort(error)
+        if self._all_fail:
             self._ranks.comm.barrier()
 
     def _call_each(self, hook: str) -> None:

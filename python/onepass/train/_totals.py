@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass.train._classes import UndefinedError
 from onepass.train._metrics import Metric
+from onepass.train._warned import warn
 
 NONE = (0.0, 0.0)
 
@@ -139,7 +139,7 @@ class Totals:
             with naming(name):
                 value = metric.whole(np.concatenate(self.outputs), np.concatenate(self.targets))
         except UndefinedError as error:
-            warnings.warn(f"the metric {name!r} is nan: {error}", RuntimeWarning, stacklevel=2)
+            warn(f"the metric {name!r} is nan: {error}", stacklevel=2)
             return math.nan
         return numbers.as_float("Trainer", f"metrics[{name!r}]", value, "a number")
 

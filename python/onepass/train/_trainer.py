@@ -12,6 +12,7 @@ from onepass._keywords import suggest_keywords
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.parallel import Communicator, find
+from onepass.parallel._failures import told
 from onepass.train import _checks, _loaders, _resume, _saving, _schedule, _settings
 from onepass.train._agreement import refuse_difference
 from onepass.train._blas import threads_for
@@ -29,6 +30,7 @@ from onepass.train._ranks import pieces_of
 from onepass.train._run import Run
 from onepass.train._shared_loop import loop_of
 from onepass.train._totals import Totals
+from onepass.train._warned import by_rank
 from onepass.train._weights import ClassWeight
 from onepass.train.regularizers import Regularizer
 
@@ -311,7 +313,7 @@ class Trainer:
         """
         numbers.integer("fit", "max_epochs", max_epochs, 1)
         run = self.run
-        with run.alone():
+        with told(run.comm), by_rank(run.comm), run.alone():
             if ckpt_path is None:
                 run.refuse_torn("fit")
             _settings.check_again(run)
