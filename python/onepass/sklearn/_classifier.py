@@ -31,8 +31,9 @@ class MLPClassifier(ClassifierMixin, MLP):
     b), and so has each label where y is (N, labels) of 0 and 1; its loss is the sum over labels.
 
     Parameters are scikit-learn's where its MLPClassifier has them (``optimizer`` is its
-    ``solver``), and are checked in ``fit``. What an optimizer does not have is refused. Results are
-    functions of the data, the parameters and ``random_state``, whatever the number of threads.
+    ``solver``), and are checked in ``fit``. What an optimizer does not have is refused. With a
+    ``random_state`` results are functions of it, the data and the parameters, whatever the number
+    of threads.
 
     Attributes:
         classes_: the classes in order, of several labels their numbers.
@@ -269,7 +270,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def _outputs(self, X: Any) -> Any:
         X = self._input(X)
-        return self._network.outputs(X)
+        with self._repeatable():
+            return self._network.outputs(X)
 
     def _encoded(
         self, options: Options, y: Any, weight: Any, *, fresh: bool, incremental: bool
