@@ -19,6 +19,7 @@ FONTS = ("Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Arabic"
          "Hiragino Sans", "Arial Unicode MS", "Segoe UI")  # fmt: skip
 NO_OUTLINES = ("Emoji", "LastResort", "Last Resort")  # colours, or boxes for every letter
 INSTEAD = "?"
+KINDS = ("png", "svg", "pdf", "jpg", "webp")
 MOST_SHOWN = 5  # letters in a warning
 _told: set[str] = set()
 
@@ -28,7 +29,7 @@ def new_figure(width: float, height: float = 4) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("plot needs Matplotlib: pip install matplotlib") from error
+        raise ImportError("plot: needs Matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -37,8 +38,14 @@ def save_figure(figure: Any, path: str | Path) -> bytes:
 
     Its texts get fonts that have their letters, as far as Matplotlib knows any.
     """
-    _set_fonts(figure)
     target = expanded(path)
+    kind, known = target.suffix[1:].lower(), figure.canvas.get_supported_filetypes()
+    if kind and kind not in known:
+        raise ValueError(
+            f"plot: 'path' is {str(path)!r}, expected a name that ends in "
+            f"{', '.join(f'.{k}' for k in KINDS if k in known)} or another format of Matplotlib"
+        )
+    _set_fonts(figure)
     image = io.BytesIO()
     figure.savefig(image, format=target.suffix[1:] or None, dpi=120)
     with replacing(target, "picture") as file:
