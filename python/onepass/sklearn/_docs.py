@@ -33,7 +33,8 @@ PARAMETERS = {
     "tol": "a fit ends where the loss (with early_stopping the score) has not improved by tol in\n"
     "        more than n_iter_no_change epochs; with L-BFGS where max |∇L| <= tol.",
     "verbose": "whether to print the loss of each epoch.",
-    "warm_start": "fit goes on with the network of the last fit, its optimizer, epochs and scales.",
+    "warm_start": "fit goes on with the network of the last fit, its optimizer, epochs and scales;\n"
+    "        y has the same classes.",
     "momentum": "of an optimizer that has it; None: its default, 0.9 for SGD.",
     "nesterovs_momentum": "of an optimizer that has it; None: its default, True for SGD.",
     "early_stopping": "hold out a part (by class where y has classes), watch the score there, and\n"
