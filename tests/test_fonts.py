@@ -164,9 +164,7 @@ def test_fonts_of_colours_and_boxes_are_left_out(monkeypatch):
 def test_a_family_of_one_weight_is_taken_without_a_word(monkeypatch, caplog, tmp_path):
     from matplotlib import font_manager
 
-    light = next(
-        (e.name for e in font_manager.fontManager.ttflist if e.weight in (200, 380)), None
-    )
+    light = next((e.name for e in font_manager.fontManager.ttflist if e.weight in (200, 380)), None)
     if light is None:
         pytest.skip("all families here have the usual weight")
     monkeypatch.setattr(_figures, "_others", lambda: iter([light]))

@@ -100,7 +100,7 @@ def test_without_matplotlib_a_picture_says_what_to_install(monkeypatch, tmp_path
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = SearchResult([Trial(0, {"a": 1}, "complete", 1.0)], "loss", "min")
-    with pytest.raises(ImportError, match="^plot: needs Matplotlib: pip install matplotlib$"):
+    with pytest.raises(ImportError, match=r"^plot: needs Matplotlib: pip install matplotlib$"):
         result.plot(tmp_path / "a.png")
 
 

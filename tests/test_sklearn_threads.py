@@ -11,10 +11,10 @@ from onepass import _environment
 from onepass.train import _blas
 
 pytest.importorskip("sklearn")
-import threadpoolctl  # noqa: E402
-from onepass.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
-from onepass.sklearn._convergence import Convergence  # noqa: E402
-from sklearn.model_selection import cross_val_score  # noqa: E402
+import threadpoolctl
+from onepass.sklearn import MLPClassifier, MLPRegressor
+from onepass.sklearn._convergence import Convergence
+from sklearn.model_selection import cross_val_score
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -111,7 +111,9 @@ def test_without_a_random_state_or_with_the_switch_they_stay(
     assert watched[4:] == [{1}] * 2
 
 
-def test_fits_that_overlap_leave_the_threads_as_they_were(two_threads, watched, monkeypatch) -> None:
+def test_fits_that_overlap_leave_the_threads_as_they_were(
+    two_threads, watched, monkeypatch
+) -> None:
     """The first to begin ends first: neither it nor the other may leave BLAS limited."""
     first_is_in, second_is_in, models = threading.Event(), threading.Event(), []
     before = Convergence.on_epoch_end
@@ -143,9 +145,9 @@ def test_fits_that_overlap_leave_the_threads_as_they_were(two_threads, watched, 
 
 def test_a_fit_that_fails_gives_the_threads_back(two_threads) -> None:
     with pytest.raises(FloatingPointError):
-        MLPRegressor(
-            optimizer="sgd", learning_rate_init=1e30, batch_size=5000, random_state=0
-        ).fit(X, 1e3 * LARGE_TARGETS[MLPRegressor])
+        MLPRegressor(optimizer="sgd", learning_rate_init=1e30, batch_size=5000, random_state=0).fit(
+            X, 1e3 * LARGE_TARGETS[MLPRegressor]
+        )
     assert counts() == {2}
 
 

@@ -135,10 +135,10 @@ def refuse_gaps(
     word = again.words[again.codes[row]] if isinstance(again, Words) else ""
     listed = ", ".join(f"{n!r} ({count})" for n, count in holed.items())
     size = len(gaps[name])
+    cure = _cure(bool(holed.keys() - targets.keys()), bool(holed.keys() & targets.keys()), trained)
     raise ValueError(
         f"{columns.source}: column {name!r}, row {row + 1}: missing value {word!r}; {rows} of "
-        f"{size} rows have missing cells: {listed}; "
-        f"{_cure(bool(holed.keys() - targets.keys()), bool(holed.keys() & targets.keys()), trained)}"
+        f"{size} rows have missing cells: {listed}; {cure}"
     )
 
 

@@ -77,7 +77,8 @@ img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 footer { margin-top: 2.5rem; font-size: .8rem; }
 @media (max-width: 40rem) { .pairs { grid-template-columns: 1fr; } .pairs dd { margin: 0 0 .4rem; }
   .matrix tbody th { max-width: 8rem; overflow: hidden; text-overflow: ellipsis; } }
-@media print { :root { --bright: 48%; } .grid { grid-template-columns: 1fr 1fr; } .matrix { font-size: .75rem; }
+@media print { :root { --bright: 48%; }
+  .grid { grid-template-columns: 1fr 1fr; } .matrix { font-size: .75rem; }
   .matrix td { padding: .1rem .2rem; min-width: 0; }
   section > p { break-after: avoid; } .matrix, dl div, pre { break-inside: avoid; }
   output { display: none; } tfoot { display: table-row-group; }
