@@ -3,7 +3,9 @@
 Ten splits of four data sets, the mean of the scores on the quarter that is held out: accuracy and
 cross entropy of classes, R² and RMSE of numbers. Prints the table of docs/start/sklearn.md.
 
-    python bench/estimators.py [--splits 10] [--only PATTERN]
+    python bench/estimators.py [--splits 10] [--seeds 10] [--only PATTERN]
+
+A fit's seed is the number of its split; with --seeds each split has fits of the seeds 0, 1, …
 """
 
 from __future__ import annotations
@@ -95,20 +97,21 @@ def scores(estimator, X, y, classes: int | None) -> tuple[float, float]:
     return 1 - error / float(np.var(y)), error**0.5
 
 
-def compare(name: str, splits: int, made: dict | None = None) -> dict[str, np.ndarray]:
-    """The scores and the seconds of each rival, (splits, 3)."""
+def compare(name: str, splits: int, seeds: int = 0) -> dict[str, np.ndarray]:
+    """The scores and the seconds of each rival's fits, (fits, 3)."""
     X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     classes = None if y.dtype.kind == "f" else len(np.unique(y))
     found: dict[str, list] = {}
-    for seed in range(splits):
-        parts = train_test_split(X, y, random_state=seed, stratify=y if classes else None)
-        for rival, make in (made or rivals)(classes).items():
-            start = time.thread_time()
-            fitted = make(seed).fit(parts[0], parts[2])
-            seconds = time.thread_time() - start
-            found.setdefault(rival, []).append(
-                (*scores(fitted, parts[1], parts[3], classes), seconds)
-            )
+    for split in range(splits):
+        parts = train_test_split(X, y, random_state=split, stratify=y if classes else None)
+        for rival, make in rivals(classes).items():
+            for seed in range(seeds) if seeds else [split]:
+                start = time.thread_time()
+                fitted = make(seed).fit(parts[0], parts[2])
+                seconds = time.thread_time() - start
+                found.setdefault(rival, []).append(
+                    (*scores(fitted, parts[1], parts[3], classes), seconds)
+                )
     return {rival: np.array(rows) for rival, rows in found.items()}
 
 
@@ -116,6 +119,7 @@ def main() -> None:
     """The table, a row for each rival and data set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=0)
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -124,7 +128,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for name in SETS:
         if re.search(arguments.only, name):
-            for rival, rows in compare(name, arguments.splits).items():
+            for rival, rows in compare(name, arguments.splits, arguments.seeds).items():
                 score, loss, seconds = rows.mean(0)
                 spread = rows[:, 0].std(ddof=1)
                 print(

@@ -159,3 +159,22 @@ def test_fonts_of_colours_and_boxes_are_left_out(monkeypatch):
     manager = SimpleNamespace(ttflist=[SimpleNamespace(name=name) for name in names])
     monkeypatch.setattr(font_manager, "fontManager", manager)
     assert list(_figures._others()) == ["Arial Unicode MS", "Ahem", "Zapf"]
+
+
+def test_a_family_of_one_weight_is_taken_without_a_word(monkeypatch, caplog, tmp_path):
+    from matplotlib import font_manager
+
+    light = next((e.name for e in font_manager.fontManager.ttflist if e.weight in (200, 380)), None)
+    if light is None:
+        pytest.skip("all families here have the usual weight")
+    monkeypatch.setattr(_figures, "_others", lambda: iter([light]))
+    _figures._letters.cache_clear()
+    font_manager.fontManager._findfont_cached.cache_clear()
+    with caplog.at_level("DEBUG", "matplotlib.font_manager"):
+        with pytest.warns(RuntimeWarning, match="no font"):
+            classification_report([0], [0], target_names=["\u732b"]).plot(tmp_path / "m.png")
+        assert not [r for r in caplog.records if "Failed to find font weight" in r.getMessage()]
+        logger = font_manager._log
+        logger.warning("findfont: Failed to find font weight of the user's own")
+    assert caplog.messages[-1].endswith("of the user's own")  # nothing is hidden afterwards
+    assert not logger.filters

@@ -113,6 +113,27 @@ def test_the_page_in_a_browser(home, tmp_path, name, size, scheme):
     assert said["small"] >= 9
 
 
+PRINTED = """
+const table = document.querySelector("details:not([open]) table");
+const said = {folded: table.checkVisibility()};
+for (const rule of [...document.styleSheets].flatMap(sheet => [...sheet.cssRules]))
+  if (rule.media?.mediaText === "print") rule.media.mediaText = "all";
+said.printed = table.checkVisibility();
+said.height = table.getBoundingClientRect().height;
+document.body.dataset.said = JSON.stringify(said);
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
+def test_on_paper_nothing_is_folded(home, tmp_path):
+    path = tmp_path / "page.html"
+    text = (home / "words" / "report.html").read_text(encoding="utf-8")
+    path.write_text(watched(text, PRINTED), encoding="utf-8")
+    said = browse(path, "--window-size=800,800")
+    assert (said["folded"], said["printed"]) == (False, True)
+    assert said["height"] > 10 * len(lines_of(home / "words"))
+
+
 def test_the_page_needs_no_network(home):
     for name in ("words", "numbers"):
         text = (home / name / "report.html").read_text(encoding="utf-8")

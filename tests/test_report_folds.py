@@ -44,7 +44,13 @@ def test_folds_are_shown(home, tmp_path):
     assert cells == [("1", "accuracy", "0.5"), ("1", "loss", "1.25"),
                      ("2", "accuracy", "0.75"), ("2", "loss", "None")]  # fmt: skip
     assert "0.6250 ± 0.1768" in [t for _, t in page.all("td")]
-    assert {a["data-name"] for a, _ in page.all("polyline")} >= {"fold 1", "fold 2"}
+    curves = [a for a, _ in page.all("polyline") if a["data-name"].startswith("fold ")]
+    keys = {t: a["class"] for a, t in page.all("span") if a.get("class", "").startswith("key fold")}
+    assert {f"fold {t}": kind for t, kind in keys.items()} == {
+        a["data-name"]: f"key {a['class']}" for a in curves
+    }
+    assert [a["data-name"] for a in curves] == ["fold 1", "fold 2"]
+    assert len({a["class"] for a in curves}) == 2
     assert badge(page_of(folder / "folds" / "1"))
     odd = copied(home, tmp_path / "odd", folds="later")
     assert "run.json has something else" in "".join(t for _, t in page_of(odd).all("p"))

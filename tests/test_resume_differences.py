@@ -199,3 +199,17 @@ def test_a_loss_that_is_no_number_is_refused():
         TypeError, match=r"'loss' returned a loss of shape \(8,\), expected one num"
     ):
         trainer.fit(X, Y, max_epochs=1, batch_size=8)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_gradient_of_another_dtype_is_the_losss(weighted):
+    def far(y, target, sample_weight=None):
+        return np.float32(1), np.ones(y.shape)
+
+    model = network()
+    trainer = Trainer(model, far, optim.SGD(model.parameters()), progress=False)
+    weights = {"sample_weight": np.ones(len(X))} if weighted else {}
+    with pytest.raises(
+        TypeError, match=r"^Trainer: 'loss' returned a gradient of float64, expected float32, the"
+    ):
+        trainer.fit(X, Y, max_epochs=1, batch_size=8, **weights)

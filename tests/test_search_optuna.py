@@ -1,6 +1,7 @@
 """Samplers and pruners of Optuna in train.search."""
 
 import contextlib
+import importlib.util
 
 import numpy as np
 import pytest
@@ -214,6 +215,46 @@ def test_objects_and_wrong_ones(tmp_path) -> None:
         with pytest.raises(ValueError, match=message):
             search(build, SPACE, X, Y, trials=2, resume=tmp_path / "b", **options, **FIT)
     assert optuna.logging.get_verbosity() == optuna.logging.INFO  # the caller's
+
+
+GRID = {"lr": [0.1]}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "error", "message"),
+    [
+        (lambda seed: optuna.samplers.GridSampler(GRID), ValueError, "is a GridSampler, which end"),
+        (
+            lambda seed: optuna.samplers.PartialFixedSampler({}, optuna.samplers.GridSampler(GRID)),
+            ValueError,
+            "is a GridSampler, which ends a study itself, .*combination of lists in 'space' once",
+        ),
+        (
+            lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
+            ImportError,
+            "is a CmaEsSampler, which needs cmaes: pip install cmaes",
+        ),
+        ("gp", ImportError, "is a GPSampler, which needs torch: pip install torch"),
+        (
+            lambda seed: optuna.samplers.PartialFixedSampler(
+                {"lr": "x"}, optuna.samplers.RandomSampler()
+            ),
+            ValueError,
+            r"is a PartialFixedSampler that draws nothing from this space.*\(ValueError: 'x' is",
+        ),
+    ],
+)
+def test_a_sampler_that_cannot_do_it_is_refused_before_any_training(
+    sampler, error, message, monkeypatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: None if n in ("cmaes", "torch") else find(n)
+    )
+    begun = []
+    with pytest.raises(error, match=f"^search: 'sampler' {message}"):
+        search(lambda p: begun.append(p) or build(p), SPACE, X, Y, trials=3, sampler=sampler, **FIT)
+    assert not begun
 
 
 class Notes(optuna.samplers.RandomSampler):

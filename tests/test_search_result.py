@@ -1,10 +1,11 @@
 """What train.search shows: a table, a picture, a line for each trial."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
-from onepass.train import Choice, LogUniform, SearchResult, Trial, search
+from onepass.train import Choice, History, LogUniform, SearchResult, Trial, search
 from small_search import FIT, SPACE, X, Y, build
 
 
@@ -80,6 +81,27 @@ def test_the_picture_is_written(tmp_path) -> None:
     SearchResult([Trial(0, {"a": 1}, "failed", math.nan)], "loss", "min").plot(tmp_path / "b.svg")
     with pytest.raises(ValueError, match="there are no trials"):
         SearchResult([], "loss", "min").plot(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("name", ["it.xyz", "it.tar.gz"])
+def test_a_format_that_no_picture_has_is_refused(tmp_path, name) -> None:
+    pytest.importorskip("matplotlib")
+    result = SearchResult([Trial(0, {"a": 1}, "complete", 1.0)], "loss", "min")
+    history = History()
+    history.append({"loss": 0.5})
+    for draws in (result, history):
+        with pytest.raises(ValueError, match=rf"^plot: 'path' is '.*{name}', expected a .*\.png, "):
+            draws.plot(tmp_path / name)
+    result.plot(tmp_path / "IT.PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["IT.PNG"]
+
+
+def test_without_matplotlib_a_picture_says_what_to_install(monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = SearchResult([Trial(0, {"a": 1}, "complete", 1.0)], "loss", "min")
+    with pytest.raises(ImportError, match=r"^plot: needs Matplotlib: pip install matplotlib$"):
+        result.plot(tmp_path / "a.png")
 
 
 def test_progress_is_a_line_a_trial(capsys) -> None:

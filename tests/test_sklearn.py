@@ -396,6 +396,38 @@ def test_a_warm_start_goes_on(estimator) -> None:
         parts.set_params(hidden_layer_sizes=4).fit(X, y)
 
 
+@pytest.mark.parametrize("lacking", ["a", "bc"])
+def test_a_warm_start_has_all_classes(lacking) -> None:
+    model = MLPClassifier((3,), max_iter=2, warm_start=True, random_state=0).fit(X, CLASSES)
+    before = model.predict_proba(X)
+    there = ~np.isin(CLASSES, list(lacking))
+    names = ", ".join(map(repr, lacking))
+    with pytest.raises(ValueError, match=rf"^MLPClassifier: 'y' lacks {names}, .*'a', 'b', 'c'\]"):
+        model.fit(X[there], CLASSES[there])
+    assert np.array_equal(model.predict_proba(X), before)
+    model.partial_fit(X[there], CLASSES[there])
+    again = model.set_params(warm_start=False).fit(X[there], CLASSES[there])
+    assert again.classes_.tolist() == sorted({*"abc"} - {*lacking})
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("count", "size", "cure"),
+    [(19, 1, "a batch_size above 4"), (3, 2, "more samples"), (1, "auto", "more samples")],
+)
+def test_a_batch_norm_needs_more_than_one_sample(estimator, count, size, cure) -> None:
+    y = TARGETS[estimator][:count]
+    classes = {"classes": list("abc")} if estimator is MLPClassifier else {}
+    for hidden in ((3,), ()):
+        model = estimator(hidden, norm="batch", batch_size=size, random_state=0)
+        if not hidden:
+            model.partial_fit(X[:count], y, **classes)
+            continue
+        text = rf"^{estimator.__name__}: 'batch_size' is {size!r}, which leaves 1 of {count} "
+        with pytest.raises(ValueError, match=text + rf"samples in a batch, expected {cure}, or no"):
+            model.partial_fit(X[:count], y, **classes)
+
+
 @BOTH
 def test_a_warm_start_that_fails_leaves_the_estimator_as_it_was(estimator, monkeypatch) -> None:
     y = TARGETS[estimator]

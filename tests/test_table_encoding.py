@@ -90,6 +90,32 @@ def test_each_row_of_a_new_table_is_a_row_also_without_cells(monkeypatch):
         refusing.apply(file(text))
 
 
+@pytest.mark.parametrize(
+    ("rows", "cure"),
+    [
+        (",1\n2,2", "fill them in, or pass missing='impute' (--missing impute)"),
+        (
+            "1,\n2,2",
+            "leave out the rows without a target, or pass missing='impute' (--missing impute), "
+            "which does so",
+        ),
+        (
+            "1,\n,2",
+            "fill in the features and leave out the rows without a target, or pass "
+            "missing='impute' (--missing impute), which does both",
+        ),
+    ],
+)
+def test_a_missing_target_is_not_to_be_filled_in(rows, cure):
+    text = f"a,y\n{rows}\n3,3.5\n4,4.5\n"
+    with pytest.raises(ValueError, match=f"; {re.escape(cure)}$"):
+        read_table(file(text))
+    table = read_table(file("a,y\n1,2.5\n2,3.5\n3,4.5\n"))
+    do = "leave out the rows without a target" if rows == "1,\n2,2" else "fill them in"
+    with pytest.raises(ValueError, match=f"; {do}: the model was trained without missing cells$"):
+        read_table(file(text), like=table.encoding)
+
+
 @pytest.mark.parametrize("gap", ["", '""', " ", "NA"])
 def test_a_row_of_a_table_of_one_column_may_be_a_gap(gap):
     encoding = read_table(file("a,y\n1,0.5\n3,1.5\n"), missing="impute").encoding

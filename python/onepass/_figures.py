@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from onepass._files import replacing
 from onepass._paths import expanded
+from onepass._quiet import ProcessSetting
 from onepass._text import JOINERS
 
 # Asked first where the usual font lacks a letter: they have many of one style.
@@ -19,6 +22,7 @@ FONTS = ("Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Arabic"
          "Hiragino Sans", "Arial Unicode MS", "Segoe UI")  # fmt: skip
 NO_OUTLINES = ("Emoji", "LastResort", "Last Resort")  # colours, or boxes for every letter
 INSTEAD = "?"
+KINDS = ("png", "svg", "pdf", "jpg", "webp")
 MOST_SHOWN = 5  # letters in a warning
 _told: set[str] = set()
 
@@ -28,7 +32,7 @@ def new_figure(width: float, height: float = 4) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("plot needs Matplotlib: pip install matplotlib") from error
+        raise ImportError("plot: needs Matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -37,13 +41,38 @@ def save_figure(figure: Any, path: str | Path) -> bytes:
 
     Its texts get fonts that have their letters, as far as Matplotlib knows any.
     """
-    _set_fonts(figure)
     target = expanded(path)
+    kind, known = target.suffix[1:].lower(), figure.canvas.get_supported_filetypes()
+    if kind and kind not in known:
+        raise ValueError(
+            f"plot: 'path' is {str(path)!r}, expected a name that ends in "
+            f"{', '.join(f'.{k}' for k in KINDS if k in known)} or another format of Matplotlib"
+        )
     image = io.BytesIO()
-    figure.savefig(image, format=target.suffix[1:] or None, dpi=120)
+    with _without_notes_on_weights():
+        _set_fonts(figure)
+        figure.savefig(image, format=target.suffix[1:] or None, dpi=120)
     with replacing(target, "picture") as file:
         file.write(image.getvalue())
     return image.getvalue()
+
+
+def _kept_filters() -> Callable[[], object]:
+    return lambda: _logger.removeFilter(_is_worth_it)
+
+
+def _is_worth_it(record: logging.LogRecord) -> bool:
+    """Whether it is more than that a family has one weight, and that one is taken."""
+    return not record.getMessage().startswith("findfont: Failed to find font weight")
+
+
+_logger = logging.getLogger("matplotlib.font_manager")
+_filters = ProcessSetting(_kept_filters)
+
+
+def _without_notes_on_weights() -> AbstractContextManager[None]:
+    """Without lines on standard error for each family that is looked at for its letters."""
+    return _filters.changed(lambda: _logger.addFilter(_is_worth_it))
 
 
 def drawable(names: Mapping[int, str], what: str) -> list[str]:
@@ -53,7 +82,8 @@ def drawable(names: Mapping[int, str], what: str) -> list[str]:
         names: by number, from 0.
         what: they are names of, such as "class": "class 3" is number 2.
     """
-    lacking = fonts_for("".join(names.values()))[1]
+    with _without_notes_on_weights():
+        lacking = fonts_for("".join(names.values()))[1]
     if lacking:
         _warn(lacking, f"'{what} 1' and the like")
     return [f"{what} {i + 1}" if lacking & {*name} else name for i, name in names.items()]

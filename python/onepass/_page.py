@@ -42,6 +42,7 @@ small { display: block; color: var(--soft); font-size: .78rem; }
   --good: #175a2a; }
   html { font-size: 10px; } body { font-size: 1rem; max-width: none; padding: 0; }
   .wide { overflow: visible; border: 0; }
+  details::details-content { content-visibility: visible; block-size: auto; }
   h2, h3 { break-after: avoid; } tr, figure, svg, img { break-inside: avoid; } }
 """
 

@@ -8,6 +8,7 @@ FOLDER = "python/onepass/train"
 ATTRIBUTES = "tests/test_trainer_attributes.py"
 ABORTS = "tests/test_trainer_aborts.py"
 BLAS_THREADS = "tests/test_blas_threads.py"
+ESTIMATORS = "tests/test_sklearn_threads.py"
 CROSS = "tests/test_cross_validation.py"
 CROSS_RESUME = "tests/test_cross_validation_resume.py"
 CSV_LOGGER = "tests/test_csv_logger.py"
@@ -430,6 +431,20 @@ TRAIN = [
         "    try:\n        yield\n    finally:\n        _users.end(training)\n",
         "    yield\n    _users.end(training)\n",
         (f"{BLAS_THREADS}::test_an_exception_gives_the_threads_back",),
+    ),
+    Mutant(
+        "BLAS: threadpoolctl takes numbers from the first thread alone for good",
+        f"{FOLDER}/_blas.py",
+        "        library.clear_controlling_thread()\n",
+        "        pass\n",
+        (f"{ESTIMATORS}::test_fits_that_overlap_leave_the_threads_as_they_were",),
+    ),
+    Mutant(
+        "scikit-learn: BLAS keeps its threads with a random_state",
+        "python/onepass/sklearn/_estimator.py",
+        "if self.random_state is None or _env",
+        "if True or _env",
+        (f"{ESTIMATORS}::test_without_a_random_state_or_with_the_switch_they_stay",),
     ),
     Mutant(
         "BLAS: positions of a sequence do not count",

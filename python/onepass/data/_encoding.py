@@ -29,7 +29,6 @@ from onepass.data._transformers import categories_of, encoder, imputed, median
 
 FORMAT = 1
 RARE = 1e-3  # by chance, that every cell of a column is missing
-FILL = "fill them in: the model was trained without missing cells"
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ class Encoding:
                 found.features[feature.name] = renamed(column, feature.categories)
         columns = columns_of(table, found)
         if self.missing == "refuse":
-            refuse_gaps(table, columns, {}, FILL)
+            refuse_gaps(table, columns, {}, trained=True)
         return columns, found, table
 
     def encode(self, columns: Columns) -> tuple[Floats, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from onepass._suggest import suggestion
 from onepass.data._cells import is_missing
 from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._decide import decided
-from onepass.data._encoding import FILL, Encoding, columns_of
+from onepass.data._encoding import Encoding, columns_of
 from onepass.data._header import refuse_repeated_names
 from onepass.data._likeness import check_unit, is_written
 from onepass.data._notes import notes_on
@@ -270,7 +270,7 @@ def read_like(source: Any, like: Encoding, reading: Reading) -> tuple[Table, tup
             where = f"{table.name}: column {like.target!r}"
             check_unit(where, like.unit, Numbers(aim.y, aim.unit))
         if like.missing == "refuse":
-            refuse_gaps(table, columns, {like.target or "": aim.gaps}, FILL)
+            refuse_gaps(table, columns, {like.target or "": aim.gaps}, trained=True)
         columns = columns.at(~aim.gaps) if aim.gaps.any() else columns
         y = aim.y[~aim.gaps]
     told = (*found.notes_on_signs(like.classes or ()), *like.encode(columns)[1])

@@ -109,19 +109,21 @@ def _first(column: Words, which: Callable[[str], bool] = _is_text) -> str:
 def refuse_gaps(
     table: TextTable | FrameTable,
     columns: Columns,
-    others: Mapping[str, NDArray[np.bool_]],
-    cure: str = "fill them in, or pass missing='impute' (--missing impute)",
+    targets: Mapping[str, NDArray[np.bool_]],
+    *,
+    trained: bool = False,
 ) -> None:
     """One error that counts all missing cells.
 
     Args:
-        others: which cells of further columns are missing, such as the target's.
+        targets: which cells of the target's column are missing, by its name.
+        trained: the rows are for a model that was trained without missing cells.
 
     Raises:
         ValueError: there are missing cells.
     """
     gaps = {name: column.missing() for name, column in columns.by_name.items()}
-    gaps.update(others)
+    gaps.update(targets)
     counts = {name: int(np.count_nonzero(gap)) for name, gap in gaps.items()}
     holed = {name: count for name, count in counts.items() if count}
     if not holed:
@@ -133,7 +135,19 @@ def refuse_gaps(
     word = again.words[again.codes[row]] if isinstance(again, Words) else ""
     listed = ", ".join(f"{n!r} ({count})" for n, count in holed.items())
     size = len(gaps[name])
+    cure = _cure(bool(holed.keys() - targets.keys()), bool(holed.keys() & targets.keys()), trained)
     raise ValueError(
         f"{columns.source}: column {name!r}, row {row + 1}: missing value {word!r}; {rows} of "
         f"{size} rows have missing cells: {listed}; {cure}"
     )
+
+
+def _cure(of_features: bool, of_targets: bool, trained: bool) -> str:
+    """What to do about missing cells of features, of the target, or of both."""
+    do = "fill them in"
+    if of_targets:
+        do = "fill in the features and " * of_features + "leave out the rows without a target"
+    if trained:
+        return f"{do}: the model was trained without missing cells"
+    does = f", which does {'both' if of_features else 'so'}" if of_targets else ""
+    return f"{do}, or pass missing='impute' (--missing impute){does}"

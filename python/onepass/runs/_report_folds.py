@@ -22,6 +22,7 @@ from onepass.train._score_table import number, spread
 
 MOST_FOLDS = 100
 WATCHED = "val_loss"
+COLOURS, DASHES = 8, 3  # of curves: 24 kinds, of which neighbours differ in both
 NOT_BEGUN, DAMAGED = "not begun", "damaged"
 Event = tuple[Any, str]  # when, what
 
@@ -195,13 +196,18 @@ def _curves(folds: Sequence[Fold]) -> str:
     y = Axis.of(columns, BOTTOM, TOP, log=True)
     label = f"validation loss of {len(found)} folds by epoch"
     chart = Chart(x, y, label, "epoch", whole=True)
+    keys = []
     for fold, values in zip(found, columns, strict=True):
         epochs = np.arange(1, len(values) + 1, dtype=np.float64)
-        chart.curve(epochs, values, f"fold {fold.number}", "training")
+        look = f"fold colour{(fold.number - 1) % COLOURS} dash{(fold.number - 1) % DASHES}"
+        chart.curve(epochs, values, f"fold {fold.number}", look)
+        keys.append(f'<span class="key {look}">{fold.number}</span>')
     log = ", log scale" if y.log else ""
+    every = COLOURS * DASHES
+    again = f" (every {every}th looks the same)" if len(folds) > every else ""
     return (
-        f'<div class="grid"><figure><figcaption><b>validation loss</b> of each fold{log}'
-        f"</figcaption>{chart.svg()}</figure></div>"
+        f'<div class="grid"><figure><figcaption><b>validation loss</b> of each fold{log}{again} '
+        f"{' '.join(keys)}</figcaption>{chart.svg()}</figure></div>"
     )
 
 

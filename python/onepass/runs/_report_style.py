@@ -3,6 +3,7 @@
 from onepass._svg import BOTTOM, TOP, WIDTH
 
 STYLE = """
+:root { --bright: 55%; } @media (prefers-color-scheme: dark) { :root { --bright: 74%; } }
 .badge { font-size: .8rem; font-weight: 600; padding: .15rem .6rem; border-radius: 1rem;
   border: 1px solid currentColor; vertical-align: middle; white-space: nowrap; color: var(--soft); }
 .badge.finished { color: var(--good); } .badge.failed { color: var(--bad); }
@@ -24,6 +25,8 @@ svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 svg polyline.training { stroke: var(--ahead); } svg circle.training { fill: var(--ahead); }
 svg polyline.validation { stroke: var(--behind); stroke-dasharray: 5 2.5; }
 svg circle.validation { fill: var(--behind); }
+svg polyline.fold { stroke: var(--colour); } svg circle.fold { fill: var(--colour); }
+svg polyline.dash1 { stroke-dasharray: 7 3; } svg polyline.dash2 { stroke-dasharray: 2 3; }
 svg .best { stroke: var(--good); stroke-dasharray: 2 3; stroke-width: 1.4; }
 svg .resumed { stroke: var(--soft); stroke-dasharray: 1 4; }
 svg .guide { stroke: var(--soft); stroke-dasharray: 5 4; }
@@ -38,6 +41,11 @@ a { color: var(--ahead); }
   border-top: 2px solid var(--ahead); }
 .key.best::before { border-top: 2px dotted var(--good); }
 .key.validation::before { border-top: 2px dashed var(--behind); }
+.key.fold::before { border-top: 2px solid var(--colour); }
+.key.dash1::before { border-top-style: dashed; } .key.dash2::before { border-top-style: dotted; }
+.fold { --colour: oklch(var(--bright) .15 var(--hue)); }
+.colour0 { --hue: 250; } .colour1 { --hue: 40; } .colour2 { --hue: 145; } .colour3 { --hue: 330; }
+.colour4 { --hue: 85; } .colour5 { --hue: 195; } .colour6 { --hue: 295; } .colour7 { --hue: 15; }
 .numbers td, .numbers th, .words td, .words th { padding: .25rem 1rem .25rem 0; text-align: right;
   border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
 .numbers tbody th, .numbers tfoot th, .numbers th:first-child, .numbers .word, .words td,
@@ -69,7 +77,8 @@ img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 footer { margin-top: 2.5rem; font-size: .8rem; }
 @media (max-width: 40rem) { .pairs { grid-template-columns: 1fr; } .pairs dd { margin: 0 0 .4rem; }
   .matrix tbody th { max-width: 8rem; overflow: hidden; text-overflow: ellipsis; } }
-@media print { .grid { grid-template-columns: 1fr 1fr; } .matrix { font-size: .75rem; }
+@media print { :root { --bright: 48%; }
+  .grid { grid-template-columns: 1fr 1fr; } .matrix { font-size: .75rem; }
   .matrix td { padding: .1rem .2rem; min-width: 0; }
   section > p { break-after: avoid; } .matrix, dl div, pre { break-inside: avoid; }
   output { display: none; } tfoot { display: table-row-group; }

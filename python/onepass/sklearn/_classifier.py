@@ -31,8 +31,9 @@ class MLPClassifier(ClassifierMixin, MLP):
     b), and so has each label where y is (N, labels) of 0 and 1; its loss is the sum over labels.
 
     Parameters are scikit-learn's where its MLPClassifier has them (``optimizer`` is its
-    ``solver``), and are checked in ``fit``. What an optimizer does not have is refused. Results are
-    functions of the data, the parameters and ``random_state``, whatever the number of threads.
+    ``solver``), and are checked in ``fit``. What an optimizer does not have is refused. With a
+    ``random_state`` results are functions of it, the data and the parameters, whatever the number
+    of threads.
 
     Attributes:
         classes_: the classes in order, of several labels their numbers.
@@ -269,7 +270,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def _outputs(self, X: Any) -> Any:
         X = self._input(X)
-        return self._network.outputs(X)
+        with self._repeatable():
+            return self._network.outputs(X)
 
     def _encoded(
         self, options: Options, y: Any, weight: Any, *, fresh: bool, incremental: bool
@@ -306,6 +308,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         if multilabel:
             return self._labels(owner, y, weight)
         index = self._indices(owner, y)
+        if not (fresh or incremental):
+            self._refuse_fewer(owner, index)
         if self.class_weight is not None:
             by_class = _weights.of_classes(owner, self.class_weight, self.classes_, index, weight)
             weight = by_class[index] if weight is None else by_class[index] * weight
@@ -340,6 +344,17 @@ class MLPClassifier(ClassifierMixin, MLP):
                 f"'classes' in the first partial_fit: {self.classes_.tolist()}"
             )
         return np.searchsorted(self.classes_, y)
+
+    def _refuse_fewer(self, owner: str, index: Any) -> None:
+        """Refuse a fit that would go on without some of the classes."""
+        known = self.classes_.tolist()
+        lacking = [known[i] for i in np.setdiff1d(np.arange(len(known)), index)]
+        if lacking:
+            raise ValueError(
+                f"{owner}: 'y' lacks {', '.join(map(repr, lacking))}, expected the classes of the "
+                f"last fit with warm_start=True: {known}; partial_fit takes a part of them, and "
+                "fit with warm_start=False makes a new network"
+            )
 
     def _loss(self) -> Any:
         return LogLoss() if self.out_activation_ == "logistic" else nn.CrossEntropyLoss()

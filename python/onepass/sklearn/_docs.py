@@ -27,11 +27,14 @@ PARAMETERS = {
     "shuffle": "whether each epoch has the samples in another order.",
     "random_state": "an integer, a RandomState or None: one number drawn from it decides the\n"
     "        first weights, the order, the masks of dropout and what is held out. The random\n"
-    "        numbers of ``onepass.nn`` are left alone.",
+    "        numbers of ``onepass.nn`` are left alone. Unless it is None, NumPy's BLAS has one\n"
+    "        thread while the estimator computes: results do not depend on their number, and\n"
+    "        products of 16 million multiplications and more do not share cores.",
     "tol": "a fit ends where the loss (with early_stopping the score) has not improved by tol in\n"
     "        more than n_iter_no_change epochs; with L-BFGS where max |∇L| <= tol.",
     "verbose": "whether to print the loss of each epoch.",
-    "warm_start": "fit goes on with the network of the last fit, its optimizer, epochs and scales.",
+    "warm_start": "fit goes on with the network of the last fit, its optimizer, epochs and\n"
+    "        scales; y has the same classes.",
     "momentum": "of an optimizer that has it; None: its default, 0.9 for SGD.",
     "nesterovs_momentum": "of an optimizer that has it; None: its default, True for SGD.",
     "early_stopping": "hold out a part (by class where y has classes), watch the score there, and\n"

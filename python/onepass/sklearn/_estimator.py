@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,11 +15,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from onepass import _environment
 from onepass._keywords import suggest_keywords
 from onepass.data import split_indices
 from onepass.sklearn import _optimizers, _weights
 from onepass.sklearn._network import Network
 from onepass.sklearn._options import Options
+from onepass.train._blas import one_thread
 
 ELSEWHERE = {  # parameters of scikit-learn's that have another name here
     "solver": "optimizer, such as optimizer='adam', 'sgd' or 'lbfgs'",
@@ -99,6 +102,22 @@ class MLP(BaseEstimator):
         return self._fit(X, y, sample_weight, goes_on=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool) -> Any:
+        with self._repeatable():
+            return self._trained(X, y, sample_weight, goes_on=goes_on)
+
+    @contextmanager
+    def _repeatable(self) -> Iterator[None]:
+        """Around all that computes: with a ``random_state`` NumPy's BLAS has one thread, on whose
+        number the bits of large products depend."""
+        if self.random_state is None or _environment.keeps_blas_threads():
+            yield
+            return
+        with one_thread(f"{type(self).__name__}: 'random_state'") as unset:
+            if unset:
+                warnings.warn(unset, RuntimeWarning, stacklevel=4)
+            yield
+
+    def _trained(self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool) -> Any:
         options = Options.of(self)
         full_batch = self._check_parts(options)
         fresh = not (hasattr(self, "_network") and (goes_on or self.warm_start))
@@ -141,7 +160,7 @@ class MLP(BaseEstimator):
                 f"{'score' if options.early_stopping else 'loss'} still improves; pass a larger "
                 "max_iter for a better fit",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return self
 
@@ -257,12 +276,17 @@ class MLP(BaseEstimator):
     def coefs_(self) -> list[Any]:
         """The weights of each linear layer, (in, out), for inputs and outputs as they are: without
         ``norm``, ``h = activation(h @ coefs_[i] + intercepts_[i])`` gives the predictions."""
-        return [weight for weight, _ in self._learnt("coefs_").layers()]
+        return [weight for weight, _ in self._layers("coefs_")]
 
     @property
     def intercepts_(self) -> list[Any]:
         """The bias of each linear layer, (out,), as those of ``coefs_``."""
-        return [bias for _, bias in self._learnt("intercepts_").layers()]
+        return [bias for _, bias in self._layers("intercepts_")]
+
+    def _layers(self, name: str) -> list[tuple[Any, Any]]:
+        network = self._learnt(name)
+        with self._repeatable():
+            return network.layers()
 
     def _learnt(self, name: str) -> Network:
         network: Network | None = vars(self).get("_network")

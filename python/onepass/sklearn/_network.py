@@ -19,6 +19,7 @@ from onepass.sklearn import _optimizers
 from onepass.sklearn._convergence import Convergence, Record
 from onepass.sklearn._options import MOST_IN_A_BATCH, Options
 from onepass.train import GradientTolerance, Trainer
+from onepass.train._checks import FEW
 from onepass.train._totals import Totals
 from onepass.train.regularizers import L2
 
@@ -130,6 +131,7 @@ class Network:
         """
         count = len(X)
         batch = count if full_batch else min(options.batch_size or MOST_IN_A_BATCH, count)
+        _refuse_single_samples(options, count, count // math.ceil(count / batch))
         convergence = self._convergence if goes_on else None
         if convergence is None:
             convergence = Convergence(options, self.record, score, full_batch=full_batch)
@@ -209,6 +211,17 @@ class Network:
             weight, bias = found[-1]
             found[-1] = weight * std, bias * std + mean
         return [(w.astype(self.dtype), b.astype(self.dtype)) for w, b in found]
+
+
+def _refuse_single_samples(options: Options, count: int, smallest: int) -> None:
+    if smallest < 2 and options.norm == "batch" and options.hidden:
+        given = "'auto'" if options.batch_size is None else options.batch_size
+        cure = f"a batch_size above {FEW}" if count > FEW else "more samples"
+        raise ValueError(
+            f"{options.owner}: 'batch_size' is {given}, which leaves {smallest} of {count} samples "
+            f"in a batch, expected {cure}, or norm='layer': norm='batch' divides by the deviation "
+            "of a batch, and one sample has none"
+        )
 
 
 def _moments(scale: Standardize) -> tuple[Any, Any]:

@@ -28,8 +28,8 @@ class MLPRegressor(RegressorMixin, MLP):
     ``tol`` is compared with.
 
     Parameters are scikit-learn's where its MLPRegressor has them (``optimizer`` is its ``solver``),
-    and are checked in ``fit``. What an optimizer does not have is refused. Results are functions of
-    the data, the parameters and ``random_state``, whatever the number of threads.
+    and are checked in ``fit``. What an optimizer does not have is refused. With a ``random_state``
+    results are functions of it, the data and the parameters, whatever the number of threads.
 
     Attributes:
         n_features_in_, feature_names_in_: of X; names where it is a DataFrame.
@@ -161,7 +161,8 @@ class MLPRegressor(RegressorMixin, MLP):
                 of fit.
         """
         X = self._input(X)
-        return self._flat(self._network.predicted(X))
+        with self._repeatable():
+            return self._flat(self._network.predicted(X))
 
     def _flat(self, y: Any) -> Any:
         return y[:, 0] if self.n_outputs_ == 1 else y

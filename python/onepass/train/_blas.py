@@ -32,7 +32,7 @@ class _Users:
         self.small: dict[object, int] = {}  # a training whose products are small, and its thread
         self.large: dict[object, int] = {}
         self.single: dict[object, int] = {}  # one whose bits must not depend on threads
-        self.before: list[tuple[Any, int]] = []
+        self.before: dict[Any, int] = {}  # a library whose threads are limited, and their number
         freed_by_fork(self)
 
     def forget_others(self, thread: int) -> None:
@@ -56,15 +56,16 @@ class _Users:
 
     def _follow(self) -> None:
         limit = bool(self.single) or (bool(self.small) and not self.large)
-        if limit and not self.before:
-            self.before = [(library, library.get_num_threads()) for library in libraries()]
-            for library, _ in self.before:
-                library.set_num_threads(1)
-        elif not limit and self.before:
-            for library, count in self.before:
-                if library.get_num_threads() == 1:  # else someone has chosen in between
-                    library.set_num_threads(count)
-            self.before = []
+        if limit:
+            for library in libraries():
+                if (count := library.get_num_threads()) != 1:
+                    self.before[library] = count
+                    _set_threads(library, 1)
+            return
+        for library, count in self.before.items():
+            if library.get_num_threads() == 1:  # else someone has chosen in between
+                _set_threads(library, count)
+        self.before = {}
 
 
 _users = _Users()
@@ -79,6 +80,14 @@ def libraries() -> list[Any]:
         return []
     found = ThreadpoolController().select(user_api="blas").lib_controllers
     return [library for library in found if "numpy" in library.filepath] or list(found)
+
+
+def _set_threads(library: Any, count: int) -> None:
+    """Whichever thread calls, and whichever will: threadpoolctl 3.7 takes numbers for OpenBLAS from
+    the first that sets one alone, until that one lets go."""
+    library.set_num_threads(count)
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread()
 
 
 def product(model: Any, loader: Any) -> int | None:
@@ -121,19 +130,22 @@ def cores_of_rank() -> Iterator[None]:
     before = [(owner, count) for owner, count in counts if count > most]
     try:
         for owner, _ in before:
-            owner.set_num_threads(most)
+            _set_threads(owner, most)
         yield
     finally:
         for owner, count in before:
-            owner.set_num_threads(count)
+            _set_threads(owner, count)
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[str | None]:
+def one_thread(needed_by: str) -> Iterator[str | None]:
     """One thread of BLAS inside, on whose number the bits of a product depend.
 
-    Gives a sentence for the user where that cannot be set: without threadpoolctl, or in another
-    thread than the first, from which OpenBLAS takes no number once the first has set one.
+    Gives a sentence for the user where that cannot be set: without threadpoolctl, or while another
+    thread limits OpenBLAS by it.
+
+    Args:
+        needed_by: the call and its argument, for the sentence: "Trainer: 'reproducible'".
     """
     unset = None
     training, keeps = object(), _environment.keeps_blas_threads()
@@ -144,8 +156,8 @@ def one_thread() -> Iterator[str | None]:
         if any(count != 1 for count in counts) if counts else not _has_one_thread(os.environ):
             more = "" if keeps or counts else ", or pip install threadpoolctl"
             unset = (
-                "Trainer: 'reproducible' needs one thread of NumPy's BLAS, whose products have "
-                "other bits with another number, and it cannot be set here: set "
+                f"{needed_by} needs one thread of NumPy's BLAS, whose products have other bits "
+                "with another number, and it cannot be set here: set "
                 f"OPENBLAS_NUM_THREADS=1 before the start{more}"
             )
         yield unset

@@ -69,8 +69,9 @@ def search(
         mode: "min", "max", or "auto": what the name says.
         sampler: "random": independent draws, each a function of (seed, number, name). Of Optuna,
             where it is installed, "tpe", "gp"; or a function of a seed that returns one of
-            its samplers (with ``resume`` neither CmaEsSampler nor QMCSampler); or, without
-            ``resume``, such an object, whose draws are its own and not of ``seed``.
+            its samplers (neither GridSampler nor BruteForceSampler, which lists make needless; with
+            ``resume`` neither CmaEsSampler nor QMCSampler); or, without ``resume``, such an object,
+            whose draws are its own and not of ``seed``.
         pruner: "median" or "halving", or an object: `MedianPruner`, `SuccessiveHalvingPruner`. Of
             Optuna "hyperband", or an object of its pruners. None lets every trial end.
         resume: a directory. Each trial has a file there; called again after an interruption, the

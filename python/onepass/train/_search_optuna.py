@@ -7,6 +7,7 @@ before it, not on how often the search was interrupted.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ NAME = "search"  # of the study
 JOURNAL = "optuna.log"
 SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler"}
 PRUNERS = ("hyperband",)
+NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}  # imported once they have learned
+GRIDS = ("GridSampler", "BruteForceSampler")
 Attributes = dict[str, Any]
 
 
@@ -115,13 +118,20 @@ class Study:
                 self._study.enqueue_trial(self._to_optuna(params))
             else:
                 self._study.sampler = self._made_sampler(number)
-            self._trial = self._study.ask(self._distributions)
+            try:
+                self._trial = self._study.ask(self._distributions)
+            except Exception as error:
+                name = type(self._study.sampler).__name__
+                raise ValueError(
+                    f"search: 'sampler' is a {name} that draws nothing from this space, expected "
+                    f"one that does ({type(error).__name__}: {error})"
+                ) from error
         assert self._trial.number == number
         return params if params is not None else self._from_optuna(self._trial.params)
 
     def _made_sampler(self, number: int) -> Any:
         if not callable(self._sampler):
-            return self._sampler
+            return _usable(self._sampler)
         made = self._sampler(word(self._seed, number, "sampler") >> 32)
         if not isinstance(made, self._library.samplers.BaseSampler):
             raise TypeError(
@@ -129,11 +139,11 @@ class Study:
             )
         if self._keeps:
             self._refuse_unrepeatable(made)
-        return made
+        return _usable(made)
 
     def _refuse_unrepeatable(self, sampler: Any) -> None:
         kinds = self._library.samplers
-        inner = getattr(sampler, "_base_sampler", sampler)  # of a PartialFixedSampler
+        inner = _inner(sampler)
         told = {
             kinds.CmaEsSampler: "a CmaEsSampler, whose state is a pickle",
             kinds.QMCSampler: "a QMCSampler, which counts draws that an interruption has cut off",
@@ -175,6 +185,27 @@ class Study:
             value = params[name]
             found[name] = of.nth(of.labels.index(value)) if isinstance(of, Choice) else value
         return found
+
+
+def _inner(sampler: Any) -> Any:
+    return getattr(sampler, "_base_sampler", sampler)  # of a PartialFixedSampler
+
+
+def _usable(sampler: Any) -> Any:
+    """The sampler; refuses one that would fail in the middle of a search."""
+    names = [kind.__name__ for kind in type(_inner(sampler)).__mro__]
+    for name in names:
+        if name in GRIDS:
+            raise ValueError(
+                f"search: 'sampler' is a {name}, which ends a study itself, expected another one; "
+                "without a sampler a search tries every combination of lists in 'space' once"
+            )
+        if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+            raise ImportError(
+                f"search: 'sampler' is a {name}, which needs {NEEDS[name]}: pip install "
+                f"{NEEDS[name]}"
+            )
+    return sampler
 
 
 def named_sampler(name: str) -> Callable[[int], Any]:

@@ -152,7 +152,8 @@ class SearchResult:
         on top; pruned ones are dotted, failed ones are grey and end before it.
 
         Raises:
-            ImportError: Matplotlib is not installed. ValueError: there is no trial.
+            ImportError: Matplotlib is not installed. ValueError: there is no trial, or Matplotlib
+                has no format of the ending of ``path``.
         """
         draw(self, path_of("plot", "path", path))
 

@@ -90,7 +90,8 @@ class SharedLoop(Loop):
         run, comm = self.run, self._ranks.comm
         refuse_differences(run, comm)
         share_model(run, comm)
-        single = one_thread() if self._ranks.are_pieces_fixed else nullcontext()
+        fixed = self._ranks.are_pieces_fixed
+        single = one_thread("Trainer: 'reproducible'") if fixed else nullcontext()
         with cores_of_rank(), single as unset, synchronised(run.model, self._ranks) as self._norms:
             warn_of_rank(comm, unset)
             try:

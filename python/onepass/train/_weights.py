@@ -44,6 +44,11 @@ def _called(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[An
             f"Trainer: 'loss' returned {shown}, expected a pair (loss, dy): the loss, and its "
             f"gradient by the output, of shape {tuple(output.shape)}"
         )
+    if getattr(result[1], "dtype", None) != output.dtype:
+        raise TypeError(
+            f"Trainer: 'loss' returned a gradient of {getattr(result[1], 'dtype', None)}, expected "
+            f"{output.dtype}, the dtype of the output: dy.astype(y.dtype)"
+        )
     if math.prod(getattr(result[0], "shape", ())) != 1:
         raise TypeError(
             f"Trainer: 'loss' returned a loss of shape {tuple(result[0].shape)}, expected one "
