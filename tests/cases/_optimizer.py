@@ -66,6 +66,11 @@ def number(constant: Any) -> float:
     return float(getattr(constant, "value", constant))
 
 
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(function).parameters)
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """A state, named as in state_dict; the function of ops names the list with an s behind it.
@@ -173,7 +178,7 @@ class Optimizer:
 
     def keywords(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options of the class as the function takes them: there a state's list is the switch."""
-        known = [*inspect.signature(self.op).parameters, "maximize"]
+        known = [*_parameters(self.op), "maximize"]
         return {key: value for key, value in options.items() if key in known}
 
     def in_torch(self, options: dict[str, Any]) -> bool:
@@ -186,9 +191,8 @@ class Optimizer:
 
     def complete(self, options: dict[str, Any]) -> dict[str, Any]:
         """These options and the class's defaults of the others."""
-        parameters = inspect.signature(self.cls).parameters
-        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-        return defaults | options
+        parameters = _parameters(self.cls).items()
+        return {name: p.default for name, p in parameters if p.default is not p.empty} | options
 
     def given(self, options: dict[str, Any], like: np.ndarray) -> dict[str, Any]:
         """The arguments of the rule: these options and the class's defaults, as constants.

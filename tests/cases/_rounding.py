@@ -29,20 +29,17 @@ def _known(value: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 def _sqrt(z, x, e):
     # Where x is not known to be positive, its root may lie anywhere below √(x + error).
-    with np.errstate(all="ignore"):
-        smooth = np.where(e == 0, 0.0, e / (2 * z))
+    smooth = np.where(e == 0, 0.0, e / (2 * z))
     return np.where((e == 0) | _known(x, e), smooth, np.sqrt(np.abs(x) + _U * e) / _U) + z
 
 
 def _divide(z, x, ex, y, ey):
-    with np.errstate(all="ignore"):
-        return np.where(ex == 0, 0.0, ex / np.abs(y)) + np.where(ey == 0, 0.0, np.abs(z / y) * ey)
+    return np.where(ex == 0, 0.0, ex / np.abs(y)) + np.where(ey == 0, 0.0, np.abs(z / y) * ey)
 
 
 def _power(z, x, ex, y, ey):
     # By repeated squaring, or as exp(y·log x): either multiplies an error by up to y.
-    with np.errstate(all="ignore"):
-        passed = np.abs(y / x) * ex + np.abs(np.log(np.abs(x))) * ey + np.abs(y) + 1
+    passed = np.abs(y / x) * ex + np.abs(np.log(np.abs(x))) * ey + np.abs(y) + 1
     return np.where(z == 0, 0.0, np.abs(z) * passed)
 
 
@@ -88,7 +85,9 @@ class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __init__(self, value: Any, error: Any = 0.0) -> None:
         self.value = np.asarray(value, np.float64)
-        self.error = np.broadcast_to(np.asarray(error, np.float64), (2, *self.value.shape))
+        self.error = np.asarray(error, np.float64)
+        if self.error.shape != (2, *self.value.shape):
+            self.error = np.broadcast_to(self.error, (2, *self.value.shape))
 
     def sum(self, axis: int, keepdims: bool = False) -> Rounded:
         """A sum along an axis, as kernels add many elements."""
@@ -140,7 +139,13 @@ class Constant(Rounded):
     """A number that is known, or computed, in double; its error is in roundoffs of float64."""
 
     def __init__(self, value: Any, error: Any = 0.0) -> None:
-        super().__init__(value, np.stack([np.zeros_like(error), error]))
+        super().__init__(value, _rows(0.0, error, np.shape(error)))
+
+
+def _rows(upper: Any, lower: Any, shape: tuple[int, ...]) -> np.ndarray:
+    rows = np.empty((2, *shape))
+    rows[0], rows[1] = upper, lower
+    return rows
 
 
 def _as_constant(x: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -152,11 +157,13 @@ def _beside_arrays(x: Any) -> tuple[np.ndarray, np.ndarray]:
         return x.value, x.error
     value, error = _as_constant(x)
     once = np.where(value == value.astype(np.float32), 0.0, np.abs(value))  # to float32
-    return value, np.stack([once, np.broadcast_to(error[1], value.shape)])
+    return value, _rows(once, error[1], value.shape)
 
 
 def _wide(error: np.ndarray, ndim: int) -> np.ndarray:
     """Two rows that broadcast beside values of `ndim` axes."""
+    if error.ndim == ndim + 1:
+        return error
     return error.reshape(2, *(1,) * (ndim + 1 - error.ndim), *error.shape[1:])
 
 
