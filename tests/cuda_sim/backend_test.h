@@ -20,7 +20,8 @@ namespace backend_test {
 using namespace onepass;
 
 inline const Backend& cuda = *onepass_cuda_backend();
-// Whether the backend itself skips a step with a gradient that is not finite; the CPU's caller does.
+// Whether the backend itself skips a step with a gradient that is not finite; the CPU's caller
+// does.
 inline bool skips_itself = true;
 
 [[noreturn]] inline void fail(const std::string& what) {

@@ -105,9 +105,7 @@ def step(
     seconds = [next(of_matrices if there else of_vectors) for there in matrix]
     rows = dict.fromkeys(matrix)  # a row of hyper-parameters for each kind that there is
     numbered = [[*rows].index(there) for there in matrix]
-    plan = _C.Plan(
-        "muon", params, [momenta, seconds], numbered, [count] * len(leaves), None, owner
-    )
+    plan = _C.Plan("muon", params, [momenta, seconds], numbered, [count] * len(leaves), None, owner)
     hypers = [own.hyper if there else adamw for there in rows]
     plan.step(grads, hypers, unscale, None, max_norm, False, False, maximize, True)
     directions.apply(owner, [True] * sum(matrix), [own] * sum(matrix))

@@ -112,9 +112,7 @@ wheels export no BLAS that kernels could call, so that a step runs Python inside
 needs the GIL and takes 0.1 ms and some microseconds for each parameter besides."""
 
 
-def _doc(
-    cls: type[Optimizer], name: str, signature: inspect.Signature, also: str
-) -> str | None:
+def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature, also: str) -> str | None:
     """Written from the docstring of the class."""
     if cls.__doc__ is None:  # python -OO has none
         return None

@@ -131,9 +131,9 @@ def _step(
     info = UPDATES[state.kernel]
     muon = state.kernel == "muon"  # whose products are NumPy's
     whole = info["norms"] or info["factors"] or muon
-    extents = _matrices if muon else _extents
+    target, extents = ("muon", _matrices) if muon else ("update", _extents)
     count, scalars, *rest = call(
-        "muon" if muon else "update", state.kernel, [like(a) for a in (*kept, *moved)], *operands, *given,
+        target, state.kernel, [like(a) for a in (*kept, *moved)], *operands, *given,
         aliases=aliases, kernel=PLACES[state.kernel], variant=_variant(state.kernel, states),
         rate=rate_of(state.kernel), states=len(states), in_place=int(in_place),
         norms=len(info["norms"]), factors=len(info["factors"]), maximize=int(state.maximize),
