@@ -105,7 +105,7 @@ Example:
 
 
 _MUON = """\
-Arrays of two axes or more are matrices, without an exp_avg_sq; the others are stepped as by `adamw`.
+Arrays of two axes or more are matrices, without an exp_avg_sq; the others step as by `adamw`.
 Embeddings and the last layer belong to `adamw` itself, as Muon's authors have it:
 ``optax.multi_transform`` tells them apart. The products are NumPy's, as in `onepass.optim`: its
 wheels export no BLAS that kernels could call, so that a step runs Python inside of the call,
