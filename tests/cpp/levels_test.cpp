@@ -34,7 +34,7 @@ extern "C" const onepass::Backend* onepass_cuda_backend() { return table(); }
 
 int main() {
   using namespace backend_test;
-  skips_itself = false;
+  on_device = false;
   const std::pair<const char*, void (*)(std::string*)> parts[] = {
       {"elementwise", elementwise_part},
       {"updates", updates_part},
