@@ -2,7 +2,9 @@
 # kernel_objects (the libraries, one a level) and level_definitions (for cpu/dispatch.cpp).
 include("${CMAKE_CURRENT_LIST_DIR}/formulas.cmake")
 set(level_definitions "")
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(ONEPASS_BASE_LEVEL)
+  set(levels base)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(levels v2 v3 v4)
   set(level_definitions ONEPASS_X86_LEVELS=1)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")

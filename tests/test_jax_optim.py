@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     import onepass.jax as oj
     from onepass.jax._optimizers import GradientTransformation
 
-ONE_CALL = {*UPDATES} - {"muon"}  # of which products of matrices are a part
+ONE_CALL = {*UPDATES} - {"muon"}  # tests/test_jax_muon.py
 SWEEPS = [
     (record.cls, options)
     for record in OPTIMIZERS

@@ -1,6 +1,6 @@
 """What is published: the size of the wheel, its list of parts; and, with ONEPASS_TEST_PACKAGE=1,
-the distributions as their users meet them (scripts/package) and the kernels on aarch64
-(scripts/aarch64), which take many minutes."""
+the distributions as their users meet them (scripts/package), the kernels on aarch64
+(scripts/aarch64) and the package without a GIL (scripts/free-threads), which take many minutes."""
 
 from __future__ import annotations
 
@@ -92,3 +92,24 @@ def test_aarch64_has_the_same_bits(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(" bytes ") == 10
+
+
+@each_slow
+def test_without_a_gil() -> None:
+    if not any(shutil.which(f"python3.{minor}t") for minor in (13, 14, 15)):
+        pytest.skip("no Python without a GIL")
+    command = [ROOT / "scripts" / "free-threads"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "without a GIL: 3." in done.stdout
+
+
+def test_the_script_asks_for_such_a_python() -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
+    given = {**os.environ, "PYTHON": "a-python-that-is-not-there"}
+    done = subprocess.run(
+        [ROOT / "scripts" / "free-threads"], env=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "PYTHON is 'a-python-that-is-not-there', expected an interpreter without" in done.stderr

@@ -574,6 +574,7 @@ def test_project_files_say_what_adopters_look_for() -> None:
             assert "onepass info --json" in template.read_text(encoding="utf-8"), template.name
     flows = {p.name: p.read_text(encoding="utf-8") for p in ROOT.glob(".github/workflows/*.yml")}
     assert ".ci/run" in flows["test.yml"]
+    assert "scripts/free-threads" in flows["test.yml"]
     assert {"cibuildwheel", "scripts/package --twice", "scripts/aarch64"} <= set(
         re.findall(r"cibuildwheel|scripts/package --twice|scripts/aarch64", flows["wheels.yml"])
     )

@@ -3,8 +3,8 @@
 // supported: a runtime accepts handlers that are older than itself.
 //
 // XLA runs handlers on threads of its own, several at a time. Nothing here is written after
-// registration, Python is not called, and the pool that runs the kernels serves one call at a time:
-// chunks of another one run on the thread that it came on.
+// registration, Python is called by muon.cpp alone, and the pool that runs the kernels serves one
+// call at a time: chunks of another one run on the thread that it came on.
 #pragma once
 #include <xla/ffi/api/c_api.h>
 
@@ -128,6 +128,7 @@ void row_norm(const Frame&);
 void row_norm_backward(const Frame&);
 void cross_entropy(const Frame&);
 void update(const Frame&);
+void muon(const Frame&);
 void global_norm(const Frame&);
 void unflatten(const Frame&);
 

@@ -23,6 +23,7 @@ constexpr struct {
     {"onepass_row_norm_backward", &handler<&row_norm_backward>},
     {"onepass_cross_entropy", &handler<&cross_entropy>},
     {"onepass_update", &handler<&update>},
+    {"onepass_muon", &handler<&muon>},
     {"onepass_global_norm", &handler<&global_norm>},
     {"onepass_unflatten", &handler<&unflatten>},
 };

@@ -1,6 +1,8 @@
 // The tensors of an optimizer's step in a call by XLA, and the passes over them.
 #pragma once
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "core/factors.h"
@@ -18,6 +20,40 @@ inline Operand at(Operand of, int64_t element) {
   of.data = static_cast<char*>(of.data) + element * size_of(of.dtype);
   return of;
 }
+
+// Puts what XLA has not given the memory of its result there.
+inline Operand moved(const Buffer& from, const Buffer& to) {
+  if (from.data != to.data)
+    std::memcpy(to.data, from.data, size_t(from.size() * size_of(dtype_of(from))));
+  return operand_of(to);
+}
+
+// ---- numbers of the step
+
+// The learning rate: that of the call, or else the one given.
+inline double rate_of(const Frame& f, double given) {
+  const double rate = f.argument(kLr).size() > 0 ? f.number(kLr) : given;
+  if (!(rate >= 0 && std::isfinite(rate)))
+    throw Refused("'lr' is " + shown(rate) +
+                  ", expected a finite number >= 0; an optimizer with a schedule needs "
+                  "lr=schedule(state.count) in apply");
+  return rate;
+}
+
+// Of the steps with this one.
+inline int32_t count_after(const Frame& f) {
+  const int32_t count = *f.argument(kCount).as<int32_t>();
+  return count < INT32_MAX ? count + 1 : count;
+}
+
+// Where the call has one.
+inline double max_norm_of(const Frame& f) {
+  const double max_norm = f.number(kMaxNorm);
+  if (!(max_norm > 0)) throw Refused("'max_norm' is " + shown(max_norm) + ", expected > 0");
+  return max_norm;
+}
+
+// ---- parameters
 
 // A parameter: its last two extents, and its size.
 struct Leaf {
@@ -170,8 +206,7 @@ struct Passes {
   void clip(const Frame& f, const Tensors& tensors, Elementwise* step) const {
     step->rider.coefficient = f.integer("maximize") != 0 ? -1 : 1;
     if (f.argument(kMaxNorm).size() == 0) return;
-    const double max_norm = f.number(kMaxNorm);
-    if (!(max_norm > 0)) throw Refused("'max_norm' is " + shown(max_norm) + ", expected > 0");
+    const double max_norm = max_norm_of(f);
     GlobalNormResult found{0, 0, -1};
     if (f.argument(kGradNorm).size() > 0)
       found.clamped_norm = f.number(kGradNorm);

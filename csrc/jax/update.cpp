@@ -11,7 +11,6 @@
 //
 // The attribute "leaves" of a rule that needs sums over each parameter has (height, width, size) of
 // each: its last two extents, 0 and 0 where it has fewer than two.
-#include <cmath>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -29,14 +28,9 @@ class Row {
     values_.resize(size_t(rule_.hyper + rule_.scalars));
     const size_t given = size_t(rule_.hyper - rule_.counts_steps);
     std::memcpy(values_.data(), hyper.data, given * sizeof(double));
-    if (f.argument(kLr).size() > 0) values_[size_t(f.integer("rate"))] = f.number(kLr);
     const int64_t rate = f.integer("rate");
-    if (rate >= 0 && !(values_[size_t(rate)] >= 0 && std::isfinite(values_[size_t(rate)])))
-      throw Refused("'lr' is " + shown(values_[size_t(rate)]) +
-                    ", expected a finite number >= 0; an optimizer with a schedule needs "
-                    "lr=schedule(state.count) in apply");
-    const int32_t count = *f.argument(kCount).as<int32_t>();
-    next_count_ = count < INT32_MAX ? count + 1 : count;
+    if (rate >= 0) values_[size_t(rate)] = rate_of(f, values_[size_t(rate)]);
+    next_count_ = count_after(f);
     if (rule_.counts_steps) values_[given] = double(next_count_);
     std::memcpy(own_scalars(), scalars.data, size_t(rule_.scalars) * sizeof(double));
     if (rule_.scalars > 0 && rule_.advances_first) rule_.advance(values_.data());
@@ -60,13 +54,6 @@ class Row {
   int32_t next_count_;
   std::vector<double> values_;
 };
-
-// Puts states that XLA has not given the memory of their results there.
-Operand moved(const Buffer& from, const Buffer& to) {
-  if (from.data != to.data)
-    std::memcpy(to.data, from.data, size_t(from.size() * size_of(dtype_of(from))));
-  return operand_of(to);
-}
 
 // ---- parameters in place
 

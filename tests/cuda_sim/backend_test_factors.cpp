@@ -43,6 +43,7 @@ void factors(Run<Elementwise> factor, DType dtype, std::string* bits) {
   call.rider.norm = &bad;
   run("factor", factor, cuda.factor_workspace(call), call);
   for (const Buffer& b : buffers) b.append_to(bits);
+  if (!on_device) return;
   std::string before, after;
   for (const Buffer& b : buffers) b.append_to(&before);
   call.rider.skip_nonfinite = true;

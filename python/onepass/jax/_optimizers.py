@@ -21,6 +21,7 @@ from onepass import optim
 from onepass._docs import parts
 from onepass.jax._checks import bits
 from onepass.jax._flat import FlatParams, checked, leaves_of, of_dtype, sizes
+from onepass.jax._muon import numbers_of
 from onepass.jax._step import OptimizerState, lengths, rate_of, updated
 from onepass.ops._rule import Rule
 from onepass.optim._optimizer import Optimizer
@@ -41,10 +42,10 @@ def _transformation(init: Any, update: Any) -> Any:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _of(cls: type[Optimizer], name: str) -> Callable[..., Any]:
-    """The factory of an optimizer of `onepass.optim`."""
+def _of(cls: type[Optimizer], name: str, also: str = "") -> Callable[..., Any]:
+    """The factory of an optimizer of `onepass.optim`; ``also`` is what its docstring says more."""
     parameters = inspect.signature(cls).parameters
-    left_out = {"params", "diagnostics", "options"}
+    left_out = {"params", "diagnostics", "options", "use_muon"}
     signature = inspect.Signature([p for n, p in parameters.items() if n not in left_out])
 
     def factory(*args: Any, **options: Any) -> Any:
@@ -62,7 +63,7 @@ def _of(cls: type[Optimizer], name: str) -> Callable[..., Any]:
 
     factory.__name__ = factory.__qualname__ = name
     factory.__signature__ = signature  # type: ignore[attr-defined]
-    factory.__doc__ = _doc(cls, name, signature)
+    factory.__doc__ = _doc(cls, name, signature, also)
     return factory
 
 
@@ -75,7 +76,7 @@ _DOC = """{formula}
 
 The whole update is one call of XLA for each dtype of parameters, on flat states. A number such as
 ``lr`` is data in the state, `OptimizerState.with_lr` changes it; ``update(…, lr=…)`` has another
-one for that step, ``update(…, max_norm=…, grad_norm=…)`` clips as `apply` does. {kept}
+one for that step, ``update(…, max_norm=…, grad_norm=…)`` clips as `apply` does. {kept}{also}
 
 Args:
 {args}
@@ -103,7 +104,15 @@ Example:
 """
 
 
-def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature) -> str | None:
+_MUON = """\
+Arrays of two axes or more are matrices, without an exp_avg_sq; the others step as by `adamw`.
+Embeddings and the last layer belong to `adamw` itself, as Muon's authors have it:
+``optax.multi_transform`` tells them apart. The products are NumPy's, as in `onepass.optim`: its
+wheels export no BLAS that kernels could call, so that a step runs Python inside of the call,
+needs the GIL and takes 0.1 ms and some microseconds for each parameter besides."""
+
+
+def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature, also: str) -> str | None:
     """Written from the docstring of the class."""
     if cls.__doc__ is None:  # python -OO has none
         return None
@@ -112,8 +121,9 @@ def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature) -> str |
     says = {**described, "lr": _LR}
     args = "\n".join(f"    {option}: {says[option]}" for option in signature.parameters)
     kept = "Keeps" + kept.split("\nKeeps", 1)[1].split("\n\n", 1)[0]
+    source = sections["Source"].rstrip()
     return _DOC.format(
-        formula=formula, kept=kept, args=args, source=sections["Source"].rstrip(), name=name
+        formula=formula, kept=kept, args=args, source=source, name=name, also=also and f"\n\n{also}"
     )
 
 
@@ -125,7 +135,7 @@ def _start(
     rule = cls._rule
     assert isinstance(rule, Rule)
     kernel, keys = rule.launch(name, [group])
-    hyper = list(rule.of_group(name, group))
+    hyper = numbers_of(group) if kernel == "muon" else list(rule.of_group(name, group))
     if scheduled:
         if rate_of(kernel) < 0:
             raise TypeError(f"{name}: 'lr' is a schedule, expected a number, where states start")
@@ -184,6 +194,7 @@ asgd = _of(optim.ASGD, "asgd")
 lamb = _of(optim.LAMB, "lamb")
 lars = _of(optim.LARS, "lars")
 lion = _of(optim.Lion, "lion")
+muon = _of(optim.Muon, "muon", _MUON)
 nadam = _of(optim.NAdam, "nadam")
 radam = _of(optim.RAdam, "radam")
 rmsprop = _of(optim.RMSprop, "rmsprop")

@@ -14,7 +14,7 @@ from onepass.jax._checks import bits, number
 from onepass.jax._flat import FlatParams, Leaves, checked, leaves_of, of_dtype, sizes
 from onepass.jax._targets import NOTHING, call, like, result
 from onepass.ops._declare_update import RULES
-from onepass.ops._rule import UPDATES
+from onepass.ops._rule import UPDATES, State
 from onepass.ops._step import positive
 
 PLACES = {kernel: i for i, kernel in enumerate(UPDATES)}  # as the handlers know them
@@ -78,11 +78,18 @@ def _in_order(kernel: str, states: dict[str, jax.Array]) -> dict[str, jax.Array]
 
 def lengths(kernel: str, leaves: Leaves) -> dict[str, int]:
     """How many elements each state has for parameters of these shapes."""
-    shapes = [[state.shape(shape) for shape, _ in leaves] for state in RULES[kernel].states]
+    states = [_kept(kernel, state) for state in RULES[kernel].states]
+    shapes = [[state.shape(shape) for shape, _ in leaves] for state in states]
     return {
         state.key: sum(math.prod(shape) for shape in own if shape is not None)
-        for state, own in zip(RULES[kernel].states, shapes, strict=True)
+        for state, own in zip(states, shapes, strict=True)
     }
+
+
+def _kept(kernel: str, state: State) -> State:
+    """A matrix that Muon steps has no average of squares."""
+    without = kernel == "muon" and state.key == "exp_avg_sq"
+    return state._replace(extent="vector's element") if without else state
 
 
 # ---- the call
@@ -122,13 +129,15 @@ def _step(
         aliases[len(operands)] = len(kept)
     given = [*moved, *arrays] if in_place else [*arrays, *moved]
     info = UPDATES[state.kernel]
-    sums = info["norms"] or info["factors"] or controls.max_norm is not NOTHING
+    muon = state.kernel == "muon"  # whose products are NumPy's
+    whole = info["norms"] or info["factors"] or muon
+    target, extents = ("muon", _matrices) if muon else ("update", _extents)
     count, scalars, *rest = call(
-        "update", state.kernel, [like(a) for a in (*kept, *moved)], *operands, *given,
+        target, state.kernel, [like(a) for a in (*kept, *moved)], *operands, *given,
         aliases=aliases, kernel=PLACES[state.kernel], variant=_variant(state.kernel, states),
         rate=rate_of(state.kernel), states=len(states), in_place=int(in_place),
         norms=len(info["norms"]), factors=len(info["factors"]), maximize=int(state.maximize),
-        leaves=_extents(own) if sums else (),
+        leaves=extents(own) if whole or controls.max_norm is not NOTHING else (),
     )  # fmt: skip
     found = dict(zip(states, rest, strict=False))
     buffers = {**state.buffers, dtype: found}
@@ -140,6 +149,15 @@ def _extents(leaves: Leaves) -> tuple[float, ...]:
     found: list[float] = []
     for shape, _ in leaves:
         found += [*(shape[-2:] if len(shape) >= 2 else (0, 0)), math.prod(shape)]
+    return tuple(found)
+
+
+def _matrices(leaves: Leaves) -> tuple[float, ...]:
+    """(rows, columns, size) of each parameter: its first axis and all others, 0 of a vector."""
+    found: list[float] = []
+    for shape, _ in leaves:
+        found += [*((shape[0], math.prod(shape[1:])) if len(shape) >= 2 else (0, 0))]
+        found.append(math.prod(shape))
     return tuple(found)
 
 
