@@ -14,6 +14,12 @@ py::object attribute(PyObject* object, PyObject* name) {
   return py::reinterpret_steal<py::object>(value);
 }
 
+// As the producer's own error, to which the border adds whose argument it was.
+[[noreturn]] void refuse(const std::string& why) {
+  PyErr_SetString(PyExc_ValueError, why.c_str());
+  throw py::error_already_set();
+}
+
 int64_t as_int64(const py::object& value) {
   const long long number = PyLong_AsLongLong(value.ptr());
   if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
@@ -28,8 +34,7 @@ void* as_pointer(const py::object& value) {
 
 int32_t as_device(const py::object& value) {
   const int64_t number = as_int64(value);
-  if (number < 0 || number > INT32_MAX)
-    throw py::value_error("its device is " + std::to_string(number));
+  if (number < 0 || number > INT32_MAX) refuse("its device is " + std::to_string(number));
   return int32_t(number);
 }
 
@@ -38,7 +43,8 @@ void take_axes(const py::tuple& shape, const py::object& strides, View* out) {
   out->ndim = int32_t(shape.size());
   int64_t* at = own_dimensions(out, 2 * out->ndim);
   const auto take = [&at](const py::tuple& values) {
-    for (const py::handle value : values) *at++ = as_int64(py::reinterpret_borrow<py::object>(value));
+    for (const py::handle value : values)
+      *at++ = as_int64(py::reinterpret_borrow<py::object>(value));
   };
   out->shape = at;
   take(shape);
@@ -48,15 +54,15 @@ void take_axes(const py::tuple& shape, const py::object& strides, View* out) {
   }
   const py::tuple steps = strides;
   if (steps.size() != shape.size())
-    throw py::value_error("it has " + std::to_string(shape.size()) + " axes and " +
-                          std::to_string(steps.size()) + " strides");
+    refuse("it has " + std::to_string(shape.size()) + " axes and " + std::to_string(steps.size()) +
+           " strides");
   out->strides = at;
   take(steps);
 }
 
 py::object fact(const py::dict& facts, const char* name) {
   if (!facts.contains(name))
-    throw py::value_error(std::string("its __cuda_array_interface__ lacks '") + name + "'");
+    refuse(std::string("its __cuda_array_interface__ lacks '") + name + "'");
   return facts[name];
 }
 
