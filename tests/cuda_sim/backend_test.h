@@ -45,7 +45,12 @@ class Buffer {
   void* data() const { return data_; }
   Operand operand(const int64_t* strides = nullptr) const { return {data_, dtype_, strides}; }
   ChannelVector vector() const { return {data_, dtype_}; }
-  void append_to(std::string* all) const { all->append(data_, size_t(size_ * size_of(dtype_))); }
+  // All NaN are one: the sign of a NaN that an operation makes is the processor's own.
+  void append_to(std::string* all) const {
+    const size_t item = size_t(size_of(dtype_));
+    for (int64_t i = 0; i < size_; ++i)
+      is_nan(i) ? all->append(item, '\xff') : all->append(data_ + size_t(i) * item, item);
+  }
   double get(int64_t i) const {
     if (dtype_ == DType::f64) return reinterpret_cast<const double*>(data_)[i];
     return double(reinterpret_cast<const float*>(data_)[i]);
@@ -71,6 +76,17 @@ class Buffer {
   }
 
  private:
+  bool is_nan(int64_t i) const {
+    switch (dtype_) {
+      case DType::f64:
+        return std::isnan(reinterpret_cast<const double*>(data_)[i]);
+      case DType::f32:
+        return std::isnan(reinterpret_cast<const float*>(data_)[i]);
+      default:
+        const int bits = reinterpret_cast<const uint16_t*>(data_)[i] & 0x7fff;
+        return bits > (dtype_ == DType::f16 ? 0x7c00 : 0x7f80);
+    }
+  }
   static double value(unsigned n) {
     n = n * 2654435761u;
     return double((n >> 8) % 4001) / 1000.0 - 2.0;
