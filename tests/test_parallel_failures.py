@@ -144,6 +144,39 @@ def test_a_rank_that_works_on_alone_is_left_to_it(launcher, n):
     assert run_ranks(late, n, launcher=launcher) == ["written\n", *[""] * (n - 1)]
 
 
+def interrupted_at_the_end(status):
+    """Ctrl-C, which all ranks get, after rank 1 has come to its end."""
+    comm = parallel.find("auto")
+    sums(comm, 3)
+    if comm.rank == 1:
+        pid = os.getpid()
+        threading.Thread(target=interrupt_in_the_end, args=(pid,), daemon=True).start()
+        print(time.time(), flush=True)
+        return
+    try:
+        time.sleep(1.5)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(status)
+
+
+def interrupt_in_the_end(pid):
+    for _ in range(2):  # a terminal and mpiexec may both send it
+        time.sleep(1)
+        os.kill(pid, signal.SIGINT)
+
+
+@each_launcher
+@pytest.mark.parametrize("status", [0, 130])
+def test_ctrl_c_while_a_rank_waits_at_its_end(launcher, n, status):
+    """Each ends with the status that it has."""
+    ended = end_ranks(interrupted_at_the_end, n, status, launcher=launcher, timeout=30)
+    assert ended.status == status, ended.errors
+    assert ended.at - float(ended.outputs[1]) < SECONDS
+    assert ended.errors == ""
+
+
 def with_fork():
     comm = parallel.find("auto")
     sums(comm, 3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 import time
@@ -262,10 +263,11 @@ def _end(error: Any, kind: Any, members: list[Member]) -> None:
     if os.getpid() != _process:
         return
     why = reason(error, kind)
-    if not getattr(error, "is_announced", False):
-        announce(_largest(members), f"failed: {why}")
-    for member in members:
-        member.end(why)
+    with _uninterrupted():
+        if not getattr(error, "is_announced", False):
+            announce(_largest(members), f"failed: {why}")
+        for member in members:
+            member.end(why)
 
 
 def _largest(members: list[Member]) -> Member:
@@ -276,10 +278,26 @@ def _largest(members: list[Member]) -> Member:
 def _leave() -> None:
     if os.getpid() != _process:
         return
-    for member in _members:
-        member.leave()
-    waiting = _members
-    while waiting := [member for member in waiting if not member.may_go()]:
-        time.sleep(_PAUSE)
-    for member in _members:
-        member.close()
+    with _uninterrupted():
+        for member in _members:
+            member.leave()
+        waiting = _members
+        while waiting := [member for member in waiting if not member.may_go()]:
+            time.sleep(_PAUSE)
+        for member in _members:
+            member.close()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C, which all ranks get, leaves this one alone: cut here, it would let others wait for it
+    for ever. Whoever still works ends by it, and then all do."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield  # no handler of Python's, or none that would run in this thread
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
