@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import pytest
 from onepass import nn, optim, parallel
+from onepass.parallel import _failures
 from onepass.train import Callback, Trainer
 from ranks import end_ranks, run_ranks
 
@@ -313,6 +315,22 @@ def test_ranks_that_all_fail_at_one_place_go_on_together(tmp_path, launcher, n):
     for output in run_ranks(caught, n, [*range(n)], str(tmp_path), launcher=launcher):
         assert [text for text, _ in json.loads(output)] == ["KeyError: 'broken'"] + ["nothing"] * 4
     assert len(list(tmp_path.glob("step_*"))) == 1
+
+
+def all_fail_again_and_again(rounds):
+    """As `fit` on all ranks, whose programs catch its error and go on."""
+    comm = parallel.find("auto")
+    for _ in range(rounds):
+        with contextlib.suppress(KeyError), _failures.told(comm):
+            raise KeyError("broken")
+        sums(comm, 2)
+    print("done")
+
+
+@pytest.mark.parametrize(("launcher", "n", "rounds"), [("mpi", 4, 50), ("torch", 2, 10)])
+def test_ranks_go_on_together_however_late_one_learns_of_the_others(launcher, n, rounds):
+    found = run_ranks(all_fail_again_and_again, n, rounds, launcher=launcher)
+    assert found == ["done\n"] * n
 
 
 def before_the_training():

@@ -109,8 +109,8 @@ class Calls:
         """Let all ranks know the state of this one; without a reason, that of before stays."""
         raise NotImplementedError
 
-    def _is_waited_for(self, states: list[State]) -> bool:
-        """Whether a rank that has not failed is in a call that this one does not come to."""
+    def _ahead(self) -> list[int]:
+        """The ranks that have gone on since this one has failed, unless they had failed as well."""
         raise NotImplementedError
 
     def enter(self) -> None:
@@ -149,13 +149,14 @@ class Calls:
         """
         mark, settled = self._own.mark, self._own.settled
         while True:
+            ahead = self._ahead()  # first: who has failed says so before it goes on
             states = self._states()
             if all(s.mark == mark for s in states) or any(s.settled == mark for s in states):
                 self._own = self._own._replace(settled=mark)
                 self._publish(self._own)
                 return
             others = any(s.is_broken or settled < s.mark != mark for s in states)
-            if others or self._is_waited_for(states):
+            if others or any(states[rank].mark <= settled for rank in ahead):
                 self._break(states)
             time.sleep(_PAUSE)
 

@@ -235,8 +235,11 @@ class _Member(Calls):
                 self._store.set(f"{key}/why", why)
             self._store.set(key, " ".join(map(str, state)))
 
-    def _is_waited_for(self, states: list[State]) -> bool:
-        return self.who_left() is not None  # who is in a call learns of it and says so
+    def _ahead(self) -> list[int]:
+        """Those that have left: who is in a call learns of a failure and says so."""
+        with suppress(RuntimeError):
+            return [rank for rank, key in enumerate(self._keys) if self._store.check([key])]
+        return []
 
     def is_announced(self) -> bool:
         left = self.who_left()
