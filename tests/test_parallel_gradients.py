@@ -76,6 +76,16 @@ def test_16_bits_are_summed_in_float32_and_rounded_once(name):
     assert run_threads(call, 3) == [top + 2] * 3
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_sum_above_all_numbers_of_float16_is_infinite_without_a_warning():
+    def call(comm):
+        params, grads = [[np.float16([x]) for x in (0.0, 65504.0)] for _ in "ab"]
+        parallel.all_reduce_gradients(optim.SGD(params, lr=0.1), comm, grads)
+        return [float(g[0]) for g in grads]
+
+    assert run_threads(call, 2) == [[0.0, np.inf]] * 2
+
+
 @pytest.mark.parametrize("listed", [False, True], ids=["grad", "grads="])
 def test_one_that_some_ranks_lack_counts_as_zero_there(listed):
     def call(comm):

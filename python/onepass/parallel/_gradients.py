@@ -163,8 +163,9 @@ class Reduction:
         for part, grad in zip(flat.parts, grads, strict=True):
             copy(part, grad)
         self._add(flat.whole)
-        for part, grad in zip(flat.parts, grads, strict=True):
-            copy(grad, part)
+        with np.errstate(over="ignore"):  # ∞ is what the step finds then: nonfinite=
+            for part, grad in zip(flat.parts, grads, strict=True):
+                copy(grad, part)
 
 
 class _Flat:
