@@ -95,7 +95,10 @@ def test_a_rank_that_leaves_while_others_wait(launcher, n, how):
 
 @each_launcher
 def test_a_killed_rank(launcher, n):
-    said = {"mpi": "(signal 9)", "torch": "RuntimeError: Torch: a call failed: "}
+    said = {
+        "mpi": "(signal 9)",
+        "torch": "onepass: another rank of 2 has ended without a word; all ranks end\n",
+    }
     check(end_ranks(by_kill, n, launcher=launcher), [said[launcher]])
 
 
@@ -381,5 +384,23 @@ def second_is_uncaught():
 
 def test_ranks_end_although_the_program_of_the_one_that_failed_goes_on():
     ended = end_ranks(second_is_uncaught, 2)
-    check(ended, ["rank 0 of 2 failed: onepass.parallel._failures.OtherRankError: MPI: rank 1 of 2 "
-                  "failed in a fit: KeyError: 'broken'"])  # fmt: skip
+    check(ended, ["onepass: rank 1 of 2 failed in a fit: KeyError: 'broken'; all ranks end\n"])
+
+
+class ExitsOn(Callback):
+    """A hook of rank 1 ends the program."""
+
+    def on_epoch_end(self, run):
+        if run.comm.rank == 1:
+            print(time.time(), flush=True)
+            sys.exit(3)
+
+
+def exit_in_a_hook():
+    fit(ExitsOn(), parallel.find("auto"))
+
+
+def test_the_line_names_the_rank_that_has_failed_first():
+    ended = end_ranks(exit_in_a_hook, 3)
+    check(ended, ["onepass: rank 1 of 3 failed in a fit: SystemExit: 3; all ranks end\n"])
+    assert ended.errors.count("onepass: ") == 1, ended.errors

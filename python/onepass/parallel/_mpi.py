@@ -229,7 +229,8 @@ class _Member(Calls):
             return False  # who waits for this rank has learnt of it
         for rank in range(self.size):
             if self._count_of(rank) > self._memory[_COUNT]:
-                announce(self, f"has left while rank {rank} waits for it")
+                here = f"rank {self.rank} of {self.size}"
+                announce(f"{here} has left while rank {rank} waits for it")
                 self.end("")
         return False
 
