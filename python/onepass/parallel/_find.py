@@ -37,7 +37,8 @@ def find(parallel: Any) -> Communicator:
             they would all train the same alone. RuntimeError: they were, and MPI sees another
             number of them, or PyTorch has no group for `Torch`.
 
-    All processes call it: making an `MPI` or a `Torch` waits for the others.
+    All processes call it, before anything that can fail: making an `MPI` or a `Torch` waits for the
+    others, and they learn only of what happens later.
 
     Example:
         >>> from onepass import parallel
