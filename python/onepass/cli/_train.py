@@ -82,7 +82,7 @@ def refused(error: Exception, arguments: list[str]) -> int:
     from onepass.parallel import find
     from onepass.runs._ranks import agree
 
-    if "none" in arguments or "--parallel=none" in arguments:
+    if "--parallel none" in " ".join(arguments).replace("--parallel=", "--parallel "):
         return fail(error, 2)
     try:
         comm = find("auto")
