@@ -164,6 +164,50 @@ def test_ranks_with_other_options_are_refused(here, data, more, said):
     assert not Path("r").exists()
 
 
+def misspelt(folder: str, own: list[str], at: str) -> None:
+    """One rank was started with arguments that the parser refuses."""
+    more = own if os.environ.get("PMI_RANK", os.environ.get("RANK")) == at else []
+    command(folder, *(more or ["train", "t.csv", *FAST, "--out", "r"]))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "at", "own", "said"),
+    [
+        ("mpi", "1", "train --norm none --epoch 2", "train: unknown argument '--epoch'; did you"),
+        ("mpi", "0", "train t.csv --epochs x", "train: '--epochs' is 'x', expected a whole number"),
+        ("torch", "1", "train t.csv --task x", "train: argument --task: invalid choice: 'x'"),
+        ("mpi", "1", "trian t.csv", "unknown command 'trian', expected one of train"),
+        ("torch", "0", "--unknown", "unknown argument '--unknown', expected a command"),
+    ],
+)
+def test_arguments_that_one_rank_refuses_end_all(here, launcher, at, own, said):
+    ended = end_ranks(misspelt, 2, str(here), own.split(), at, launcher=launcher, timeout=60)
+    lines = [line for line in ended.errors.splitlines() if line.startswith("onepass:")]
+    assert (ended.status, len(lines)) == (2, 1), ended
+    assert lines[0].startswith(f"onepass: {'rank 1 of 2: ' if at == '1' else ''}{said}")
+    assert not Path("r").exists()
+
+
+def test_arguments_that_all_ranks_refuse_are_one_line(here):
+    ended = ranks(here, 3, "train", "t.csv", "--unknown", status=2)
+    assert ended.errors.count("onepass: train: unknown argument '--unknown'") == 1, ended.errors
+
+
+@pytest.mark.parametrize("name", ["predict", "search", "bench"])
+def test_commands_of_one_process_refuse_several(here, name):
+    ended = ranks(here, 2, name, "t.csv", status=2)
+    said = f"onepass: {name}: PMI_SIZE is 2, as of processes that were started together, expected "
+    assert ended.errors.count("onepass: ") == 1, ended.errors
+    assert said in ended.errors
+    assert f"start {name} without mpiexec or torchrun, or unset PMI_SIZE" in ended.errors
+    assert sorted(p.name for p in here.iterdir()) == ["t.csv"]
+
+
+def test_one_process_of_mpiexec_is_not_refused_and_info_is_of_each(here):
+    assert "momentum" in ranks(here, 1, "lab").outputs[0]
+    assert all("onepass" in text for text in ranks(here, 2, "info").outputs)
+
+
 def other_version(folder: str) -> None:
     """Each rank has a file of one name, as on machines with disks of their own."""
     place = Path(folder, os.environ["PMI_RANK"])

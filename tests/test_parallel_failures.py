@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import pytest
 from onepass import nn, optim, parallel
+from onepass.parallel import _failures
 from onepass.train import Callback, Trainer
 from ranks import end_ranks, run_ranks
 
@@ -93,7 +95,10 @@ def test_a_rank_that_leaves_while_others_wait(launcher, n, how):
 
 @each_launcher
 def test_a_killed_rank(launcher, n):
-    said = {"mpi": "(signal 9)", "torch": "RuntimeError: Torch: a call failed: "}
+    said = {
+        "mpi": "(signal 9)",
+        "torch": "onepass: another rank of 2 has ended without a word; all ranks end\n",
+    }
     check(end_ranks(by_kill, n, launcher=launcher), [said[launcher]])
 
 
@@ -142,6 +147,39 @@ def late():
 @each_launcher
 def test_a_rank_that_works_on_alone_is_left_to_it(launcher, n):
     assert run_ranks(late, n, launcher=launcher) == ["written\n", *[""] * (n - 1)]
+
+
+def interrupted_at_the_end(status):
+    """Ctrl-C, which all ranks get, after rank 1 has come to its end."""
+    comm = parallel.find("auto")
+    sums(comm, 3)
+    if comm.rank == 1:
+        pid = os.getpid()
+        threading.Thread(target=interrupt_in_the_end, args=(pid,), daemon=True).start()
+        print(time.time(), flush=True)
+        return
+    try:
+        time.sleep(1.5)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(status)
+
+
+def interrupt_in_the_end(pid):
+    for _ in range(2):  # a terminal and mpiexec may both send it
+        time.sleep(1)
+        os.kill(pid, signal.SIGINT)
+
+
+@each_launcher
+@pytest.mark.parametrize("status", [0, 130])
+def test_ctrl_c_while_a_rank_waits_at_its_end(launcher, n, status):
+    """Each ends with the status that it has."""
+    ended = end_ranks(interrupted_at_the_end, n, status, launcher=launcher, timeout=30)
+    assert ended.status == status, ended.errors
+    assert ended.at - float(ended.outputs[1]) < SECONDS
+    assert ended.errors == ""
 
 
 def with_fork():
@@ -282,6 +320,22 @@ def test_ranks_that_all_fail_at_one_place_go_on_together(tmp_path, launcher, n):
     assert len(list(tmp_path.glob("step_*"))) == 1
 
 
+def all_fail_again_and_again(rounds):
+    """As `fit` on all ranks, whose programs catch its error and go on."""
+    comm = parallel.find("auto")
+    for _ in range(rounds):
+        with contextlib.suppress(KeyError), _failures.told(comm):
+            raise KeyError("broken")
+        sums(comm, 2)
+    print("done")
+
+
+@pytest.mark.parametrize(("launcher", "n", "rounds"), [("mpi", 4, 50), ("torch", 2, 10)])
+def test_ranks_go_on_together_however_late_one_learns_of_the_others(launcher, n, rounds):
+    found = run_ranks(all_fail_again_and_again, n, rounds, launcher=launcher)
+    assert found == ["done\n"] * n
+
+
 def before_the_training():
     """One rank is refused by a check of its own, before it has met the others."""
     comm = parallel.find("auto")
@@ -330,5 +384,23 @@ def second_is_uncaught():
 
 def test_ranks_end_although_the_program_of_the_one_that_failed_goes_on():
     ended = end_ranks(second_is_uncaught, 2)
-    check(ended, ["rank 0 of 2 failed: onepass.parallel._failures.OtherRankError: MPI: rank 1 of 2 "
-                  "failed in a fit: KeyError: 'broken'"])  # fmt: skip
+    check(ended, ["onepass: rank 1 of 2 failed in a fit: KeyError: 'broken'; all ranks end\n"])
+
+
+class ExitsOn(Callback):
+    """A hook of rank 1 ends the program."""
+
+    def on_epoch_end(self, run):
+        if run.comm.rank == 1:
+            print(time.time(), flush=True)
+            sys.exit(3)
+
+
+def exit_in_a_hook():
+    fit(ExitsOn(), parallel.find("auto"))
+
+
+def test_the_line_names_the_rank_that_has_failed_first():
+    ended = end_ranks(exit_in_a_hook, 3)
+    check(ended, ["onepass: rank 1 of 3 failed in a fit: SystemExit: 3; all ranks end\n"])
+    assert ended.errors.count("onepass: ") == 1, ended.errors

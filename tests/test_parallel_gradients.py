@@ -44,8 +44,8 @@ def test_every_gradient_is_the_sum_over_ranks():
         for grad, (shape, dtype) in zip(grads, kinds, strict=True):
             want = sum(as_float64(whole(rank + 10, shape, dtype)) for rank in range(3))
             assert_same(grad, np.asarray(want).astype(dtype))
-        # Once the parameters are compared; each time: which there are, float32, float64.
-        assert calls == 1 + 2 * 3
+        # Once parameters and values are compared; each time: which there are, float32, float64.
+        assert calls == 2 + 2 * 3
 
 
 def test_rounding_is_that_of_the_engines_sum():
@@ -74,6 +74,16 @@ def test_16_bits_are_summed_in_float32_and_rounded_once(name):
         return float(grads[0][0])
 
     assert run_threads(call, 3) == [top + 2] * 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sum_above_all_numbers_of_float16_is_infinite_without_a_warning():
+    def call(comm):
+        params, grads = [[np.float16([x]) for x in (0.0, 65504.0)] for _ in "ab"]
+        parallel.all_reduce_gradients(optim.SGD(params, lr=0.1), comm, grads)
+        return [float(g[0]) for g in grads]
+
+    assert run_threads(call, 2) == [[0.0, np.inf]] * 2
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["grad", "grads="])
@@ -284,6 +294,53 @@ def other_order():
 def test_another_order_is_refused_by_processes_too(launcher):
     outputs = run_ranks(other_order, 2, launcher=launcher)
     assert all("ranks 0 and 1 have other parameters" in text for text in outputs)
+
+
+def of_equal_shapes(order, dtype="float32"):
+    rng = np.random.default_rng(0)
+    made = [nn.Parameter(rng.standard_normal((4, 4)).astype(dtype_of(dtype))) for _ in range(4)]
+    return [made[i] for i in order]
+
+
+def in_groups(order, dtype):
+    params = of_equal_shapes(order, dtype)
+    return [{"params": params[:2]}, {"params": params[2:]}]
+
+
+def of_torch(order, dtype):
+    torch = pytest.importorskip("torch")
+    params = of_equal_shapes(order)
+    return [torch.nn.Parameter(torch.from_numpy(p.data).to(getattr(torch, dtype))) for p in params]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("given", [of_equal_shapes, in_groups, of_torch])
+def test_another_order_of_parameters_of_one_shape_is_refused_on_all(given, dtype):
+    """Without names: the values show it."""
+
+    def call(comm):
+        optimizer = optim.SGD(given([0, 2, 1, 3] if comm.rank else range(4), dtype), lr=0.1)
+        with pytest.raises(ValueError, match="parameter 1 has other values on rank 1 than on") as e:
+            parallel.all_reduce_gradients(optimizer, comm)
+        return "expected equal parameters in the same order on every rank" in str(e.value)
+
+    assert run_threads(call, 3) == [True] * 3
+
+
+def test_other_values_are_refused_by_name_and_broadcasting_them_is_a_cure():
+    def call(comm):
+        model = nn.Linear(3, 2)
+        model.weight.data[...], model.bias.data[...] = 1, comm.rank == 2
+        optimizer = optim.SGD(model.named_parameters(), lr=0.1)
+        model.weight.grad, model.bias.grad = np.ones((2, 3), np.float32), np.ones(2, np.float32)
+        with pytest.raises(ValueError, match="parameter bias has other values on rank 2 than on"):
+            parallel.all_reduce_gradients(optimizer, comm)
+        for p in model.parameters():
+            comm.broadcast_(p.data)
+        parallel.all_reduce_gradients(optimizer, comm)
+        return model.bias.grad.tolist()
+
+    assert run_threads(call, 3) == [[3.0, 3.0]] * 3
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from contextlib import suppress
 
 from onepass.cli._arguments import Arguments, UsageError
 from onepass.cli._output import fail, warnings_as_notes
-from onepass.cli._parser import parsed
+from onepass.cli._parser import COMMANDS, parsed
+from onepass.cli._train import refused
 
+OF_RANKS = ("train", "info")  # that several processes may be started as; info is of each machine
 READER_GONE = 128 + 13  # as the shell reports a program that SIGPIPE has ended
 
 
@@ -27,7 +29,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         finally:
             _flush()
     except UsageError as error:
-        return fail(error, 2)
+        return fail(error, 2) if _is_of_one_process(arguments) else refused(error, arguments)
     except KeyboardInterrupt:
         return fail("interrupted", 130)
     except OSError as error:
@@ -38,6 +40,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _chosen(arguments: list[str]) -> int:
+    if _is_of_one_process(arguments) and (status := _alone(arguments[0])):
+        return status
     if arguments[:1] == ["bench"]:
         from onepass.cli._bench import bench
 
@@ -46,6 +50,27 @@ def _chosen(arguments: list[str]) -> int:
     command: Callable[[Arguments], int] = options.command
     with warnings_as_notes():
         return command(options)
+
+
+def _is_of_one_process(arguments: list[str]) -> bool:
+    return bool(arguments) and arguments[0] in COMMANDS and arguments[0] not in OF_RANKS
+
+
+def _alone(command: str) -> int:
+    """The status for processes that were started together, which would all do the same."""
+    from onepass.parallel._find import start_of
+
+    start = start_of(os.environ)
+    if start is None or start.size in ("", "1"):
+        return 0
+    if start.rank not in ("", "0"):
+        return 2  # rank 0 tells it
+    return fail(
+        f"{command}: {start.variable} is {start.size}, as of processes that were started together, "
+        f"expected one process: only train shares its work; start {command} without mpiexec or "
+        f"torchrun, or unset {start.variable} where each is to do it",
+        2,
+    )
 
 
 def _flush() -> None:

@@ -44,6 +44,7 @@ def train(options: Arguments) -> int:
     comm: Communicator = Alone()
     try:
         comm = find("auto" if chosen.get("parallel", "auto") == "auto" else None)
+        agree(comm)  # with those that `refused`
         given = {option(name): value for name, value in chosen.items() if name not in OF_RANK}
         refuse_others(comm, "options", given)
         quiet = quiet or comm.rank > 0
@@ -74,6 +75,21 @@ def train(options: Arguments) -> int:
     if comm.rank == 0:
         renewed(run)
     return status
+
+
+def refused(error: Exception, arguments: list[str]) -> int:
+    """Report wrong use that a rank has found before it has met the others, which wait for it."""
+    from onepass.parallel import find
+    from onepass.runs._ranks import agree
+
+    if "--parallel none" in " ".join(arguments).replace("--parallel=", "--parallel "):
+        return fail(error, 2)
+    try:
+        comm = find("auto")
+    except (ImportError, RuntimeError):
+        return fail(error, 2)  # the others have no communicator either
+    agree(comm, error)
+    return 2 if comm.rank else fail(error, 2)
 
 
 def renewed(run: Recipe) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from onepass.parallel._protocol import Communicator, fail, is_interactive
 
 E = TypeVar("E", bound=BaseException)
 _GRACE = 2.0  # seconds that another rank has to end all with its own error
+_TURN = 0.7  # more for each rank, up to 4: the first to end all says why, once
 _PAUSE = 0.05  # seconds between two looks at who has left
 
 
@@ -53,12 +56,13 @@ class OtherRankError(RuntimeError):
     """Another rank has failed; the message says which and why.
 
     Args:
+        what: has happened, for `announce`.
         is_announced: whether that rank has told the reader of the output.
     """
 
-    def __init__(self, text: str, is_announced: bool = False) -> None:
+    def __init__(self, text: str, what: str = "", is_announced: bool = False) -> None:
         super().__init__(text)
-        self.is_announced = is_announced
+        self.what, self.is_announced = what, is_announced
 
 
 class State(NamedTuple):
@@ -108,8 +112,8 @@ class Calls:
         """Let all ranks know the state of this one; without a reason, that of before stays."""
         raise NotImplementedError
 
-    def _is_waited_for(self, states: list[State]) -> bool:
-        """Whether a rank that has not failed is in a call that this one does not come to."""
+    def _ahead(self) -> list[int]:
+        """The ranks that have gone on since this one has failed, unless they had failed as well."""
         raise NotImplementedError
 
     def enter(self) -> None:
@@ -119,7 +123,7 @@ class Calls:
             RuntimeError: a rank has failed since they all made the same calls.
         """
         if self._broken is not None:
-            raise type(self._broken)(str(self._broken))
+            raise copy(self._broken)
         self._made += 1
         if self._own.mark > self._own.settled:
             self._settle()
@@ -148,25 +152,27 @@ class Calls:
         """
         mark, settled = self._own.mark, self._own.settled
         while True:
+            ahead = self._ahead()  # first: who has failed says so before it goes on
             states = self._states()
             if all(s.mark == mark for s in states) or any(s.settled == mark for s in states):
                 self._own = self._own._replace(settled=mark)
                 self._publish(self._own)
                 return
             others = any(s.is_broken or settled < s.mark != mark for s in states)
-            if others or self._is_waited_for(states):
+            if others or any(states[rank].mark <= settled for rank in ahead):
                 self._break(states)
             time.sleep(_PAUSE)
 
     def _break(self, states: list[State]) -> None:
         failed = [(s.mark, rank) for rank, s in enumerate(states) if s.mark > self._own.settled]
         rank = min(failed)[1] if failed else [s.is_broken for s in states].index(1)
-        kind = RuntimeError if rank == self.rank else OtherRankError
-        self._broken = kind(
-            f"{self._owner}: rank {rank} of {self.size} failed in a fit: {self._reason(rank)}; "
-            "the ranks are no longer at the same calls, expected the end of all programs: let no "
-            "rank catch an exception that others may not have"
+        what = f"rank {rank} of {self.size} failed in a fit: {self._reason(rank)}"
+        text = (
+            f"{self._owner}: {what}; the ranks are no longer at the same calls, expected the end "
+            "of all programs: let no rank catch an exception that others may not have"
         )
+        is_own = rank == self.rank
+        self._broken = RuntimeError(text) if is_own else OtherRankError(text, what)
         self._own = self._own._replace(is_broken=1)
         self._publish(self._own)
         raise self._broken
@@ -192,10 +198,14 @@ def watch(member: Member) -> None:
     _members.append(member)
 
 
-def announce(member: Member, what: str) -> None:
-    """One line for whoever reads the output of all ranks."""
+def announce(what: str) -> None:
+    """One line for whoever reads the output of all ranks.
+
+    Args:
+        what: has happened, and to which rank.
+    """
     sys.stdout.flush()
-    sys.stderr.write(f"onepass: rank {member.rank} of {member.size} {what}; all ranks end\n")
+    sys.stderr.write(f"onepass: {what}; all ranks end\n")
     sys.stderr.flush()
 
 
@@ -242,7 +252,8 @@ def _hook() -> None:
         if all_have_it and _largest(_members).rank:
             return
         if isinstance(error, OtherRankError) and not error.is_announced:
-            time.sleep(_GRACE)  # that rank may end this one, and say why
+            turn = min(_largest(_members).rank, 4)
+            time.sleep(_GRACE + turn * _TURN)  # that rank may end this one, and say why
             error.is_announced = any(member.is_announced() for member in _members)
         shown(kind, error, trace)
         if not all_have_it:
@@ -262,10 +273,13 @@ def _end(error: Any, kind: Any, members: list[Member]) -> None:
     if os.getpid() != _process:
         return
     why = reason(error, kind)
-    if not getattr(error, "is_announced", False):
-        announce(_largest(members), f"failed: {why}")
-    for member in members:
-        member.end(why)
+    with _uninterrupted():
+        if not getattr(error, "is_announced", False):
+            member = _largest(members)
+            own = f"rank {member.rank} of {member.size} failed: {why}"
+            announce(getattr(error, "what", "") or own)
+        for member in members:
+            member.end(why)
 
 
 def _largest(members: list[Member]) -> Member:
@@ -276,10 +290,26 @@ def _largest(members: list[Member]) -> Member:
 def _leave() -> None:
     if os.getpid() != _process:
         return
-    for member in _members:
-        member.leave()
-    waiting = _members
-    while waiting := [member for member in waiting if not member.may_go()]:
-        time.sleep(_PAUSE)
-    for member in _members:
-        member.close()
+    with _uninterrupted():
+        for member in _members:
+            member.leave()
+        waiting = _members
+        while waiting := [member for member in waiting if not member.may_go()]:
+            time.sleep(_PAUSE)
+        for member in _members:
+            member.close()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C, which all ranks get, leaves this one alone: cut here, it would let others wait for it
+    for ever. Whoever still works ends by it, and then all do."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield  # no handler of Python's, or none that would run in this thread
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

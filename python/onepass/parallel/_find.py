@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from onepass.parallel._mpi import MPI
 from onepass.parallel._protocol import Alone, Communicator
 from onepass.parallel._torch import Torch
 
-SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # what launchers call it
+# What launchers call the number of processes, and the rank of one. Slurm's last: mpiexec may start
+# a process a machine by srun, which start the ranks.
+SIZES = {
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "PMI_SIZE": "PMI_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
 VERBS = ("sum_", "broadcast_", "barrier")
 
 
@@ -31,7 +37,8 @@ def find(parallel: Any) -> Communicator:
             they would all train the same alone. RuntimeError: they were, and MPI sees another
             number of them, or PyTorch has no group for `Torch`.
 
-    All processes call it: making an `MPI` or a `Torch` waits for the others.
+    All processes call it, before anything that can fail: making an `MPI` or a `Torch` waits for the
+    others, and they learn only of what happens later.
 
     Example:
         >>> from onepass import parallel
@@ -59,24 +66,49 @@ def find(parallel: Any) -> Communicator:
     return communicator
 
 
+class Start(NamedTuple):
+    """What the command that has started this process says about it in the environment.
+
+    Attributes:
+        engine: "MPI" or "Torch".
+        variable: that has the number of processes; "": none has it.
+        size: that number.
+        rank: of this process, where it is known.
+    """
+
+    engine: str
+    variable: str
+    size: str
+    rank: str
+
+
+def start_of(environment: Mapping[str, str]) -> Start | None:
+    """None: it was started by itself."""
+    # torchrun first: srun starts it once a machine, and its processes see the variables of both.
+    if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environment.keys():
+        return Start("Torch", "WORLD_SIZE", environment["WORLD_SIZE"], environment["RANK"])
+    for size, rank in SIZES.items():
+        if size in environment:
+            return Start("MPI", size, environment[size], environment.get(rank, ""))
+    if "PMIX_RANK" in environment:  # PMIx does not say how many there are
+        return Start("MPI", "", "", environment["PMIX_RANK"])
+    return None
+
+
 def _launched(environment: Mapping[str, str]) -> Communicator:
     torch = sys.modules.get("torch")
     made = torch is not None and torch.distributed.is_available()
     if torch is not None and made and torch.distributed.is_initialized():
         return Torch() if torch.distributed.get_world_size() > 1 else Alone()
-    # torchrun first: srun starts it once a machine, and its processes see the variables of both.
-    if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environment.keys():
-        return Torch() if environment["WORLD_SIZE"] != "1" else Alone()
-    # Slurm's number last: mpiexec may start a process a machine by srun, which start the ranks.
-    sizes = [environment[name] for name in SIZES if name in environment]
-    if not sizes and "PMIX_RANK" not in environment:  # PMIx does not say how many there are
+    start = start_of(environment)
+    if start is None or start.size == "1":
         return Alone()
-    if sizes and sizes[0] == "1":
-        return Alone()
+    if start.engine == "Torch":
+        return Torch()
     comm = MPI()
-    if sizes and sizes[0] != str(comm.size):
+    if start.size and start.size != str(comm.size):
         raise RuntimeError(
-            f"find: {sizes[0]} processes were started and MPI sees {comm.size}: mpi4py was built "
+            f"find: {start.size} processes were started and MPI sees {comm.size}: mpi4py was built "
             "for another MPI than this mpiexec is of, or srun starts none (--mpi=none); use the "
             "mpiexec of the MPI that `python -m mpi4py --mpi-lib-version` shows, or an --mpi of "
             "srun that it knows; for processes that have nothing to do with each other pass None"

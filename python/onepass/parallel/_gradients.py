@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate, pairwise
@@ -20,10 +21,11 @@ from onepass._array import (
     is_contiguous,
     library,
     parameter_dtype,
+    to_numpy,
     zeros_like,
 )
 from onepass._parameter import data_of, parameters_of
-from onepass.parallel._collectives import all_equal
+from onepass.parallel._collectives import all_equal, broadcast_object
 from onepass.parallel._protocol import Communicator
 
 Grads = list["Array | None"]
@@ -48,8 +50,9 @@ def all_reduce_gradients(optimizer: Any, comm: Communicator, grads: Grads | None
     ranks and makes buffers: find the communicator once, before the loop.
 
     Raises:
-        ValueError: at the first call, on every rank: ranks differ in the names, shapes, dtypes or
-            the order of their parameters. On every rank: one gradient has other dtypes on some.
+        ValueError: at the first call, on every rank: ranks differ in the names (which
+            ``model.named_parameters()`` has), shapes, dtypes, the order or the values of their
+            parameters. On every rank: one gradient has other dtypes on some.
             TypeError: a gradient that is not an array of floats.
 
     Example:
@@ -160,8 +163,9 @@ class Reduction:
         for part, grad in zip(flat.parts, grads, strict=True):
             copy(part, grad)
         self._add(flat.whole)
-        for part, grad in zip(flat.parts, grads, strict=True):
-            copy(grad, part)
+        with np.errstate(over="ignore"):  # ∞ is what the step finds then: nonfinite=
+            for part, grad in zip(flat.parts, grads, strict=True):
+                copy(grad, part)
 
 
 class _Flat:
@@ -295,3 +299,19 @@ def _refuse_others(optimizer: Any, comm: Communicator) -> None:
             f"names, shapes, dtypes and order on every rank; rank {comm.rank} has {len(shown)}: "
             f"{', '.join(shown[:4])}{more}"
         )
+    _refuse_other_values(comm, names, arrays)
+
+
+def _refuse_other_values(comm: Communicator, names: list[str | None], arrays: list[Array]) -> None:
+    """As `_refuse_others`: of one shape and without names, another order shows in the values."""
+    sums = [zlib.crc32(to_numpy(array).tobytes()) for array in arrays]
+    rank = all_equal(comm, json.dumps(sums))
+    if rank is None:
+        return
+    first, other = (broadcast_object(comm, sums, root) for root in (0, rank))
+    i = next(i for i in range(len(sums)) if first[i] != other[i])
+    raise ValueError(
+        f"all_reduce_gradients: parameter {names[i] or i} has other values on rank {rank} than on "
+        "rank 0, expected equal parameters in the same order on every rank: the same seed "
+        "(nn.manual_seed) before the model, or for each comm.broadcast_(parameter.data)"
+    )

@@ -198,9 +198,8 @@ class _Member(Calls):
         self._window.Flush(rank)
         return words.tobytes().rstrip(b"\0").decode(errors="replace")
 
-    def _is_waited_for(self, states: list[State]) -> bool:
-        others = [rank for rank, state in enumerate(states) if state.mark <= self._own.settled]
-        return any(self._count_of(rank) >= self._own.mark for rank in others)
+    def _ahead(self) -> list[int]:
+        return [rank for rank in range(self.size) if self._count_of(rank) >= self._own.mark]
 
     def _count_of(self, rank: int) -> int:
         count = np.zeros(1, np.int64)
@@ -230,7 +229,8 @@ class _Member(Calls):
             return False  # who waits for this rank has learnt of it
         for rank in range(self.size):
             if self._count_of(rank) > self._memory[_COUNT]:
-                announce(self, f"has left while rank {rank} waits for it")
+                here = f"rank {self.rank} of {self.size}"
+                announce(f"{here} has left while rank {rank} waits for it")
                 self.end("")
         return False
 

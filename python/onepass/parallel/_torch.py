@@ -18,6 +18,7 @@ from onepass.parallel._failures import Calls, OtherRankError, State, watch
 from onepass.parallel._protocol import Alone, check, check_root
 
 _LOOK = timedelta(seconds=0.2)  # between two looks at who has failed
+_GONE = ("closed by peer", "reset by peer", "Broken pipe")  # what gloo says of a dead process
 _PATIENCE = 2.0  # seconds for which the process with the store waits for others to read in it
 
 
@@ -212,6 +213,9 @@ class _Member(Calls):
     def cause(self, error: RuntimeError, left: str | None) -> RuntimeError:
         """The error of a call that has raised ``error``, when another rank has said that it leaves,
         and why, or none has."""
+        if left is None and any(words in str(error) for words in _GONE):
+            what = f"another rank of {self.size} has ended without a word"
+            return OtherRankError(f"Torch: {what}, as by a signal", what)
         if left is None:
             return RuntimeError(f"Torch: a call failed: {error}")
         if _is_failure(left):
@@ -235,8 +239,11 @@ class _Member(Calls):
                 self._store.set(f"{key}/why", why)
             self._store.set(key, " ".join(map(str, state)))
 
-    def _is_waited_for(self, states: list[State]) -> bool:
-        return self.who_left() is not None  # who is in a call learns of it and says so
+    def _ahead(self) -> list[int]:
+        """Those that have left: who is in a call learns of a failure and says so."""
+        with suppress(RuntimeError):
+            return [rank for rank, key in enumerate(self._keys) if self._store.check([key])]
+        return []
 
     def is_announced(self) -> bool:
         left = self.who_left()
