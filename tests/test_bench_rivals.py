@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from onepass.bench import _end_to_end, _networks, _peers, _run, _table, _training
+from onepass.bench import _end_to_end, _front, _networks, _peers, _run, _table, _training
 from onepass.bench._peers import LIBRARIES
 from onepass.bench._peers._library import CLASSES_ALONE, Lacks, Library, Step
 from onepass.bench._records import cases
@@ -543,6 +543,20 @@ def test_steps_that_are_called_compiled_are_graphs(graphs):
     variant = cases.optimizers.BY_NAME["adamw"]
     assert _peers.steps(asked("torch-compile"), variant, *arrays).missing == {}
     assert graphs() > 2
+
+
+@pytest.mark.parametrize("row", list(_front.rows()), ids=lambda row: row.name)
+def test_modules_that_are_called_compiled_are_one_graph(row, graphs, monkeypatch):
+    """The whole module or an error, and for its shape alone: the rule of all rows."""
+    import torch
+
+    traced, how = torch.compile, []
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **given: how.append(given) or traced(f, **given)
+    )
+    found = row.make(Context(threads=1, against=frozenset(["torch-compile"])))
+    assert (list(found.functions), found.missing) == (["onepass", "torch compile"], {})
+    assert (graphs(), how) == (1, [{"dynamic": False, "fullgraph": True}])
 
 
 def test_a_compiler_that_is_missing_is_a_line(monkeypatch):
