@@ -334,10 +334,55 @@ def test_the_page_of_measurements_is_what_the_results_say() -> None:
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, (
             f"docs/{name} is not current, run: python docs/generate --performance"
         )
+
+
+# First words of rows' names → how prose has them, where more than spaces and signs differ.
+SPOKEN = {
+    "adam_amsgrad": "AMSGrad",
+    "adamw_amsgrad": "AMSGrad",
+    "adaptive_avg_pool2d": "adaptive average",
+    "bce_with_logits": "binary cross entropy of logits",
+    "depthwise_conv2d": "depthwise convolution",
+    "depthwise_conv2d_weight": "gradient of (the|depthwise) weights|weights' gradient",
+    "front": "modules of the PyTorch front",
+    "resnet20": "ResNet",
+    "sgd_momentum": "SGD with momentum",
+    "step": "four blocks of batch norm",
+}
+
+
+def _speaks_of(text: str, name: str) -> bool:
+    """Whether a text names the function or network of a row: "L-BFGS" is lbfgs."""
+    subject = name.partition(" ")[0].removesuffix("_backward")
+    words = SPOKEN.get(subject, r"[\W_]*".join(re.sub(r"\W|_", "", subject)))
+    return re.search(rf"\b({words})s?(?![a-z])", text, re.I) is not None
+
+
+def test_the_reason_of_a_row_speaks_of_it() -> None:
+    """Each mark of the findings has rows that are behind, and no row has two reasons."""
+    lines = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").splitlines()
+    sections: dict[str, str] = {}
+    for line in lines:
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+            sections[heading] = ""
+        elif not performance.MARK.match(line):
+            sections[heading] += line + " "
+    behind = {(row.name, "cuda" if file.on_gpu else "cpu")
+              for file in results.files() for row in file.behind}  # fmt: skip
+    for name, device in behind:
+        fits = performance.reasons(name, device)
+        best = {heading for most, heading, _ in fits if most == max(fits)[0]}
+        assert len(best) <= 1, (name, best)
+        for heading in best:
+            assert _speaks_of(sections[heading], name), f"{heading!r} has no word of {name}"
     for device, pattern, heading, _ in performance._marks():
-        rows = [row.name for file in results.files() for row in file.rows
-                if file.on_gpu == (device == "cuda")]  # fmt: skip
-        assert any(re.match(pattern, name) for name in rows), (heading, pattern)
+        assert any(of == device and re.match(pattern, name) for name, of in behind), (
+            f"{heading}: no row behind a rival is {pattern}"
+        )
+    assert not _speaks_of("using a sinus, cosine", "sin 16")
+    assert _speaks_of("L-BFGS", "lbfgs 10 iterations")
+    assert not _speaks_of("AdamW", "adam 1048576")
 
 
 @pytest.mark.parametrize(

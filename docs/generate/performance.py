@@ -204,11 +204,22 @@ def _marks() -> tuple[tuple[str, str, str, str], ...]:
 
 
 def reason(row: str, device: str) -> tuple[str, str] | None:
-    """The heading of docs/findings.md that explains a row, and its anchor."""
-    for of, pattern, heading, anchor in _marks():
-        if of == device and re.match(pattern, row):
-            return heading.partition(":")[0], anchor
-    return None
+    """The heading of docs/findings.md that explains a row, and its anchor. Of several marks that
+    fit, the one that fits the most of the row's name."""
+    fitting = reasons(row, device)
+    if not fitting:
+        return None
+    _, heading, anchor = max(fitting, key=lambda found: found[0])
+    return heading.partition(":")[0], anchor
+
+
+def reasons(row: str, device: str) -> list[tuple[int, str, str]]:
+    """(letters of the row's name that fit, heading, anchor) of each mark that fits."""
+    return [
+        (fits.end(), heading, anchor)
+        for of, pattern, heading, anchor in _marks()
+        if of == device and (fits := re.match(pattern, row))
+    ]
 
 
 def _grouped(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
