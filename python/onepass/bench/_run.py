@@ -149,7 +149,21 @@ def _joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         | _statistics({label: old[label] + new[label] for label in both})
         | {"visits": {label: [*counts[label], len(new[label])] for label in both}}
         | {"missing": before["missing"] | found["missing"]}
+        | _joined_host(before, found)
     )
+
+
+def _joined_host(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Of a GPU, what a call takes the host: the mean of what visits found."""
+    if "host" not in found:
+        return {}
+    earlier, count = before["host"], visits(before)
+    means = {
+        label: (count * earlier[label] + seconds) / (count + 1)
+        for label, seconds in found["host"].items()
+        if label in earlier
+    }
+    return {"host": means}
 
 
 class _UnfitError(Exception):

@@ -22,7 +22,9 @@ from onepass.bench._row import GROUPS, Context, Row, UsageError, named
 QUICK_SECONDS = 37.0  # for a quick run without its start: with all rivals that takes 15 more
 QUICK_END = 42.0  # later rows are left out, and said
 QUICK_ROUNDS = 7
-VISIT_ROUNDS = 2  # with --repeat
+# With --repeat. Of two samples both are kept, preempted or not: `compare` takes the faster one, and
+# more visits do what dropping samples does elsewhere.
+VISIT_ROUNDS = 2
 WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited again
 INTERRUPTED = 130  # exit status
 # What two parts of one run may have different in a file's head.
