@@ -688,6 +688,15 @@ def test_steps_that_are_not_there_are_lines(monkeypatch):
     assert networks(SMALL[0], "optax") == ({}, {})
 
 
+def test_a_library_without_rows_on_a_gpu_is_a_line():
+    context = Context("cuda", against=frozenset(["numpy", "jax"]))
+    case = cases.BY_NAME["relu"]
+    found = _peers.kernel(context, case, (np.ones(4, np.float32),), {})
+    assert not found.functions
+    assert found.missing.keys() == {"numpy", "jax"}
+    assert all(why.startswith("measured on the CPU alone") for why in found.missing.values())
+
+
 def test_a_step_that_needs_another_library_says_which(monkeypatch):
     needs("jax")
     monkeypatch.setattr(type(LIBRARIES["optax"]), "absent", lambda library: "gone"
