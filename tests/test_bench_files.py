@@ -26,11 +26,16 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
     assert not path.exists()
     run(capsys, *RELU, "--json", path)
     first = json.loads(path.read_text())
+    first["machine"]["load"] = 99.0  # so that another one is found now
+    path.write_text(json.dumps(first))
     _, out, _ = run(capsys, *both, "--resume")
     # All that is chosen is shown, what the file had first.
     assert re.findall(r"^relu (\d+) ", out, re.MULTILINE) == ["65536", "1048576"]
     data = json.loads(path.read_text())
-    assert data["results"][:1] == first["results"]
+    (kept,), head = first["results"], first["machine"]
+    own = {"commit": head.get("commit"), "date": head["date"], "load": 99.0}
+    assert data["results"][0] == kept | {"run": own}  # of the time when it was measured
+    assert "run" not in data["results"][1]
     assert data["options"] == first["options"]  # how the file was begun
     assert [call["only"] for call in data["resumed"]] == ["^relu (65536|1048576)"]
     assert (data["options"]["against"], data["machine"]["malloc"]) == ([], "plain")

@@ -465,6 +465,19 @@ def test_a_rival_that_was_not_measured_stands_on_the_page(measured) -> None:
     assert "| torch-compile" not in performance.page()
 
 
+def test_a_row_of_another_time_says_so(measured) -> None:
+    run = {"commit": "abcd1234", "date": "2029-12-31", "load": 0.25}
+    added = {"date": "2030-01-02", "commit": None, "load": None, "added": "ef567890", "before": 0.4}
+    rows = [SECOND, {**SECOND, "run": run}, {**SECOND, "row": "mish", "run": added}]
+    measured("chip-2030-01-02.json", *rows, format=2)
+    page = performance.page()
+    assert "2 of its rows were [measured at other times](#rows-of-other-times)" in page
+    assert "| gelu 65536 | 2 | 2029-12-31 | abcd1234 | 0.2 |  | 0.50 |" in page
+    assert "| mish | 2 | 2030-01-02 | added by ef567890 | not recorded | 0.40 | 0.50 |" in page
+    measured("chip-2030-01-02.json", SECOND, format=2)
+    assert "other times" not in performance.page()
+
+
 def test_the_newest_file_of_each_machine_counts(measured) -> None:
     measured("chip-2030-01-02.json", SECOND, format=2)
     measured("chip-2030-01-01-all.json", FIRST, FIRST)
@@ -483,18 +496,22 @@ def test_the_newest_file_of_each_machine_counts(measured) -> None:
 def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) -> None:
     ours = {**SECOND, "ratios": {"onepass plain": 0.5, "float32 states": 0.6, "torch": 1.5}}
     (file,) = measured(
-        "chip-2030-01-02.json", ours, {**SECOND, "wrong": True, "error": 3.0}, format=2
+        "chip-2030-01-02.json",
+        ours,
+        {**SECOND, "row": "gelu 16777216", "wrong": True, "error": 3.0},
+        format=2,
     )
     assert [row.ratio for row in file.behind] == [0.5]
     page = performance.page().replace("\u00a0", " ")
     assert "Of 2 measured rows that have a rival, the best rival is faster in 1." in page
-    assert "- gelu 65536 (A chip (chip)): 3 times its bound" in page
+    assert "- gelu 16777216 (A chip (chip)): 3 times its bound" in page
     assert (
-        "| 0.50 | gelu 65536 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |" in page
+        "| 0.50 | gelu 16777216 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |"
+        in page
     )
     assert "<td>20 µs (19 µs to 21 µs)</td><td>12.5</td><td>25%</td><td>1.50</td>" in page
     assert "<td>2 ulp</td>" in page
-    assert "[Norms over rows, and softmax](findings.md#norms-over-rows-and-softmax)" in page
+    assert "[Loops and the compiler](findings.md#loops-and-the-compiler)" in page
 
 
 def test_every_kernel_stands_on_the_page_of_numerics_within_its_bound(built) -> None:

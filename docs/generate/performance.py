@@ -95,6 +95,8 @@ def page() -> str:
         ),
     ]
     parts.append("\n".join(f"- {file.title}, {file.date}: {_note(file)}." for file in files()))
+    apart = [_apart(file) for file in files() if any(row.run for row in file.rows)]
+    parts += ["## Rows of other times", APART, *apart] if apart else []
     missing = [_missing(file) for file in files() if file.missing]
     parts += ["## Not measured", *missing] if missing else []
     wrong = [(file, row) for file in files() for row in file.rows if row.wrong]
@@ -152,9 +154,33 @@ def _note(file: File) -> str:
         said.append(f"{file.machine['clock']} of one thread, not elapsed time")
     elif isinstance(load, float) and load > 2:
         said.append(f"other work ran on the machine (load average {load:.1f})")
-    if "note" in file.machine:
-        said.append(str(file.machine["note"]).rstrip("."))
+    if apart := sum(row.run is not None for row in file.rows):
+        said.append(f"{apart} of its rows were [measured at other times](#rows-of-other-times)")
     return "; ".join(said)
+
+
+APART = """These rows are not of the run that the head of their file tells of: they were measured
+at another time, under another load, alone or with others. **ratio before** is what stood in the
+file until then, where it was kept. A row that was timed again, by itself and with the same code,
+was chosen by its result, whatever the intention: its ratio before is as good a measurement."""
+
+
+def _apart(file: File) -> str:
+    """Rows that were not measured in the run that the file's head tells of, by their own."""
+    lines = []
+    for row in file.rows:
+        if row.run is None:
+            continue
+        run = {name: value for name, value in row.run.items() if value is not None}
+        commit = f"added by {run['added']}" if "added" in run else ""
+        before = f"{run['before']:.2f}" if "before" in run else ""
+        ratio = _times(row.ratio) if row.rival else ""
+        lines.append((
+            row.name, row.threads, str(run.get("date", "")), str(run.get("commit", commit)),
+            f"{run['load']:.1f}" if "load" in run else "not recorded", before, ratio,
+        ))  # fmt: skip
+    head = ("row", "threads", "day", "commit", "load", "ratio before", "ratio")
+    return f"On {file.title}, {file.date}:\n\n" + table(head, sorted(lines, key=lambda e: e[3]))
 
 
 def _missing(file: File) -> str:

@@ -45,6 +45,9 @@ class Row(NamedTuple):
         error: the largest error over its bound; above 1 a result is wrong. `ulps` is the largest in
             units of the last place, where that says something.
         products: the part of our time that is inside matrix products.
+        run: commit, date and load of a row that was measured at another time than the file's head
+            says; with "added", the commit that put it into the file, and "before", its ratio
+            until then.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Row(NamedTuple):
     ulps: float | None = None
     products: float | None = None
     wrong: bool = False
+    run: dict[str, Any] | None = None
 
     @property
     def rival(self) -> str:
@@ -151,6 +155,7 @@ def _second(entry: dict[str, Any]) -> Row:
         low=entry.get("low", {}).get("onepass"), high=entry.get("high", {}).get("onepass"),
         error=entry.get("error"), ulps=entry.get("ulps"), wrong=bool(entry.get("wrong")),
         products=entry["products"] / ours if entry.get("products") else None,
+        run=entry.get("run"),
     )  # fmt: skip
 
 

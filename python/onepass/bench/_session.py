@@ -29,6 +29,8 @@ WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited
 INTERRUPTED = 130  # exit status
 # What two parts of one run may have different in a file's head.
 VARYING = ("date", "load", "copy_bytes_per_second")
+# Of a file's head, what a row has for itself in "run" where it was measured at another time.
+RUN = ("commit", "date", "load")
 # The options that choose rows, where they are not given.
 NONE: dict[str, Any] = {
     "groups": [], "quick": False, "shape": None, "dtype": None, "only": re.compile(""),
@@ -277,6 +279,10 @@ class Session:
         _format.check_whole(content, str(path))
         self._check_same_run(content)
         self.kept = content
+        earlier = {name: content["machine"].get(name) for name in RUN}
+        if earlier != {name: self.about.get(name) for name in RUN}:
+            for result in content["results"]:
+                result.setdefault("run", earlier)
         self.found = {
             self._key(result["row"], result["threads"], result["dtype"]): result
             for result in content["results"]
