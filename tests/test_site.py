@@ -317,7 +317,7 @@ def test_rows_that_we_lose_stand_first(built) -> None:
     tables = re.findall(r"<tbody>(.*?)</tbody>", first, re.S)
     found = [[float(cell) for cell in re.findall(r"<tr[^>]*>\s*<td>(?:<p>)?([\d.]+)", rows)]
              for rows in tables]  # fmt: skip
-    lost = [[row.ratio for row in file.behind] for file in results.files() if file.behind]
+    lost = [[row.ratio for row in file.slower] for file in results.files() if file.slower]
     assert [len(rows) for rows in found] == [len(rows) for rows in lost]
     assert all(rows == sorted(rows) for rows in found)
     whole = text.partition('id="all-rows"')[2]
@@ -369,7 +369,7 @@ def test_the_reason_of_a_row_speaks_of_it() -> None:
         elif not performance.MARK.match(line):
             sections[heading] += line + " "
     behind = {(row.name, "cuda" if file.on_gpu else "cpu")
-              for file in results.files() for row in file.behind}  # fmt: skip
+              for file in results.files() for row in file.slower}  # fmt: skip
     for name, device in behind:
         fits = performance.reasons(name, device)
         best = {heading for most, heading, _ in fits if most == max(fits)[0]}
@@ -405,8 +405,10 @@ def test_lists_of_rows_and_libraries_are_those_of_the_benchmark() -> None:
 SECOND = {
     "row": "gelu 65536", "group": "activation", "device": "cpu", "dtype": "float16", "threads": 2,
     "elements": 65536, "bytes": 2.5e5, "streams": [1, 1, 0],
-    "samples": {"onepass": [1.9e-5, 2e-5, 2.1e-5]}, "low": {"onepass": 1.9e-5},
-    "high": {"onepass": 2.1e-5}, "ratios": {"torch": 2.0, "onepass plain": 0.7, "numpy": 0.5},
+    "samples": {"onepass": [1.9e-5, 2e-5, 2.1e-5]},
+    "low": {"onepass": 1.9e-5, "torch": 3.9e-5, "numpy": 0.9e-5},
+    "high": {"onepass": 2.1e-5, "torch": 4.1e-5, "numpy": 1.1e-5},
+    "ratios": {"torch": 2.0, "onepass plain": 0.7, "numpy": 0.5},
     "seconds": {"onepass": 2e-5, "torch": 4e-5, "numpy": 1e-5, "limit": 5e-6,
                 "onepass plain": 1.4e-5},
     "limit": "limit", "error": 0.25, "ulps": 2.0, "wrong": False, "products": None, "missing": {},
@@ -465,6 +467,21 @@ def test_a_rival_that_was_not_measured_stands_on_the_page(measured) -> None:
     assert "| torch-compile" not in performance.page()
 
 
+def test_a_row_within_the_noise_is_even(measured) -> None:
+    """By the rule of the command's own table."""
+    near = {"seconds": {**SECOND["seconds"], "numpy": 1.96e-5}, "ratios": {"numpy": 0.98}}
+    wide = {"seconds": {**SECOND["seconds"], "numpy": 1.7e-5}, "ratios": {"numpy": 0.85},
+            "high": {**SECOND["high"], "numpy": 2.2e-5}}  # fmt: skip
+    rows = [SECOND, {**SECOND, "row": "mish", **near}, {**SECOND, "row": "tanh", **wide}]
+    (file,) = measured("chip-2030-01-02.json", *rows, format=2)
+    assert [row.name for row in file.behind] == ["gelu 65536"]
+    page = performance.page()
+    assert "in\n1, and by less in 2." in page
+    assert "| 0.85, even | tanh |" in page
+    assert "| 0.98, even | mish |" in page
+    assert "1 of 3 behind a rival" in page
+
+
 def test_a_row_of_another_time_says_so(measured) -> None:
     run = {"commit": "abcd1234", "date": "2029-12-31", "load": 0.25}
     added = {"date": "2030-01-02", "commit": None, "load": None, "added": "ef567890", "before": 0.4}
@@ -494,7 +511,7 @@ def test_the_newest_file_of_each_machine_counts(measured) -> None:
 
 
 def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) -> None:
-    ours = {**SECOND, "ratios": {"onepass plain": 0.5, "float32 states": 0.6, "torch": 1.5}}
+    ours = {**SECOND, "ratios": {"onepass plain": 0.5, "sklearn plain": 0.6, "torch": 1.5}}
     (file,) = measured(
         "chip-2030-01-02.json",
         ours,
@@ -503,7 +520,10 @@ def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) 
     )
     assert [row.ratio for row in file.behind] == [0.5]
     page = performance.page().replace("\u00a0", " ")
-    assert "Of 2 measured rows that have a rival, the best rival is faster in 1." in page
+    first = (
+        "Of 2 measured rows that have a rival, the best rival is faster by more than the noise in"
+    )
+    assert f"{first}\n1, and by less in 0." in page
     assert "- gelu 16777216 (A chip (chip)): 3 times its bound" in page
     assert (
         "| 0.50 | gelu 16777216 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |"

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
+from onepass.bench._table import EVEN
+
 from generate import charts
 from generate.docstrings import slug
 from generate.libraries import table
@@ -34,13 +36,14 @@ HEAD = """# Performance
 
 <!-- Written by python docs/generate --performance from bench/results/*.json. -->
 
-Of {rows} measured rows that have a rival, the best rival is faster in {behind}. [They stand
-first](#rows-behind-a-rival).
+Of {rows} measured rows that have a rival, the best rival is faster by more than the noise in
+{behind}, and by less in {close}. [They stand first](#rows-behind-a-rival).
 
 How to read the tables:
 
 - **ratio** is the best rival's median time over ours. All candidates run in turn in one process.
-  Below 1 the rival is faster. Between 0.95 and 1.05 the next run may say the opposite.
+  Below 1 the rival is faster. *Even*: the next run may say the opposite, since the ratio is between
+  {least:.2f} and {most:.2f}, or the median of either is among four in five samples of the other.
 - **time** is our median; in brackets, where the samples were kept, the range of all but the fastest
   and the slowest tenth.
 - **of limit** is the time in which memory can move the fewest bytes that the operation needs, over
@@ -87,7 +90,13 @@ def page() -> str:
     rows = [row for file in files() for row in file.rows]
     behind = sum(len(file.behind) for file in files())
     parts = [
-        HEAD.format(rows=sum(bool(row.rival) for row in rows), behind=behind),
+        HEAD.format(
+            rows=sum(bool(row.rival) for row in rows),
+            behind=behind,
+            close=sum(len(file.slower) for file in files()) - behind,
+            least=1 / EVEN,
+            most=EVEN,
+        ),
         "## The runs",
         table(
             ("machine", "day", "threads", "rows", "behind", "median ratio"),
@@ -108,8 +117,8 @@ def page() -> str:
         "**why** leads to what was found about a row. A row without it is still to be explained."
     )
     for file in files():
-        if file.behind:
-            lines = [_behind(file, row) for row in file.behind]
+        if file.slower:
+            lines = [_behind(file, row) for row in file.slower]
             parts += [f"### {file.title}, {file.date}", table(BEHIND, lines)]
     parts.append("## All rows")
     for file in files():
@@ -212,7 +221,7 @@ def _behind(file: File, row: Row) -> tuple[str, ...]:
     anchor = reason(row.name, "cuda" if file.on_gpu else "cpu")
     why = f"[{anchor[0]}](findings.md#{anchor[1]})" if anchor else ""
     return (
-        *(f"{row.ratio:.2f}", row.name, row.dtype, row.threads, _timed(row), row.rival, theirs),
+        *(_standing(row), row.name, row.dtype, row.threads, _timed(row), row.rival, theirs),
         *(_percent(row.share), why),
     )
 
@@ -269,13 +278,13 @@ def _details(group: str, rows: Sequence[Row]) -> str:
         cells = [
             *(row.name, row.dtype, row.threads, _timed(row) + inside),
             f"{row.bytes / row.seconds / 1e9:.3g}" if row.bytes else "",
-            *(_percent(row.share), _times(row.ratio) if row.rival else "", beside),
+            *(_percent(row.share), _standing(row), beside),
             _error(row),
         ]
         texts = [html.escape(cell, False) for cell in cells[: len(head)]]
         lines.append(f"<tr>{''.join(f'<td>{text}</td>' for text in texts)}</tr>")
     with_rival = [row for row in rows if row.rival]
-    lost = sum(row.ratio < 1 for row in with_rival)
+    lost = sum(row.behind for row in with_rival)
     summary = f"{group}: {len(rows)} rows, {lost} of {len(with_rival)} behind a rival"
     body = "\n".join(lines)
     return (
@@ -313,6 +322,12 @@ def _error(row: Row) -> str:
     if row.ulps:
         return f"{row.ulps:.2g} ulp"
     return f"{row.error:.2g} of its bound" if row.error else "exact"
+
+
+def _standing(row: Row) -> str:
+    if not row.rival:
+        return ""
+    return _times(row.ratio) + (", even" if row.even else "")
 
 
 def _times(ratio: float) -> str:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onepass import optim
-from onepass.bench._row import ON_DEMAND
+from onepass.bench._row import ON_DEMAND, is_rival
+from onepass.bench._table import EVEN, best_rival, is_even
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench" / "results"
 NAMED = re.compile(r"(?P<machine>.+?)-(?P<date>\d{4}-\d\d-\d\d)(-.*)?\.json")
-# What stands in the place of a rival and is none: memory's rate, other calls of ours, and a network
-# that computes less.
-NO_RIVAL = re.compile(r"copy\b|limit\b|onepass\b|float32 states\b|sklearn plain\b")
+# What stands in the place of a rival in a GPU's older files, and is another call of ours.
+OLD_OWN = "float32 states"
 # The groups of rows that have none, by how their names begin; the others are activations.
 BEGINS = (
     ("front", r"front "),
@@ -45,6 +45,7 @@ class Row(NamedTuple):
         error: the largest error over its bound; above 1 a result is wrong. `ulps` is the largest in
             units of the last place, where that says something.
         products: the part of our time that is inside matrix products.
+        even: another run may say the opposite of whether the best rival is faster.
         run: commit, date and load of a row that was measured at another time than the file's head
             says; with "added", the commit that put it into the file, and "before", its ratio
             until then.
@@ -64,17 +65,23 @@ class Row(NamedTuple):
     ulps: float | None = None
     products: float | None = None
     wrong: bool = False
+    even: bool = False
     run: dict[str, Any] | None = None
 
     @property
     def rival(self) -> str:
         """The fastest of another library; "" where none was measured."""
-        return next((name for name in self.beside if not NO_RIVAL.match(name)), "")
+        return next((n for n in self.beside if is_rival(n) and n != OLD_OWN), "")
 
     @property
     def ratio(self) -> float:
         """The best rival's time over ours; inf without one."""
         return self.beside[self.rival] if self.rival else float("inf")
+
+    @property
+    def behind(self) -> bool:
+        """Whether the best rival is faster, by more than the noise."""
+        return self.ratio < 1 and not self.even
 
 
 class File(NamedTuple):
@@ -100,7 +107,12 @@ class File(NamedTuple):
 
     @property
     def behind(self) -> list[Row]:
-        """The rows in which a rival is faster, the worst first."""
+        """The rows in which a rival is faster by more than the noise, the worst first."""
+        return [row for row in self.slower if row.behind]
+
+    @property
+    def slower(self) -> list[Row]:
+        """The rows in which a rival's median is below ours, even ones too, the worst first."""
         return sorted((row for row in self.rows if row.ratio < 1), key=lambda row: row.ratio)
 
 
@@ -147,6 +159,7 @@ def _second(entry: dict[str, Any]) -> Row:
     ours = entry["seconds"]["onepass"]
     limit = entry["seconds"].get("limit")
     device = entry.get("device", "cpu")
+    best = best_rival(entry)
     return Row(
         name=entry["row"], group=entry["group"], dtype=entry.get("dtype") or "",
         threads="GPU" if device.startswith("cuda") else str(entry["threads"]), seconds=ours,
@@ -155,7 +168,7 @@ def _second(entry: dict[str, Any]) -> Row:
         low=entry.get("low", {}).get("onepass"), high=entry.get("high", {}).get("onepass"),
         error=entry.get("error"), ulps=entry.get("ulps"), wrong=bool(entry.get("wrong")),
         products=entry["products"] / ours if entry.get("products") else None,
-        run=entry.get("run"),
+        even=best is not None and is_even(entry, best[0]), run=entry.get("run"),
     )  # fmt: skip
 
 
@@ -166,12 +179,13 @@ def _first(entry: dict[str, Any]) -> Row:
     ours = times.pop("onepass")
     times.pop("copy", None)
     dtype = re.search(r" (float32|float16|bfloat16|float64)(?! states)$", name)
-    return Row(
+    row = Row(
         name=name.removesuffix(dtype[0]) if dtype else name, group=_group(name),
         dtype=dtype[1] if dtype else "float32", threads="GPU", seconds=ours,
         beside=_sorted({k: v / ours for k, v in times.items()}),
         bytes=entry.get("bytes") or 0.0, share=share or None,
     )  # fmt: skip
+    return row._replace(even=1 / EVEN < row.ratio < EVEN)  # there are no samples
 
 
 def _group(name: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from onepass.bench import _format
-from onepass.bench._row import UsageError
+from onepass.bench._row import UsageError, is_ours
 
 # Of a machine, what makes times comparable; a file of an earlier version lacks some.
 SAME = ("cpu", "cpus", "caches", "level", "gpu", "clock", "malloc")
@@ -109,7 +109,7 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
         return
     medians = "samples" not in result
     seconds = _visits(result)
-    ours = [label for label in seconds if label.split()[0] == "onepass"]
+    ours = [label for label in seconds if is_ours(label)]
     beside = {label: s for label, s in seconds.items() if label not in ours}
     for label in ours:
         entry = Entry(seconds[label], beside, wrong, medians, found.waiting)

@@ -20,6 +20,8 @@ from onepass.bench._row import (
     FunctionError,
     Row,
     Workload,
+    is_other,
+    is_ours,
     line_of,
     own_form,
 )
@@ -27,7 +29,6 @@ from onepass.bench._timing import MOST_SECONDS, ROUNDS, Clock, Samples, interlea
 
 # Bytes that a visit takes out of reach, up to more than the second cache of most machines.
 PADS = tuple(1 << i for i in range(12, 23))
-OWN = ("onepass", "limit", "products")  # first words of labels that are not rivals
 
 
 @dataclasses.dataclass
@@ -210,7 +211,7 @@ def _wanted(workload: Workload, context: Context) -> Workload:
     functions = {
         label: function
         for label, function in workload.functions.items()
-        if label.startswith("onepass") or context.wants(library_of(label))
+        if is_ours(label) or context.wants(library_of(label))
     }
     return dataclasses.replace(workload, functions=functions)
 
@@ -240,12 +241,12 @@ def _statistics(samples: Samples) -> dict[str, Any]:
         "ratios": {
             label: theirs / seconds[own_form(label, seconds)]
             for label, theirs in seconds.items()
-            if label.split()[0] not in OWN
+            if is_other(label)
         },
         "own": {
             label: others / seconds["onepass"]
             for label, others in seconds.items()
-            if label.startswith("onepass ")
+            if is_ours(label) and label != "onepass"
         },
         "products": seconds.get("products"),
     }

@@ -9,11 +9,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from onepass.bench._row import own_form
+from onepass.bench._row import is_rival, own_form
 
 FORMAT = 2
 EVEN = 1.05  # times by which another run of the same code may differ
-LESS = ("sklearn plain",)  # how labels of rivals begin that compute less than ours
 
 _NAME = 38
 _HEAD = f"{'row':{_NAME}} thr       time (10-90 %)          GB/s  limit  error      theirs / ours"
@@ -146,7 +145,7 @@ def _standing(done: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def best_rival(result: dict[str, Any]) -> tuple[str, float] | None:
     """The label and the ratio of the fastest that does all that ours does."""
-    rivals = {k: v for k, v in result["ratios"].items() if not k.startswith(LESS)}
+    rivals = {k: v for k, v in result["ratios"].items() if is_rival(k)}
     return _sorted(rivals)[0] if rivals else None
 
 

@@ -33,7 +33,7 @@ from onepass.bench._peers._library import (
     Steps,
 )
 from onepass.bench._records import cases
-from onepass.bench._row import Context, line_of
+from onepass.bench._row import Context, is_ours, line_of
 from onepass.bench._training import Network, Rate
 
 LIBRARIES: dict[str, Library] = {
@@ -191,7 +191,7 @@ def counted(functions: Functions) -> Found:
     good = {
         label: function
         for label, function in functions.items()
-        if label.startswith("onepass") or _computes_here(function)
+        if is_ours(label) or _computes_here(function)
     }
     return Found(good, {label: ELSEWHERE for label in functions if label not in good})
 
