@@ -13,6 +13,7 @@ from onepass.bench import (
     _arrays,
     _beside,
     _check,
+    _front,
     _kernels,
     _limits,
     _machine,
@@ -264,17 +265,36 @@ def test_rivals_made_by_hand_cannot_end_a_row(monkeypatch):
     }
 
 
+BY_HAND = {
+    "muon": _steps_alone.muon,
+    "sparse adam": _steps_alone.sparse_adam,
+    "lbfgs": _steps_alone.lbfgs,
+    "groups": _steps._param_groups,
+    "tensors": _steps._tensors,
+    "layer": next(row.make for row in _networks.rows() if row.name.startswith("global avg")),
+    "network": next(row.make for row in _networks.rows() if row.name.startswith("lenet")),
+    "front": next(row.make for row in _front.rows()),
+}
+
+
 @NEEDS_TORCH
-def test_every_row_by_hand_is_in_that_net(monkeypatch):
-    """With a PyTorch that has nothing each row of workloads is made, and says so."""
+@pytest.mark.parametrize("name", BY_HAND)
+def test_every_row_by_hand_is_in_that_net(monkeypatch, name):
+    """Whatever PyTorch raises, each such row is made, and says so."""
+    import onepass.torch.nn
+    import onepass.torch.optim  # noqa: F401 - classes of ours are made from PyTorch's
     import torch
 
-    for name in ("Muon", "SparseAdam", "LBFGS"):
-        monkeypatch.delattr(torch.optim, name, raising=False)
-    for make in (_steps_alone.muon, _steps_alone.sparse_adam):
-        workload = make(Context(against=frozenset({"torch"})))
-        assert list(workload.functions) == ["onepass"]
-        assert "torch eager" in workload.missing
+    def fails(*_, **__):
+        raise AttributeError("no such class")
+
+    for optimizer in ("Muon", "SparseAdam", "LBFGS", "AdamW"):
+        monkeypatch.setattr(torch.optim, optimizer, fails, raising=False)
+    for module in ("ReLU", "AdaptiveAvgPool2d", "Conv2d"):
+        monkeypatch.setattr(torch.nn, module, fails)
+    workload = BY_HAND[name](Context(against=frozenset({"torch"})))
+    assert not [label for label in workload.functions if not label.startswith("onepass")]
+    assert any(why.endswith("no such class") for why in workload.missing.values())
 
 
 # ---- checks
