@@ -482,6 +482,12 @@ def test_a_row_within_the_noise_is_even(measured) -> None:
     assert "1 of 3 behind a rival" in page
 
 
+@pytest.mark.parametrize(("load", "cpus", "busy"), [(3, 64, False), (3, 2, True), (1.5, 2, False)])
+def test_a_busy_machine_is_one_with_more_tasks_than_processors(measured, load, cpus, busy) -> None:
+    measured("chip-2030-01-02.json", SECOND, format=2, machine={**CPU, "load": load, "cpus": cpus})
+    assert ("other work ran on the machine (load average 3.0)" in performance.page()) == busy
+
+
 def test_a_row_of_another_time_says_so(measured) -> None:
     run = {"commit": "abcd1234", "date": "2029-12-31", "load": 0.25}
     added = {"date": "2030-01-02", "commit": None, "load": None, "added": "ef567890", "before": 0.4}

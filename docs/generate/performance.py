@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from onepass.bench._table import EVEN
+from onepass.bench._table import EVEN, is_busy
 
 from generate import charts
 from generate.docstrings import slug
@@ -158,11 +158,10 @@ def _note(file: File) -> str:
     known = [f"{name}{file.machine[key]}" for key, name in VERSIONS.items()
              if file.machine.get(key) and isinstance(file.machine[key], str)]  # fmt: skip
     said += [", ".join(known)] if known else []
-    load = file.machine.get("load", 0)
     if "clock" in file.machine:
         said.append(f"{file.machine['clock']} of one thread, not elapsed time")
-    elif isinstance(load, float) and load > 2:
-        said.append(f"other work ran on the machine (load average {load:.1f})")
+    elif is_busy(file.machine):
+        said.append(f"other work ran on the machine (load average {file.machine['load']:.1f})")
     if apart := sum(row.run is not None for row in file.rows):
         said.append(f"{apart} of its rows were [measured at other times](#rows-of-other-times)")
     return "; ".join(said)

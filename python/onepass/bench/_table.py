@@ -30,10 +30,21 @@ def head(machine: dict[str, Any]) -> str:
     """The machine, and the names of the columns."""
     about = f"{machine['cpu']}, {machine['cpus']} processors, {machine['level']}"
     note = f"\nBLAS: {machine['blas']}" if "blas" in machine else ""
-    load = machine.get("load")
-    if load and load > machine["cpus"]:
+    if is_busy(machine):
+        load = machine["load"]
         note += f"\nbusy, a load of {load:.1f}: times and the ratios of many threads say little"
     return f"onepass {machine['onepass']} on {about}{note}\n\n{_HEAD}"
+
+
+def load_each(machine: dict[str, Any]) -> float:
+    """Tasks for each processor when a run began; 0 where that is not known."""
+    load, processors = machine.get("load"), machine.get("cpus")
+    return load / processors if load and processors else 0.0
+
+
+def is_busy(machine: dict[str, Any]) -> bool:
+    """Whether other work ran: there were more tasks than processors."""
+    return load_each(machine) > 1
 
 
 def line(result: dict[str, Any]) -> str:
