@@ -265,6 +265,17 @@ def test_rivals_made_by_hand_cannot_end_a_row(monkeypatch):
     }
 
 
+@pytest.mark.parametrize("state_dtype", ["float32", "bfloat16", "int8"])
+def test_the_bytes_of_states_are_those_that_an_optimizer_holds(state_dtype):
+    p = np.ones(1 << 14, np.float32)
+    own = optim.AdamW([p], state_dtype=None if state_dtype == "float32" else state_dtype)
+    own.step([p * 0.1])
+    (state,) = own.state_dict()["state"].values()
+    held = sum(value.nbytes for value in state.values() if isinstance(value, np.ndarray))
+    assert held == 2 * p.size * _steps.state_bytes(state_dtype)
+    assert _steps.adamw_bytes(state_dtype) * p.size == 3 * p.nbytes + 2 * held
+
+
 BY_HAND = {
     "muon": _steps_alone.muon,
     "sparse adam": _steps_alone.sparse_adam,
