@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 import onepass
 import pytest
 from onepass.bench import _peers, _rows
-from onepass.bench._row import Context
+from onepass.bench._row import GROUPS, Context
 from onepass.ops._compat import COMPAT
 from public_names import public_packages
 
@@ -398,6 +398,8 @@ def test_the_command_of_the_site_builds_what_it_is_told_to(arguments, status, tm
 def test_lists_of_rows_and_libraries_are_those_of_the_benchmark() -> None:
     names = {row.name for row in _rows.rows(Context())}
     assert {*performance.SHOWN} - names == set()
+    assert {*performance.GROUPS} == {*GROUPS}
+    assert {row.group for file in results.files() for row in file.rows} <= {*GROUPS}
     assert {*_peers.LIBRARIES} - {*performance.VERSIONS} == {"torch-compile"}  # is PyTorch's
 
 
@@ -414,7 +416,7 @@ SECOND = {
     "limit": "limit", "error": 0.25, "ulps": 2.0, "wrong": False, "products": None, "missing": {},
 }  # fmt: skip
 FIRST = {
-    "name": "gelu 64k float16", "bytes": 2.5e5, "share_of_copy": 0.25,
+    "name": "gelu 64k float16", "group": "elementwise", "bytes": 2.5e5, "share_of_copy": 0.25,
     "us": {"onepass": 20, "torch": 40, "numpy": 10, "copy": 5},
 }  # fmt: skip
 CPU = {"cpu": "A chip", "date": "2030-01-01", "torch": "3.0"}

@@ -27,7 +27,7 @@ DOCS = Path(__file__).resolve().parents[1]
 # Group of rows → its title, in the order of the page.
 GROUPS = {
     "optim": "Optimizers", "norm": "Norms", "activation": "Activations", "dropout": "Dropout",
-    "loss": "Losses", "conv": "Convolutions and pools", "front": "Modules of the PyTorch front",
+    "loss": "Losses", "conv": "Convolutions and pools",
     "end-to-end": "Whole training steps",
 }  # fmt: skip
 # In docs/findings.md, below a heading: the rows that it explains, by a pattern of their names.

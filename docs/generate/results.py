@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from onepass import optim
 from onepass.bench._row import ON_DEMAND, is_rival
 from onepass.bench._table import EVEN, best_rival, is_even
 
@@ -22,17 +21,12 @@ FOLDER = Path(__file__).resolve().parents[2] / "bench" / "results"
 NAMED = re.compile(r"(?P<machine>.+?)-(?P<date>\d{4}-\d\d-\d\d)(-.*)?\.json")
 # What stands in the place of a rival in a GPU's older files, and is another call of ours.
 OLD_OWN = "float32 states"
-# The groups of rows that have none, by how their names begin; the others are activations.
-BEGINS = (
-    ("front", r"front "),
-    ("end-to-end", r"demo|lenet|resnet"),
-    ("conv", r"(max|avg|global avg) pool|depthwise|(max|avg)_pool|im2col|col2im"),
-    ("optim", r"global_norm|clip\+|param_groups|sparse adam|" + "|".join(
-        name.lower() for name in optim.__all__ if name[0].isupper())),
-    ("norm", r"bn|(batch|layer|rms|group|instance|weight)_(re)?norm"),
-    ("loss", r"\w+_loss|cross_entropy|bce|kl_div|wasserstein"),
-    ("dropout", r"\w*dropout"),
-)  # fmt: skip
+# The groups of a GPU's older files → ours; of two kinds in one, a word of the name decides.
+OLD_GROUPS = {"optimizer": "optim", "norm": "norm", "loss": "loss", "windows": "conv"}
+OLD_PAIRS = {
+    "rows": ("softmax", "activation", "norm"),
+    "elementwise": ("dropout", "dropout", "activation"),
+}
 
 
 class Row(NamedTuple):
@@ -180,7 +174,7 @@ def _first(entry: dict[str, Any]) -> Row:
     times.pop("copy", None)
     dtype = re.search(r" (float32|float16|bfloat16|float64)(?! states)$", name)
     row = Row(
-        name=name.removesuffix(dtype[0]) if dtype else name, group=_group(name),
+        name=name.removesuffix(dtype[0]) if dtype else name, group=_group(entry),
         dtype=dtype[1] if dtype else "float32", threads="GPU", seconds=ours,
         beside=_sorted({k: v / ours for k, v in times.items()}),
         bytes=entry.get("bytes") or 0.0, share=share or None,
@@ -188,5 +182,8 @@ def _first(entry: dict[str, Any]) -> Row:
     return row._replace(even=1 / EVEN < row.ratio < EVEN)  # there are no samples
 
 
-def _group(name: str) -> str:
-    return next((group for group, begins in BEGINS if re.match(begins, name)), "activation")
+def _group(entry: dict[str, Any]) -> str:
+    if entry["group"] in OLD_GROUPS:
+        return OLD_GROUPS[entry["group"]]
+    word, has, lacks = OLD_PAIRS[entry["group"]]
+    return has if word in entry["name"] else lacks
