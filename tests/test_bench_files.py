@@ -7,7 +7,8 @@ import json
 import re
 
 import pytest
-from onepass.bench import _session
+from onepass.bench import _rows, _session
+from onepass.bench._row import Row, Workload
 from small_bench import RELU, hurried, run  # noqa: F401  (a fixture)
 
 
@@ -170,3 +171,19 @@ def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):
     assert "interrupted" in err
     assert len(json.loads(path.read_text())["results"]) == 1
     assert "GB/s   on the fewest bytes" in out
+
+
+def test_a_row_of_its_own_dtype_is_not_measured_again(capsys, monkeypatch, tmp_path):
+    made = []
+
+    def make(context):
+        made.append(context.dtype)
+        return Workload({"onepass": lambda: None}, 1, 1.0, dtype="float16")
+
+    monkeypatch.setattr(_rows, "rows", lambda context: [Row("a", "optim", make)])
+    path = tmp_path / "a.json"
+    given = ["--threads", "1", "--against", "none", "--plain-malloc", "--json", path]
+    for more in ((), ("--resume",)):
+        assert run(capsys, *given, *more)[0] == 0
+        (row,) = json.loads(path.read_text())["results"]
+        assert (row["dtype"], row["asked"], made) == ("float16", "float32", ["float32"])

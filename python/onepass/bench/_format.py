@@ -159,6 +159,7 @@ def check_whole(content: Any, file: str) -> None:
         ):  # fmt: skip
             result.part(name).check(kind)
         result.maybe("run", OBJECT)
+        result.maybe("asked", NAME)
         if "skipped" not in result.value:
             _check_measured(result)
 

@@ -187,7 +187,9 @@ def _found(row: Row, context: Context, meter: Meter, checks: bool) -> dict[str, 
     with meter.pinned(context):  # libraries that the row has loaded, too
         check = workload.check() if checks and workload.check is not None else None
         samples, more = meter.samples(workload, context)
-    dtype = {} if workload.dtype is None else {"dtype": workload.dtype}
+    dtype = {}
+    if workload.dtype not in (None, context.dtype):  # a row of its own dtype, whatever is asked for
+        dtype = {"dtype": workload.dtype, "asked": context.dtype}
     return dtype | _result(workload, check, samples) | more
 
 

@@ -284,7 +284,9 @@ class Session:
             for result in content["results"]:
                 result.setdefault("run", earlier)
         self.found = {
-            self._key(result["row"], result["threads"], result["dtype"]): result
+            self._key(
+                result["row"], result["threads"], result.get("asked", result["dtype"])
+            ): result
             for result in content["results"]
         }
         chosen = {self._key_of(row, context) for row, context in self.rows}
