@@ -10,9 +10,13 @@ import argparse
 
 import numpy as np
 from onepass import nn, optim
+from onepass.bench._steps import state_bytes
 from onepass.data import DataLoader, load
 
-STATES = {None: 8, "bfloat16": 4, "int8": 2 + 2 * 4 / 256}
+STATES = {
+    None if name == "float32" else name: 2 * state_bytes(name)
+    for name in ("float32", "bfloat16", "int8")
+}
 
 
 def evaluate(model, X, y):

@@ -7,7 +7,8 @@ import json
 import re
 
 import pytest
-from onepass.bench import _session
+from onepass.bench import _rows, _session
+from onepass.bench._row import Row, Workload
 from small_bench import RELU, hurried, run  # noqa: F401  (a fixture)
 
 
@@ -26,11 +27,16 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
     assert not path.exists()
     run(capsys, *RELU, "--json", path)
     first = json.loads(path.read_text())
+    first["machine"]["load"] = 99.0  # so that another one is found now
+    path.write_text(json.dumps(first))
     _, out, _ = run(capsys, *both, "--resume")
     # All that is chosen is shown, what the file had first.
     assert re.findall(r"^relu (\d+) ", out, re.MULTILINE) == ["65536", "1048576"]
     data = json.loads(path.read_text())
-    assert data["results"][:1] == first["results"]
+    (kept,), head = first["results"], first["machine"]
+    own = {"commit": head.get("commit"), "date": head["date"], "load": 99.0}
+    assert data["results"][0] == kept | {"run": own}  # of the time when it was measured
+    assert "run" not in data["results"][1]
     assert data["options"] == first["options"]  # how the file was begun
     assert [call["only"] for call in data["resumed"]] == ["^relu (65536|1048576)"]
     assert (data["options"]["against"], data["machine"]["malloc"]) == ([], "plain")
@@ -165,3 +171,19 @@ def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):
     assert "interrupted" in err
     assert len(json.loads(path.read_text())["results"]) == 1
     assert "GB/s   on the fewest bytes" in out
+
+
+def test_a_row_of_its_own_dtype_is_not_measured_again(capsys, monkeypatch, tmp_path):
+    made = []
+
+    def make(context):
+        made.append(context.dtype)
+        return Workload({"onepass": lambda: None}, 1, 1.0, dtype="float16")
+
+    monkeypatch.setattr(_rows, "rows", lambda context: [Row("a", "optim", make)])
+    path = tmp_path / "a.json"
+    given = ["--threads", "1", "--against", "none", "--plain-malloc", "--json", path]
+    for more in ((), ("--resume",)):
+        assert run(capsys, *given, *more)[0] == 0
+        (row,) = json.loads(path.read_text())["results"]
+        assert (row["dtype"], row["asked"], made) == ("float16", "float32", ["float32"])

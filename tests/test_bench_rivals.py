@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from onepass.bench import _end_to_end, _networks, _peers, _run, _table, _training
+from onepass.bench import _end_to_end, _front, _networks, _peers, _run, _table, _training
 from onepass.bench._peers import LIBRARIES
 from onepass.bench._peers._library import CLASSES_ALONE, Lacks, Library, Step
 from onepass.bench._records import cases
@@ -545,6 +545,20 @@ def test_steps_that_are_called_compiled_are_graphs(graphs):
     assert graphs() > 2
 
 
+@pytest.mark.parametrize("row", list(_front.rows()), ids=lambda row: row.name)
+def test_modules_that_are_called_compiled_are_one_graph(row, graphs, monkeypatch):
+    """The whole module or an error, and for its shape alone: the rule of all rows."""
+    import torch
+
+    traced, how = torch.compile, []
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **given: how.append(given) or traced(f, **given)
+    )
+    found = row.make(Context(threads=1, against=frozenset(["torch-compile"])))
+    assert (list(found.functions), found.missing) == (["onepass", "torch compile"], {})
+    assert (graphs(), how) == (1, [{"dynamic": False, "fullgraph": True}])
+
+
 def test_a_compiler_that_is_missing_is_a_line(monkeypatch):
     needs("torch")
     import torch
@@ -672,6 +686,15 @@ def test_steps_that_are_not_there_are_lines(monkeypatch):
     found = networks(SMALL[0], "jax")
     assert found == ({}, {"jax": "not installed (pip install no-such)"})
     assert networks(SMALL[0], "optax") == ({}, {})
+
+
+def test_a_library_without_rows_on_a_gpu_is_a_line():
+    context = Context("cuda", against=frozenset(["numpy", "jax"]))
+    case = cases.BY_NAME["relu"]
+    found = _peers.kernel(context, case, (np.ones(4, np.float32),), {})
+    assert not found.functions
+    assert found.missing.keys() == {"numpy", "jax"}
+    assert all(why.startswith("measured on the CPU alone") for why in found.missing.values())
 
 
 def test_a_step_that_needs_another_library_says_which(monkeypatch):

@@ -142,6 +142,8 @@ def test_preempted_samples_are_dropped_while_three_are_left(monkeypatch):
     steps = itertools.count()
     monkeypatch.setattr(_timing, "_preemptions", lambda: next(steps))
     assert len(_timing.interleaved({"f": function}, 8, lambda: now[0])["f"]) == 8
+    steps = iter([0, 0, 0, 1])  # the two of a visit are kept, as bench/README.md says
+    assert len(_timing.interleaved({"f": function}, 2, lambda: now[0])["f"]) == 2
 
 
 def test_buffers_rotate_until_the_cache_has_passed():

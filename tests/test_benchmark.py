@@ -13,6 +13,7 @@ from onepass.bench import (
     _arrays,
     _beside,
     _check,
+    _front,
     _kernels,
     _limits,
     _machine,
@@ -170,7 +171,6 @@ def test_a_limit_rotates_where_its_row_does(monkeypatch):
         _run.Meter().samples(workload, context)
         assert given.pop() is rotates
         # a copy of the arrays for each turn, or one function
-        assert (workload.functions["onepass"].__name__ == "<lambda>") is True
         assert (workload.functions["onepass"].__qualname__.startswith("_turns")) is rotates
     _run.Meter().samples(dataclasses.replace(workload, rotates=False), context)
     assert given.pop() is False
@@ -265,17 +265,47 @@ def test_rivals_made_by_hand_cannot_end_a_row(monkeypatch):
     }
 
 
+@pytest.mark.parametrize("state_dtype", ["float32", "bfloat16", "int8"])
+def test_the_bytes_of_states_are_those_that_an_optimizer_holds(state_dtype):
+    p = np.ones(1 << 14, np.float32)
+    own = optim.AdamW([p], state_dtype=None if state_dtype == "float32" else state_dtype)
+    own.step([p * 0.1])
+    (state,) = own.state_dict()["state"].values()
+    held = sum(value.nbytes for value in state.values() if isinstance(value, np.ndarray))
+    assert held == 2 * p.size * _steps.state_bytes(state_dtype)
+    assert _steps.adamw_bytes(state_dtype) * p.size == 3 * p.nbytes + 2 * held
+
+
+BY_HAND = {
+    "muon": _steps_alone.muon,
+    "sparse adam": _steps_alone.sparse_adam,
+    "lbfgs": _steps_alone.lbfgs,
+    "groups": _steps._param_groups,
+    "tensors": _steps._tensors,
+    "layer": next(row.make for row in _networks.rows() if row.name.startswith("global avg")),
+    "network": next(row.make for row in _networks.rows() if row.name.startswith("lenet")),
+    "front": next(row.make for row in _front.rows()),
+}
+
+
 @NEEDS_TORCH
-def test_every_row_by_hand_is_in_that_net(monkeypatch):
-    """With a PyTorch that has nothing each row of workloads is made, and says so."""
+@pytest.mark.parametrize("name", BY_HAND)
+def test_every_row_by_hand_is_in_that_net(monkeypatch, name):
+    """Whatever PyTorch raises, each such row is made, and says so."""
+    import onepass.torch.nn
+    import onepass.torch.optim  # noqa: F401 - classes of ours are made from PyTorch's
     import torch
 
-    for name in ("Muon", "SparseAdam", "LBFGS"):
-        monkeypatch.delattr(torch.optim, name, raising=False)
-    for make in (_steps_alone.muon, _steps_alone.sparse_adam):
-        workload = make(Context(against=frozenset({"torch"})))
-        assert list(workload.functions) == ["onepass"]
-        assert "torch eager" in workload.missing
+    def fails(*_, **__):
+        raise AttributeError("no such class")
+
+    for optimizer in ("Muon", "SparseAdam", "LBFGS", "AdamW"):
+        monkeypatch.setattr(torch.optim, optimizer, fails, raising=False)
+    for module in ("ReLU", "AdaptiveAvgPool2d", "Conv2d"):
+        monkeypatch.setattr(torch.nn, module, fails)
+    workload = BY_HAND[name](Context(against=frozenset({"torch"})))
+    assert not [label for label in workload.functions if not label.startswith("onepass")]
+    assert any(why.endswith("no such class") for why in workload.missing.values())
 
 
 # ---- checks

@@ -3,6 +3,7 @@ made-up clocks."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -107,6 +108,44 @@ def test_a_graph_is_replayed():
     assert result["host"]["onepass"] == pytest.approx(0.1 / timing.REPLAYS)
 
 
+def test_visits_of_a_row_are_short_and_joined():
+    """With --repeat: so many samples a visit, and the host's time of all of them."""
+    meter = _cuda.Meter(Clock())
+    assert meter.rounds == timing.ROUNDS
+    meter.rounds = 2
+    found = None
+    for seconds in (1.0, 3.0, 8.0):
+        function = meter.on.call("a", seconds)
+        row = Row("n", "optim", lambda context, f=function: Workload({"onepass": f}, 1, 1.0))
+        found = _run.measured(row, Context("cuda"), meter, found)
+    assert found["samples"]["onepass"] == [1.0, 1.0, 3.0, 3.0, 8.0, 8.0]
+    assert found["visits"]["onepass"] == [2, 2, 2]
+    assert found["host"] == pytest.approx({"onepass": 0.4})
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("calls", [1, timing.WARM_UP, timing.WARM_UP + 2, 2 * timing.WARM_UP + 1])
+def test_what_fails_on_the_device_names_its_function(graph, calls):
+    """A device says at the next wait for it what went wrong."""
+    clock, count = Clock(), itertools.count(1)
+
+    def launches():
+        if next(count) == calls:
+            clock.failed = True
+
+    def synchronize():
+        if clock.failed:
+            raise RuntimeError("an illegal memory access")
+
+    clock.failed = False
+    clock.synchronize = synchronize
+    clock.captured = lambda function: synchronize() or function
+    functions = {"onepass": clock.call("a", 1.0), "torch": launches, "other": clock.call("b", 1.0)}
+    result = measured(clock, functions, graph=graph)
+    assert result["skipped"] == "'torch' raised RuntimeError: an illegal memory access"
+    assert result["wrong"]
+
+
 def test_a_row_has_its_limit():
     """The copy of the clock takes two seconds for eight bytes."""
     clock = Clock()
@@ -184,7 +223,9 @@ def test_what_a_row_times_runs_on_tensors(monkeypatch, make, bytes_, rivals):
     pytest.importorskip("torch")
     monkeypatch.setattr(_arrays, "DEVICE", "cpu")
     workload = make(Context("cuda"))
-    assert (list(workload.functions), workload.missing) == (["onepass", *rivals], {})
+    assert list(workload.functions) == ["onepass", *rivals]
+    assert "torch" not in workload.missing
+    assert all(why.startswith("measured on the CPU") for why in workload.missing.values())
     assert workload.bytes == bytes_
     for function in workload.functions.values():
         function()

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 import onepass
 import pytest
 from onepass.bench import _peers, _rows
-from onepass.bench._row import Context
+from onepass.bench._row import GROUPS, Context
 from onepass.ops._compat import COMPAT
 from public_names import public_packages
 
@@ -317,7 +317,7 @@ def test_rows_that_we_lose_stand_first(built) -> None:
     tables = re.findall(r"<tbody>(.*?)</tbody>", first, re.S)
     found = [[float(cell) for cell in re.findall(r"<tr[^>]*>\s*<td>(?:<p>)?([\d.]+)", rows)]
              for rows in tables]  # fmt: skip
-    lost = [[row.ratio for row in file.behind] for file in results.files() if file.behind]
+    lost = [[row.ratio for row in file.slower] for file in results.files() if file.slower]
     assert [len(rows) for rows in found] == [len(rows) for rows in lost]
     assert all(rows == sorted(rows) for rows in found)
     whole = text.partition('id="all-rows"')[2]
@@ -334,10 +334,55 @@ def test_the_page_of_measurements_is_what_the_results_say() -> None:
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, (
             f"docs/{name} is not current, run: python docs/generate --performance"
         )
+
+
+# First words of rows' names → how prose has them, where more than spaces and signs differ.
+SPOKEN = {
+    "adam_amsgrad": "AMSGrad",
+    "adamw_amsgrad": "AMSGrad",
+    "adaptive_avg_pool2d": "adaptive average",
+    "bce_with_logits": "binary cross entropy of logits",
+    "depthwise_conv2d": "depthwise convolution",
+    "depthwise_conv2d_weight": "gradient of (the|depthwise) weights|weights' gradient",
+    "front": "modules of the PyTorch front",
+    "resnet20": "ResNet",
+    "sgd_momentum": "SGD with momentum",
+    "step": "four blocks of batch norm",
+}
+
+
+def _speaks_of(text: str, name: str) -> bool:
+    """Whether a text names the function or network of a row: "L-BFGS" is lbfgs."""
+    subject = name.partition(" ")[0].removesuffix("_backward")
+    words = SPOKEN.get(subject, r"[\W_]*".join(re.sub(r"\W|_", "", subject)))
+    return re.search(rf"\b({words})s?(?![a-z])", text, re.I) is not None
+
+
+def test_the_reason_of_a_row_speaks_of_it() -> None:
+    """Each mark of the findings has rows that are behind, and no row has two reasons."""
+    lines = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").splitlines()
+    sections: dict[str, str] = {}
+    for line in lines:
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+            sections[heading] = ""
+        elif not performance.MARK.match(line):
+            sections[heading] += line + " "
+    behind = {(row.name, "cuda" if file.on_gpu else "cpu")
+              for file in results.files() for row in file.slower}  # fmt: skip
+    for name, device in behind:
+        fits = performance.reasons(name, device)
+        best = {heading for most, heading, _ in fits if most == max(fits)[0]}
+        assert len(best) <= 1, (name, best)
+        for heading in best:
+            assert _speaks_of(sections[heading], name), f"{heading!r} has no word of {name}"
     for device, pattern, heading, _ in performance._marks():
-        rows = [row.name for file in results.files() for row in file.rows
-                if file.on_gpu == (device == "cuda")]  # fmt: skip
-        assert any(re.match(pattern, name) for name in rows), (heading, pattern)
+        assert any(of == device and re.match(pattern, name) for name, of in behind), (
+            f"{heading}: no row behind a rival is {pattern}"
+        )
+    assert not _speaks_of("using a sinus, cosine", "sin 16")
+    assert _speaks_of("L-BFGS", "lbfgs 10 iterations")
+    assert not _speaks_of("AdamW", "adam 1048576")
 
 
 @pytest.mark.parametrize(
@@ -353,6 +398,8 @@ def test_the_command_of_the_site_builds_what_it_is_told_to(arguments, status, tm
 def test_lists_of_rows_and_libraries_are_those_of_the_benchmark() -> None:
     names = {row.name for row in _rows.rows(Context())}
     assert {*performance.SHOWN} - names == set()
+    assert {*performance.GROUPS} == {*GROUPS}
+    assert {row.group for file in results.files() for row in file.rows} <= {*GROUPS}
     assert {*_peers.LIBRARIES} - {*performance.VERSIONS} == {"torch-compile"}  # is PyTorch's
 
 
@@ -360,14 +407,16 @@ def test_lists_of_rows_and_libraries_are_those_of_the_benchmark() -> None:
 SECOND = {
     "row": "gelu 65536", "group": "activation", "device": "cpu", "dtype": "float16", "threads": 2,
     "elements": 65536, "bytes": 2.5e5, "streams": [1, 1, 0],
-    "samples": {"onepass": [1.9e-5, 2e-5, 2.1e-5]}, "low": {"onepass": 1.9e-5},
-    "high": {"onepass": 2.1e-5}, "ratios": {"torch": 2.0, "onepass plain": 0.7, "numpy": 0.5},
+    "samples": {"onepass": [1.9e-5, 2e-5, 2.1e-5]},
+    "low": {"onepass": 1.9e-5, "torch": 3.9e-5, "numpy": 0.9e-5},
+    "high": {"onepass": 2.1e-5, "torch": 4.1e-5, "numpy": 1.1e-5},
+    "ratios": {"torch": 2.0, "onepass plain": 0.7, "numpy": 0.5},
     "seconds": {"onepass": 2e-5, "torch": 4e-5, "numpy": 1e-5, "limit": 5e-6,
                 "onepass plain": 1.4e-5},
     "limit": "limit", "error": 0.25, "ulps": 2.0, "wrong": False, "products": None, "missing": {},
 }  # fmt: skip
 FIRST = {
-    "name": "gelu 64k float16", "bytes": 2.5e5, "share_of_copy": 0.25,
+    "name": "gelu 64k float16", "group": "elementwise", "bytes": 2.5e5, "share_of_copy": 0.25,
     "us": {"onepass": 20, "torch": 40, "numpy": 10, "copy": 5},
 }  # fmt: skip
 CPU = {"cpu": "A chip", "date": "2030-01-01", "torch": "3.0"}
@@ -420,6 +469,40 @@ def test_a_rival_that_was_not_measured_stands_on_the_page(measured) -> None:
     assert "| torch-compile" not in performance.page()
 
 
+def test_a_row_within_the_noise_is_even(measured) -> None:
+    """By the rule of the command's own table."""
+    near = {"seconds": {**SECOND["seconds"], "numpy": 1.96e-5}, "ratios": {"numpy": 0.98}}
+    wide = {"seconds": {**SECOND["seconds"], "numpy": 1.7e-5}, "ratios": {"numpy": 0.85},
+            "high": {**SECOND["high"], "numpy": 2.2e-5}}  # fmt: skip
+    rows = [SECOND, {**SECOND, "row": "mish", **near}, {**SECOND, "row": "tanh", **wide}]
+    (file,) = measured("chip-2030-01-02.json", *rows, format=2)
+    assert [row.name for row in file.behind] == ["gelu 65536"]
+    page = performance.page()
+    assert "in\n1, and by less in 2." in page
+    assert "| 0.85, even | tanh |" in page
+    assert "| 0.98, even | mish |" in page
+    assert "1 of 3 behind a rival" in page
+
+
+@pytest.mark.parametrize(("load", "cpus", "busy"), [(3, 64, False), (3, 2, True), (1.5, 2, False)])
+def test_a_busy_machine_is_one_with_more_tasks_than_processors(measured, load, cpus, busy) -> None:
+    measured("chip-2030-01-02.json", SECOND, format=2, machine={**CPU, "load": load, "cpus": cpus})
+    assert ("other work ran on the machine (load average 3.0)" in performance.page()) == busy
+
+
+def test_a_row_of_another_time_says_so(measured) -> None:
+    run = {"commit": "abcd1234", "date": "2029-12-31", "load": 0.25}
+    added = {"date": "2030-01-02", "commit": None, "load": None, "added": "ef567890", "before": 0.4}
+    rows = [SECOND, {**SECOND, "run": run}, {**SECOND, "row": "mish", "run": added}]
+    measured("chip-2030-01-02.json", *rows, format=2)
+    page = performance.page()
+    assert "2 of its rows were [measured at other times](#rows-of-other-times)" in page
+    assert "| gelu 65536 | 2 | 2029-12-31 | abcd1234 | 0.2 |  | 0.50 |" in page
+    assert "| mish | 2 | 2030-01-02 | added by ef567890 | not recorded | 0.40 | 0.50 |" in page
+    measured("chip-2030-01-02.json", SECOND, format=2)
+    assert "other times" not in performance.page()
+
+
 def test_the_newest_file_of_each_machine_counts(measured) -> None:
     measured("chip-2030-01-02.json", SECOND, format=2)
     measured("chip-2030-01-01-all.json", FIRST, FIRST)
@@ -436,20 +519,27 @@ def test_the_newest_file_of_each_machine_counts(measured) -> None:
 
 
 def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) -> None:
-    ours = {**SECOND, "ratios": {"onepass plain": 0.5, "float32 states": 0.6, "torch": 1.5}}
+    ours = {**SECOND, "ratios": {"onepass plain": 0.5, "sklearn plain": 0.6, "torch": 1.5}}
     (file,) = measured(
-        "chip-2030-01-02.json", ours, {**SECOND, "wrong": True, "error": 3.0}, format=2
+        "chip-2030-01-02.json",
+        ours,
+        {**SECOND, "row": "gelu 16777216", "wrong": True, "error": 3.0},
+        format=2,
     )
     assert [row.ratio for row in file.behind] == [0.5]
     page = performance.page().replace("\u00a0", " ")
-    assert "Of 2 measured rows that have a rival, the best rival is faster in 1." in page
-    assert "- gelu 65536 (A chip (chip)): 3 times its bound" in page
+    first = (
+        "Of 2 measured rows that have a rival, the best rival is faster by more than the noise in"
+    )
+    assert f"{first}\n1, and by less in 0." in page
+    assert "- gelu 16777216 (A chip (chip)): 3 times its bound" in page
     assert (
-        "| 0.50 | gelu 65536 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |" in page
+        "| 0.50 | gelu 16777216 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |"
+        in page
     )
     assert "<td>20 µs (19 µs to 21 µs)</td><td>12.5</td><td>25%</td><td>1.50</td>" in page
     assert "<td>2 ulp</td>" in page
-    assert "[Norms over rows, and softmax](findings.md#norms-over-rows-and-softmax)" in page
+    assert "[Loops and the compiler](findings.md#loops-and-the-compiler)" in page
 
 
 def test_every_kernel_stands_on_the_page_of_numerics_within_its_bound(built) -> None:

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
+from onepass.bench._table import EVEN, is_busy
+
 from generate import charts
 from generate.docstrings import slug
 from generate.libraries import table
@@ -25,7 +27,7 @@ DOCS = Path(__file__).resolve().parents[1]
 # Group of rows → its title, in the order of the page.
 GROUPS = {
     "optim": "Optimizers", "norm": "Norms", "activation": "Activations", "dropout": "Dropout",
-    "loss": "Losses", "conv": "Convolutions and pools", "front": "Modules of the PyTorch front",
+    "loss": "Losses", "conv": "Convolutions and pools",
     "end-to-end": "Whole training steps",
 }  # fmt: skip
 # In docs/findings.md, below a heading: the rows that it explains, by a pattern of their names.
@@ -34,13 +36,14 @@ HEAD = """# Performance
 
 <!-- Written by python docs/generate --performance from bench/results/*.json. -->
 
-Of {rows} measured rows that have a rival, the best rival is faster in {behind}. [They stand
-first](#rows-behind-a-rival).
+Of {rows} measured rows that have a rival, the best rival is faster by more than the noise in
+{behind}, and by less in {close}. [They stand first](#rows-behind-a-rival).
 
 How to read the tables:
 
 - **ratio** is the best rival's median time over ours. All candidates run in turn in one process.
-  Below 1 the rival is faster. Between 0.95 and 1.05 the next run may say the opposite.
+  Below 1 the rival is faster. *Even*: the next run may say the opposite, since the ratio is between
+  {least:.2f} and {most:.2f}, or the median of either is among four in five samples of the other.
 - **time** is our median; in brackets, where the samples were kept, the range of all but the fastest
   and the slowest tenth.
 - **of limit** is the time in which memory can move the fewest bytes that the operation needs, over
@@ -87,7 +90,13 @@ def page() -> str:
     rows = [row for file in files() for row in file.rows]
     behind = sum(len(file.behind) for file in files())
     parts = [
-        HEAD.format(rows=sum(bool(row.rival) for row in rows), behind=behind),
+        HEAD.format(
+            rows=sum(bool(row.rival) for row in rows),
+            behind=behind,
+            close=sum(len(file.slower) for file in files()) - behind,
+            least=1 / EVEN,
+            most=EVEN,
+        ),
         "## The runs",
         table(
             ("machine", "day", "threads", "rows", "behind", "median ratio"),
@@ -95,6 +104,8 @@ def page() -> str:
         ),
     ]
     parts.append("\n".join(f"- {file.title}, {file.date}: {_note(file)}." for file in files()))
+    apart = [_apart(file) for file in files() if any(row.run for row in file.rows)]
+    parts += ["## Rows of other times", APART, *apart] if apart else []
     missing = [_missing(file) for file in files() if file.missing]
     parts += ["## Not measured", *missing] if missing else []
     wrong = [(file, row) for file in files() for row in file.rows if row.wrong]
@@ -106,8 +117,8 @@ def page() -> str:
         "**why** leads to what was found about a row. A row without it is still to be explained."
     )
     for file in files():
-        if file.behind:
-            lines = [_behind(file, row) for row in file.behind]
+        if file.slower:
+            lines = [_behind(file, row) for row in file.slower]
             parts += [f"### {file.title}, {file.date}", table(BEHIND, lines)]
     parts.append("## All rows")
     for file in files():
@@ -147,14 +158,37 @@ def _note(file: File) -> str:
     known = [f"{name}{file.machine[key]}" for key, name in VERSIONS.items()
              if file.machine.get(key) and isinstance(file.machine[key], str)]  # fmt: skip
     said += [", ".join(known)] if known else []
-    load = file.machine.get("load", 0)
     if "clock" in file.machine:
         said.append(f"{file.machine['clock']} of one thread, not elapsed time")
-    elif isinstance(load, float) and load > 2:
-        said.append(f"other work ran on the machine (load average {load:.1f})")
-    if "note" in file.machine:
-        said.append(str(file.machine["note"]).rstrip("."))
+    elif is_busy(file.machine):
+        said.append(f"other work ran on the machine (load average {file.machine['load']:.1f})")
+    if apart := sum(row.run is not None for row in file.rows):
+        said.append(f"{apart} of its rows were [measured at other times](#rows-of-other-times)")
     return "; ".join(said)
+
+
+APART = """These rows are not of the run that the head of their file tells of: they were measured
+at another time, under another load, alone or with others. **ratio before** is what stood in the
+file until then, where it was kept. A row that was timed again, by itself and with the same code,
+was chosen by its result, whatever the intention: its ratio before is as good a measurement."""
+
+
+def _apart(file: File) -> str:
+    """Rows that were not measured in the run that the file's head tells of, by their own."""
+    lines = []
+    for row in file.rows:
+        if row.run is None:
+            continue
+        run = {name: value for name, value in row.run.items() if value is not None}
+        commit = f"added by {run['added']}" if "added" in run else ""
+        before = f"{run['before']:.2f}" if "before" in run else ""
+        ratio = _times(row.ratio) if row.rival else ""
+        lines.append((
+            row.name, row.threads, str(run.get("date", "")), str(run.get("commit", commit)),
+            f"{run['load']:.1f}" if "load" in run else "not recorded", before, ratio,
+        ))  # fmt: skip
+    head = ("row", "threads", "day", "commit", "load", "ratio before", "ratio")
+    return f"On {file.title}, {file.date}:\n\n" + table(head, sorted(lines, key=lambda e: e[3]))
 
 
 def _missing(file: File) -> str:
@@ -186,7 +220,7 @@ def _behind(file: File, row: Row) -> tuple[str, ...]:
     anchor = reason(row.name, "cuda" if file.on_gpu else "cpu")
     why = f"[{anchor[0]}](findings.md#{anchor[1]})" if anchor else ""
     return (
-        *(f"{row.ratio:.2f}", row.name, row.dtype, row.threads, _timed(row), row.rival, theirs),
+        *(_standing(row), row.name, row.dtype, row.threads, _timed(row), row.rival, theirs),
         *(_percent(row.share), why),
     )
 
@@ -204,11 +238,22 @@ def _marks() -> tuple[tuple[str, str, str, str], ...]:
 
 
 def reason(row: str, device: str) -> tuple[str, str] | None:
-    """The heading of docs/findings.md that explains a row, and its anchor."""
-    for of, pattern, heading, anchor in _marks():
-        if of == device and re.match(pattern, row):
-            return heading.partition(":")[0], anchor
-    return None
+    """The heading of docs/findings.md that explains a row, and its anchor. Of several marks that
+    fit, the one that fits the most of the row's name."""
+    fitting = reasons(row, device)
+    if not fitting:
+        return None
+    _, heading, anchor = max(fitting, key=lambda found: found[0])
+    return heading.partition(":")[0], anchor
+
+
+def reasons(row: str, device: str) -> list[tuple[int, str, str]]:
+    """(letters of the row's name that fit, heading, anchor) of each mark that fits."""
+    return [
+        (fits.end(), heading, anchor)
+        for of, pattern, heading, anchor in _marks()
+        if of == device and (fits := re.match(pattern, row))
+    ]
 
 
 def _grouped(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
@@ -232,13 +277,13 @@ def _details(group: str, rows: Sequence[Row]) -> str:
         cells = [
             *(row.name, row.dtype, row.threads, _timed(row) + inside),
             f"{row.bytes / row.seconds / 1e9:.3g}" if row.bytes else "",
-            *(_percent(row.share), _times(row.ratio) if row.rival else "", beside),
+            *(_percent(row.share), _standing(row), beside),
             _error(row),
         ]
         texts = [html.escape(cell, False) for cell in cells[: len(head)]]
         lines.append(f"<tr>{''.join(f'<td>{text}</td>' for text in texts)}</tr>")
     with_rival = [row for row in rows if row.rival]
-    lost = sum(row.ratio < 1 for row in with_rival)
+    lost = sum(row.behind for row in with_rival)
     summary = f"{group}: {len(rows)} rows, {lost} of {len(with_rival)} behind a rival"
     body = "\n".join(lines)
     return (
@@ -276,6 +321,12 @@ def _error(row: Row) -> str:
     if row.ulps:
         return f"{row.ulps:.2g} ulp"
     return f"{row.error:.2g} of its bound" if row.error else "exact"
+
+
+def _standing(row: Row) -> str:
+    if not row.rival:
+        return ""
+    return _times(row.ratio) + (", even" if row.even else "")
 
 
 def _times(ratio: float) -> str:

@@ -14,25 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from onepass import optim
-from onepass.bench._row import ON_DEMAND
+from onepass.bench._row import ON_DEMAND, is_rival
+from onepass.bench._table import EVEN, best_rival, is_even
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench" / "results"
 NAMED = re.compile(r"(?P<machine>.+?)-(?P<date>\d{4}-\d\d-\d\d)(-.*)?\.json")
-# What stands in the place of a rival and is none: memory's rate, other calls of ours, and a network
-# that computes less.
-NO_RIVAL = re.compile(r"copy\b|limit\b|onepass\b|float32 states\b|sklearn plain\b")
-# The groups of rows that have none, by how their names begin; the others are activations.
-BEGINS = (
-    ("front", r"front "),
-    ("end-to-end", r"demo|lenet|resnet"),
-    ("conv", r"(max|avg|global avg) pool|depthwise|(max|avg)_pool|im2col|col2im"),
-    ("optim", r"global_norm|clip\+|param_groups|sparse adam|" + "|".join(
-        name.lower() for name in optim.__all__ if name[0].isupper())),
-    ("norm", r"bn|(batch|layer|rms|group|instance|weight)_(re)?norm"),
-    ("loss", r"\w+_loss|cross_entropy|bce|kl_div|wasserstein"),
-    ("dropout", r"\w*dropout"),
-)  # fmt: skip
+# What stands in the place of a rival in a GPU's older files, and is another call of ours.
+OLD_OWN = "float32 states"
+# The groups of a GPU's older files → ours; of two kinds in one, a word of the name decides.
+OLD_GROUPS = {"optimizer": "optim", "norm": "norm", "loss": "loss", "windows": "conv"}
+OLD_PAIRS = {
+    "rows": ("softmax", "activation", "norm"),
+    "elementwise": ("dropout", "dropout", "activation"),
+}
 
 
 class Row(NamedTuple):
@@ -45,6 +39,10 @@ class Row(NamedTuple):
         error: the largest error over its bound; above 1 a result is wrong. `ulps` is the largest in
             units of the last place, where that says something.
         products: the part of our time that is inside matrix products.
+        even: another run may say the opposite of whether the best rival is faster.
+        run: commit, date and load of a row that was measured at another time than the file's head
+            says; with "added", the commit that put it into the file, and "before", its ratio
+            until then.
     """
 
     name: str
@@ -61,16 +59,23 @@ class Row(NamedTuple):
     ulps: float | None = None
     products: float | None = None
     wrong: bool = False
+    even: bool = False
+    run: dict[str, Any] | None = None
 
     @property
     def rival(self) -> str:
         """The fastest of another library; "" where none was measured."""
-        return next((name for name in self.beside if not NO_RIVAL.match(name)), "")
+        return next((n for n in self.beside if is_rival(n) and n != OLD_OWN), "")
 
     @property
     def ratio(self) -> float:
         """The best rival's time over ours; inf without one."""
         return self.beside[self.rival] if self.rival else float("inf")
+
+    @property
+    def behind(self) -> bool:
+        """Whether the best rival is faster, by more than the noise."""
+        return self.ratio < 1 and not self.even
 
 
 class File(NamedTuple):
@@ -96,7 +101,12 @@ class File(NamedTuple):
 
     @property
     def behind(self) -> list[Row]:
-        """The rows in which a rival is faster, the worst first."""
+        """The rows in which a rival is faster by more than the noise, the worst first."""
+        return [row for row in self.slower if row.behind]
+
+    @property
+    def slower(self) -> list[Row]:
+        """The rows in which a rival's median is below ours, even ones too, the worst first."""
         return sorted((row for row in self.rows if row.ratio < 1), key=lambda row: row.ratio)
 
 
@@ -143,6 +153,7 @@ def _second(entry: dict[str, Any]) -> Row:
     ours = entry["seconds"]["onepass"]
     limit = entry["seconds"].get("limit")
     device = entry.get("device", "cpu")
+    best = best_rival(entry)
     return Row(
         name=entry["row"], group=entry["group"], dtype=entry.get("dtype") or "",
         threads="GPU" if device.startswith("cuda") else str(entry["threads"]), seconds=ours,
@@ -151,6 +162,7 @@ def _second(entry: dict[str, Any]) -> Row:
         low=entry.get("low", {}).get("onepass"), high=entry.get("high", {}).get("onepass"),
         error=entry.get("error"), ulps=entry.get("ulps"), wrong=bool(entry.get("wrong")),
         products=entry["products"] / ours if entry.get("products") else None,
+        even=best is not None and is_even(entry, best[0]), run=entry.get("run"),
     )  # fmt: skip
 
 
@@ -161,13 +173,17 @@ def _first(entry: dict[str, Any]) -> Row:
     ours = times.pop("onepass")
     times.pop("copy", None)
     dtype = re.search(r" (float32|float16|bfloat16|float64)(?! states)$", name)
-    return Row(
-        name=name.removesuffix(dtype[0]) if dtype else name, group=_group(name),
+    row = Row(
+        name=name.removesuffix(dtype[0]) if dtype else name, group=_group(entry),
         dtype=dtype[1] if dtype else "float32", threads="GPU", seconds=ours,
         beside=_sorted({k: v / ours for k, v in times.items()}),
         bytes=entry.get("bytes") or 0.0, share=share or None,
     )  # fmt: skip
+    return row._replace(even=1 / EVEN < row.ratio < EVEN)  # there are no samples
 
 
-def _group(name: str) -> str:
-    return next((group for group, begins in BEGINS if re.match(begins, name)), "activation")
+def _group(entry: dict[str, Any]) -> str:
+    if entry["group"] in OLD_GROUPS:
+        return OLD_GROUPS[entry["group"]]
+    word, has, lacks = OLD_PAIRS[entry["group"]]
+    return has if word in entry["name"] else lacks

@@ -10,7 +10,7 @@ from typing import Any
 
 from onepass.bench import _cuda_rows, _cuda_timing, _run
 from onepass.bench._row import Context, Row, Workload
-from onepass.bench._timing import Samples
+from onepass.bench._timing import Samples, naming
 
 
 def unusable() -> str | None:
@@ -38,7 +38,7 @@ class Meter(_run.Meter):
     device = "cuda"
 
     def __init__(self, on: Any = None) -> None:
-        super().__init__()
+        super().__init__(rounds=_cuda_timing.ROUNDS, most_seconds=_cuda_timing.MOST_SECONDS)
         self.on = _cuda_timing.Device() if on is None else on
         self._rate = 0.0
 
@@ -64,12 +64,13 @@ class Meter(_run.Meter):
         rate, repeats = self.rate, 1
         functions = dict(workload.functions)
         if workload.graph:
-            for function in functions.values():
-                for _ in range(_cuda_timing.WARM_UP):
-                    function()
-            functions = {label: self.on.captured(f) for label, f in functions.items()}
+            for label, function in workload.functions.items():
+                with naming(label):
+                    for _ in range(_cuda_timing.WARM_UP):
+                        function()
+                    functions[label] = self.on.captured(function)
             repeats = _cuda_timing.REPLAYS
-        device, host = _cuda_timing.interleaved(self.on, functions)
+        device, host = _cuda_timing.interleaved(self.on, functions, self.rounds, self.most_seconds)
         found = {label: [s / repeats for s in samples] for label, samples in device.items()}
         calls = {label: median(samples) / repeats for label, samples in host.items()}
         return found | {"limit": [workload.bytes / rate]}, {"host": calls}

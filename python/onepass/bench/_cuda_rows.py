@@ -14,7 +14,7 @@ from onepass.bench import _arrays as arrays
 from onepass.bench._kernels import both, kernel
 from onepass.bench._records import cases
 from onepass.bench._row import Check, Context, Make, Row, Workload, named
-from onepass.bench._steps import ADAMW, step
+from onepass.bench._steps import ADAMW, adamw_bytes, step
 from onepass.bench._steps_alone import with_options
 
 LARGE = 1 << 30
@@ -100,12 +100,12 @@ def _optimizer_rows() -> Iterator[Row]:
     for name in NOT_FUSED:
         variant = cases.optimizers.BY_NAME[name]
         yield Row(f"{name} 1 tensor of 1 G", "optim", step(variant, one, forms=("foreach",)))
-    # Bytes: 12 for the parameter and gradient, twice two states; an average is read and written.
+    plain = adamw_bytes("float32")  # an average is read and written beside it
     options: list[tuple[float, str, dict[str, Any]]] = [
-        (20.0, "bfloat16 states", {"state_dtype": "bfloat16"}),
-        (16.0 + 4 / 64, "int8 states", {"state_dtype": "int8"}),
-        (36.0, "ema", {"ema_decay": 0.999}),
-        (28.0, "cautious", {"cautious": True}),
+        (adamw_bytes("bfloat16"), "bfloat16 states", {"state_dtype": "bfloat16"}),
+        (adamw_bytes("int8"), "int8 states", {"state_dtype": "int8"}),
+        (plain + 8, "ema", {"ema_decay": 0.999}),
+        (plain, "cautious", {"cautious": True}),
     ]
     for each, label, given in options:
         yield Row(f"adamw 1 G {label}", "optim", with_options(LARGE, each, **given))

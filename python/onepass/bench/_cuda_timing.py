@@ -87,20 +87,34 @@ class Device:
 
 
 def interleaved(
-    device: Any, functions: Mapping[str, Function], rounds: int = ROUNDS
+    device: Any,
+    functions: Mapping[str, Function],
+    rounds: int = ROUNDS,
+    most_seconds: float = MOST_SECONDS,
 ) -> tuple[Samples, Samples]:
     """Seconds of one call of each function on the device, and until it returned on the host: they
-    take turns."""
+    take turns.
+
+    Args:
+        device: where they run.
+        functions: what to compare, by name.
+        rounds: samples of each; fewer where one round takes long, but never fewer than 5 of more.
+        most_seconds: no round begins after so much time on the device, once there are 5.
+
+    Raises:
+        FunctionError: one of the functions raised an error, or what it launched did: the device
+            says so at the next wait for it, which therefore belongs to the function.
+    """
     slowest = 0.0
     for name, function in functions.items():
-        for _ in range(WARM_UP):
-            device.synchronize()
-            start = device.now()
-            with naming(name):
+        with naming(name):
+            for _ in range(WARM_UP):
+                device.synchronize()
+                start = device.now()
                 function()
-            last = device.now() - start
+                last = device.now() - start
+            device.synchronize()
         slowest = max(slowest, last)
-    device.synchronize()
     busy = 2 * slowest + 1e-3
     samples: Samples = {name: [] for name in functions}
     host: Samples = {name: [] for name in functions}
@@ -109,13 +123,14 @@ def interleaved(
         for name, function in functions.items():
             device.flush(busy)
             start = device.event()
-            began = device.now()
-            function()
-            host[name].append(device.now() - began)
-            end = device.event()
-            device.synchronize()
+            with naming(name):
+                began = device.now()
+                function()
+                host[name].append(device.now() - began)
+                end = device.event()
+                device.synchronize()
             samples[name].append(device.seconds(start, end))
             spent += samples[name][-1] + busy
-        if turn >= 4 and spent > MOST_SECONDS:
+        if turn >= 4 and spent > most_seconds:
             break
     return samples, host

@@ -158,6 +158,8 @@ def check_whole(content: Any, file: str) -> None:
             ("row", NAME), ("group", TEXT), ("device", NAME), ("dtype", NAME), ("threads", COUNT),
         ):  # fmt: skip
             result.part(name).check(kind)
+        result.maybe("run", OBJECT)
+        result.maybe("asked", NAME)
         if "skipped" not in result.value:
             _check_measured(result)
 

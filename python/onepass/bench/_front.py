@@ -6,23 +6,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from onepass._streams import Function, Streams
 from onepass.bench import _check as check
 from onepass.bench._beside import beside
+from onepass.bench._networks import FORMS, Around
 from onepass.bench._row import Check, Context, Row, Workload, named
 
 Make = Callable[[Any], Any]
 
 
-def _training(model: Any, x: Any, *target: Any) -> Function:
-    """A forward, and the gradients of the input and all parameters."""
+def _training(model: Any, around: Around, x: Any, *target: Any) -> Function:
+    """A forward, and the gradients of the input and all parameters; `around` makes the function
+    that runs the forward."""
     import torch
 
-    wanted = [x, *model.parameters()]
-    dy = torch.ones_like(model(x, *target))
-    return lambda: torch.autograd.grad(model(x, *target), wanted, dy)
+    wanted, forward = [x, *model.parameters()], around(model)
+    dy = torch.ones_like(forward(x, *target))
+    return lambda: torch.autograd.grad(forward(x, *target), wanted, dy)
 
 
 def _row(
@@ -38,21 +41,14 @@ def _row(
         x = torch.randn(shape, requires_grad=True)
         target = [torch.randint(0, classes, shape[:1])] if classes else []
 
-        def compiled() -> Function:
-            torch._dynamo.reset()  # what was compiled for another number of threads
-            return _training(torch.compile(make(torch.nn)), x, *target)
+        def rival(around: Around) -> Function:
+            return _training(make(torch.nn), around, x, *target)
 
-        found = beside(
-            context,
-            {
-                "torch eager": lambda: _training(make(torch.nn), x, *target),
-                "torch compile": compiled,
-            },
-        )
+        found = beside(context, {label: partial(rival, f) for label, f in FORMS.items()})
         arrays = streams.reads + streams.writes
         count = 4.0 * arrays * math.prod(shape)
         return Workload(
-            {"onepass": _training(make(nn), x, *target), **found.functions},
+            {"onepass": _training(make(nn), FORMS["torch eager"], x, *target), **found.functions},
             math.prod(shape),
             count,
             streams,

@@ -43,7 +43,7 @@ def kernel(
 
     def make(asked: Context) -> Workload:
         context = asked.of_dtype(dtype)
-        given = options or case.bench_options or case.options[0]
+        given = options_of(case, options)
         keywords = cases.keywords_of(given)
         inputs = arrays.inputs(context, case, shape, given)
         elements = math.prod(shape)
@@ -75,7 +75,7 @@ def kernel(
             in_rotation(functions, count, _machine.last_cache() if rotates else 0),
             elements,
             count,
-            streams(case, shape, context.dtype) if on_cpu else None,
+            streams(case, shape, context.dtype, given) if on_cpu else None,
             both_forms if compares else own,
             missing=missing,
             graph=graph,
@@ -98,7 +98,7 @@ def both(
     def make(asked: Context) -> Workload:
         context = asked.of_dtype(dtype)
         forward, case = cases.BY_NAME[name], cases.BY_NAME[f"{name}_backward"]
-        given = options or case.options[0]
+        given = options_of(case, options)
         keywords = cases.keywords_of(given)
         inputs = arrays.inputs(context, case, shape, given)
         found = peers.both(context, case, inputs, keywords)
@@ -117,6 +117,14 @@ def both(
         )
 
     return make
+
+
+def options_of(case: Any, options: dict[str, Any] | None) -> dict[str, Any]:
+    """Of a row's calls: those given, empty ones too, else the record's."""
+    if options is not None:
+        return options
+    found: dict[str, Any] = case.bench_options or case.options[0]
+    return found
 
 
 def checked(
@@ -169,12 +177,14 @@ def single(
     return lambda: case.op(*prepared, **keywords, **more)
 
 
-def streams(case: Any, shape: tuple[int, ...], dtype: str) -> Streams:
+def streams(
+    case: Any, shape: tuple[int, ...], dtype: str, options: dict[str, Any] | None = None
+) -> Streams:
     """What a row reads and writes, from its results on a few rows of that shape. An input that need
     not be read does not count: all add up to the bytes of the record."""
     kind = arrays.stored(dtype)
     few = (min(8, shape[0]), *shape[1:]) if len(shape) > 1 else (min(4096, shape[0]),)
-    options = case.bench_options or case.options[0]
+    options = options_of(case, options)
     inputs = case.inputs(few, kind, options)
     results = case.run(inputs, options)
     array = math.prod(few) * kind.itemsize

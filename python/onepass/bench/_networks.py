@@ -71,11 +71,11 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
 
 
 NETWORKS = {"lenet": lenet, "resnet20": resnet20}
-Around = Callable[[Any], Callable[[Any], Any]]
+Around = Callable[[Any], Callable[..., Any]]
 # PyTorch's forms of a module: label -> what makes the function that runs its forward.
 FORMS: dict[str, Around] = {
     "torch eager": lambda model: model,
-    "torch compile": lambda model: compiled(lambda x: model(x)),
+    "torch compile": lambda model: compiled(lambda *x: model(*x)),
 }
 
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from onepass import _console
+from onepass import _console, _files
 from onepass._suggest import suggestion
 from onepass.bench import _machine, _options
 from onepass.bench._parallel_groups import EndedError
 from onepass.bench._parallel_run import ROUNDS, STEPS, Run
-from onepass.bench._row import UsageError
+from onepass.bench._row import UsageError, line_of
 from onepass.bench._table import json_text
 
 
@@ -24,7 +24,7 @@ def main(arguments: Iterable[str]) -> int:
         run = Run(options)
         right = run.run()
         if options.json is not None:
-            options.json.write_text(json_text(run.content, indent=1) + "\n", encoding="utf-8")
+            _write(options.json, json_text(run.content, indent=1) + "\n")
     except UsageError as error:
         _console.write(f"onepass bench parallel: {error}\n", sys.stderr)
         return 2
@@ -34,11 +34,18 @@ def main(arguments: Iterable[str]) -> int:
     except KeyboardInterrupt:
         _console.write("\nonepass bench parallel: interrupted\n", sys.stderr)
         return 130
-    except OSError as error:
-        _console.write(f"onepass bench parallel: cannot write {options.json}: {error.strerror}\n",
-                       sys.stderr)  # fmt: skip
+    except OSError as error:  # of a file between the processes, or of starting them
+        _console.write(f"onepass bench parallel: {line_of(error)}\n", sys.stderr)
         return 1
     return 0 if right else 1
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with _files.replacing(path, "file", sync=False) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise EndedError(str(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:

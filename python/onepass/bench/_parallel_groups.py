@@ -103,7 +103,10 @@ class Group:
             connection.settimeout(SECONDS)
             file = connection.makefile("rw", encoding="utf-8")
             connection.close()  # with the file
-            given, rank = json.loads(file.readline())
+            try:
+                given, rank = json.loads(file.readline())
+            except (OSError, ValueError) as error:
+                raise EndedError(f"a process did not say its rank: {error}") from None
             if given == token:
                 found[rank] = file
         self._files = [found[rank] for rank in range(self.size)]

@@ -256,7 +256,6 @@ class _Turns:
     def __init__(self) -> None:
         self._now = 0.0
         self._calls: dict[str, Any] = {}
-        self._counts: dict[str, int] = {}
 
     def add(self, name: str, group: Group, at_once: int, question: str, argument: Any) -> None:
         """A question of seconds, given an argument and how often to do it."""
@@ -271,7 +270,7 @@ class _Turns:
         def call() -> None:
             self._now += ask(count)
 
-        self._calls[name], self._counts[name] = call, count
+        self._calls[name] = call
 
     def samples(self, rounds: int) -> dict[str, list[float]]:
         """Seconds, of each question."""

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onepass.bench import _format
-from onepass.bench._row import UsageError
+from onepass.bench import _format, _table
+from onepass.bench._row import UsageError, is_ours
 
 # Of a machine, what makes times comparable; a file of an earlier version lacks some.
 SAME = ("cpu", "cpus", "caches", "level", "gpu", "clock", "malloc")
@@ -58,8 +58,7 @@ class Results:
     @property
     def waiting(self) -> float:
         """Tasks for each processor when the run began; 0 if no more than two, or not known."""
-        load, processors = self.machine.get("load"), self.machine.get("cpus")
-        each = load / processors if load and processors else 0.0
+        each = _table.load_each(self.machine)
         return each if each > 2 else 0.0
 
 
@@ -109,7 +108,7 @@ def _add(found: Results, result: dict[str, Any], device: str) -> None:
         return
     medians = "samples" not in result
     seconds = _visits(result)
-    ours = [label for label in seconds if label.split()[0] == "onepass"]
+    ours = [label for label in seconds if is_ours(label)]
     beside = {label: s for label, s in seconds.items() if label not in ours}
     for label in ours:
         entry = Entry(seconds[label], beside, wrong, medians, found.waiting)

@@ -32,6 +32,28 @@ def line_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {first[:160]}" if first else type(error).__name__
 
 
+# First words of labels that name no other library, and how labels of rivals begin that compute less
+# than ours.
+_OURS = "onepass"
+_WITHOUT_LIBRARY = (_OURS, "limit", "products")
+_LESS = ("sklearn plain",)
+
+
+def is_ours(label: str) -> bool:
+    """Whether a function is a form of ours."""
+    return label.split()[0] == _OURS
+
+
+def is_other(label: str) -> bool:
+    """Whether it is of another library, so that its time over ours means something."""
+    return label.split()[0] not in _WITHOUT_LIBRARY
+
+
+def is_rival(label: str) -> bool:
+    """Whether it is of another library and does all that ours does, so that it can be the best."""
+    return is_other(label) and not label.startswith(_LESS)
+
+
 def own_form(label: str, labels: Collection[str]) -> str:
     """The form of ours that a rival's time is set against.
 

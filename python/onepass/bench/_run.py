@@ -20,6 +20,8 @@ from onepass.bench._row import (
     FunctionError,
     Row,
     Workload,
+    is_other,
+    is_ours,
     line_of,
     own_form,
 )
@@ -27,7 +29,6 @@ from onepass.bench._timing import MOST_SECONDS, ROUNDS, Clock, Samples, interlea
 
 # Bytes that a visit takes out of reach, up to more than the second cache of most machines.
 PADS = tuple(1 << i for i in range(12, 23))
-OWN = ("onepass", "limit", "products")  # first words of labels that are not rivals
 
 
 @dataclasses.dataclass
@@ -149,7 +150,21 @@ def _joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         | _statistics({label: old[label] + new[label] for label in both})
         | {"visits": {label: [*counts[label], len(new[label])] for label in both}}
         | {"missing": before["missing"] | found["missing"]}
+        | _joined_host(before, found)
     )
+
+
+def _joined_host(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Of a GPU, what a call takes the host: the mean of what visits found."""
+    if "host" not in found:
+        return {}
+    earlier, count = before["host"], visits(before)
+    means = {
+        label: (count * earlier[label] + seconds) / (count + 1)
+        for label, seconds in found["host"].items()
+        if label in earlier
+    }
+    return {"host": means}
 
 
 class _UnfitError(Exception):
@@ -172,7 +187,9 @@ def _found(row: Row, context: Context, meter: Meter, checks: bool) -> dict[str, 
     with meter.pinned(context):  # libraries that the row has loaded, too
         check = workload.check() if checks and workload.check is not None else None
         samples, more = meter.samples(workload, context)
-    dtype = {} if workload.dtype is None else {"dtype": workload.dtype}
+    dtype = {}
+    if workload.dtype not in (None, context.dtype):  # a row of its own dtype, whatever is asked for
+        dtype = {"dtype": workload.dtype, "asked": context.dtype}
     return dtype | _result(workload, check, samples) | more
 
 
@@ -196,7 +213,7 @@ def _wanted(workload: Workload, context: Context) -> Workload:
     functions = {
         label: function
         for label, function in workload.functions.items()
-        if label.startswith("onepass") or context.wants(library_of(label))
+        if is_ours(label) or context.wants(library_of(label))
     }
     return dataclasses.replace(workload, functions=functions)
 
@@ -226,12 +243,12 @@ def _statistics(samples: Samples) -> dict[str, Any]:
         "ratios": {
             label: theirs / seconds[own_form(label, seconds)]
             for label, theirs in seconds.items()
-            if label.split()[0] not in OWN
+            if is_other(label)
         },
         "own": {
             label: others / seconds["onepass"]
             for label, others in seconds.items()
-            if label.startswith("onepass ")
+            if is_ours(label) and label != "onepass"
         },
         "products": seconds.get("products"),
     }

@@ -22,11 +22,15 @@ from onepass.bench._row import GROUPS, Context, Row, UsageError, named
 QUICK_SECONDS = 37.0  # for a quick run without its start: with all rivals that takes 15 more
 QUICK_END = 42.0  # later rows are left out, and said
 QUICK_ROUNDS = 7
-VISIT_ROUNDS = 2  # with --repeat
+# With --repeat. Of two samples both are kept, preempted or not: `compare` takes the faster one, and
+# more visits do what dropping samples does elsewhere.
+VISIT_ROUNDS = 2
 WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited again
 INTERRUPTED = 130  # exit status
 # What two parts of one run may have different in a file's head.
 VARYING = ("date", "load", "copy_bytes_per_second")
+# Of a file's head, what a row has for itself in "run" where it was measured at another time.
+RUN = ("commit", "date", "load")
 # The options that choose rows, where they are not given.
 NONE: dict[str, Any] = {
     "groups": [], "quick": False, "shape": None, "dtype": None, "only": re.compile(""),
@@ -275,8 +279,14 @@ class Session:
         _format.check_whole(content, str(path))
         self._check_same_run(content)
         self.kept = content
+        earlier = {name: content["machine"].get(name) for name in RUN}
+        if earlier != {name: self.about.get(name) for name in RUN}:
+            for result in content["results"]:
+                result.setdefault("run", earlier)
         self.found = {
-            self._key(result["row"], result["threads"], result["dtype"]): result
+            self._key(
+                result["row"], result["threads"], result.get("asked", result["dtype"])
+            ): result
             for result in content["results"]
         }
         chosen = {self._key_of(row, context) for row, context in self.rows}

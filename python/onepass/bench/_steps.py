@@ -89,6 +89,20 @@ def step_bytes(variant: Any, clip: bool, itemsize: int = 4) -> float:
     return float(cases.BY_NAME[variant.name].bytes(itemsize) + (2 * itemsize if clip else 0))
 
 
+BLOCK = 256  # elements of an 8-bit state with one scale
+
+
+def state_bytes(state_dtype: str) -> float:
+    """Bytes of an element of one state: a code, and of 8 bits its part of the block's scale."""
+    return {"float32": 4.0, "bfloat16": 2.0, "int8": 1 + 4 / BLOCK}[state_dtype]
+
+
+def adamw_bytes(state_dtype: str) -> float:
+    """Fewest bytes of an element of AdamW: the parameter is read and written, the gradient read,
+    each of two states read and written."""
+    return 12 + 4 * state_bytes(state_dtype)
+
+
 def step_streams(variant: Any, clip: bool) -> Streams:
     """The gradient is read; the parameter and each state are updated."""
     updates = round((cases.BY_NAME[variant.name].bytes(4) - 4) / 8)

@@ -17,7 +17,7 @@ from onepass.bench._beside import beside
 from onepass.bench._peers._library import Lacks
 from onepass.bench._records import case as records
 from onepass.bench._row import Check, Context, Make, Row, Workload
-from onepass.bench._steps import ADAMW, with_gradients
+from onepass.bench._steps import ADAMW, adamw_bytes, with_gradients
 
 
 def stored(state_dtype: Any, size: int) -> Make:
@@ -50,10 +50,8 @@ def stored(state_dtype: Any, size: int) -> Make:
             found = check.together(p - before, np.asarray(run.params[0]) - before, share)
             return Check(found.error, None, note)
 
-        # The parameter is read and written, the gradient read, each of two states read and written.
-        each = 2.0 if state_dtype == "bfloat16" else 1 + 4 / 256
         streams = Streams(2, 0, 4) if state_dtype == "bfloat16" else Streams(2, 0, 3)
-        count = size * (12 + 4 * each)
+        count = size * adamw_bytes(state_dtype)
         return Workload(
             functions | found.functions, size, count, streams, compare, missing=found.missing
         )

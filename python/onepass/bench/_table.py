@@ -9,11 +9,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from onepass.bench._row import own_form
+from onepass.bench._row import is_rival, own_form
 
 FORMAT = 2
 EVEN = 1.05  # times by which another run of the same code may differ
-LESS = ("sklearn plain",)  # how labels of rivals begin that compute less than ours
 
 _NAME = 38
 _HEAD = f"{'row':{_NAME}} thr       time (10-90 %)          GB/s  limit  error      theirs / ours"
@@ -31,10 +30,21 @@ def head(machine: dict[str, Any]) -> str:
     """The machine, and the names of the columns."""
     about = f"{machine['cpu']}, {machine['cpus']} processors, {machine['level']}"
     note = f"\nBLAS: {machine['blas']}" if "blas" in machine else ""
-    load = machine.get("load")
-    if load and load > machine["cpus"]:
+    if is_busy(machine):
+        load = machine["load"]
         note += f"\nbusy, a load of {load:.1f}: times and the ratios of many threads say little"
     return f"onepass {machine['onepass']} on {about}{note}\n\n{_HEAD}"
+
+
+def load_each(machine: dict[str, Any]) -> float:
+    """Tasks for each processor when a run began; 0 where that is not known."""
+    load, processors = machine.get("load"), machine.get("cpus")
+    return load / processors if load and processors else 0.0
+
+
+def is_busy(machine: dict[str, Any]) -> bool:
+    """Whether other work ran: there were more tasks than processors."""
+    return load_each(machine) > 1
 
 
 def line(result: dict[str, Any]) -> str:
@@ -146,7 +156,7 @@ def _standing(done: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def best_rival(result: dict[str, Any]) -> tuple[str, float] | None:
     """The label and the ratio of the fastest that does all that ours does."""
-    rivals = {k: v for k, v in result["ratios"].items() if not k.startswith(LESS)}
+    rivals = {k: v for k, v in result["ratios"].items() if is_rival(k)}
     return _sorted(rivals)[0] if rivals else None
 
 

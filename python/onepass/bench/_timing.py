@@ -44,11 +44,12 @@ def interleaved(
     clock: Clock = time.perf_counter,
     most_seconds: float = MOST_SECONDS,
 ) -> Samples:
-    """Seconds of one call of each function, in each sample that is kept.
+    """Seconds of one call of each function, in each sample that is kept: those in which the thread
+    was preempted are dropped where three are left without them.
 
     Args:
         functions: what to compare, by name.
-        rounds: samples of each; fewer where one round takes long, but never fewer than 5.
+        rounds: samples of each; fewer where one round takes long, but never fewer than 5 of more.
         clock: in seconds.
         most_seconds: no round begins after that, once there are 5.
 

@@ -33,7 +33,7 @@ from onepass.bench._peers._library import (
     Steps,
 )
 from onepass.bench._records import cases
-from onepass.bench._row import Context, line_of
+from onepass.bench._row import Context, is_ours, line_of
 from onepass.bench._training import Network, Rate
 
 LIBRARIES: dict[str, Library] = {
@@ -191,7 +191,7 @@ def counted(functions: Functions) -> Found:
     good = {
         label: function
         for label, function in functions.items()
-        if label.startswith("onepass") or _computes_here(function)
+        if is_ours(label) or _computes_here(function)
     }
     return Found(good, {label: ELSEWHERE for label in functions if label not in good})
 
@@ -210,6 +210,13 @@ def _share_of_others(function: Function) -> float:
     return (process - here) / process
 
 
+def _unfit(library: Library, context: Context) -> str | None:
+    """Why a library has no rows on the device, in a line."""
+    if context.device == "cpu" or library.name == "torch":
+        return None
+    return "measured on the CPU alone; on a GPU only torch is, which takes its tensors as they lie"
+
+
 def _found(
     context: Context,
     make: Callable[[Library], Functions | Steps],
@@ -221,9 +228,7 @@ def _found(
     for library in LIBRARIES.values():
         if not context.mentions(library.name) or not has(library):
             continue
-        if context.device != "cpu" and library.name != "torch":
-            continue  # they would copy the tensors of a GPU to the host
-        why = library.absent() or context.left_out(library.name)
+        why = _unfit(library, context) or library.absent() or context.left_out(library.name)
         if why is None and context.dtype not in library.dtypes:
             why = f"not in {context.dtype}"
         if why is not None:
