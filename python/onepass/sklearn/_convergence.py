@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onepass.sklearn._options import Options
-from onepass.train import Callback, Run
+from onepass.train import Callback, Run, _blas
 
 CUT = 5.0  # of the rate, with learning_rate="adaptive"
 LEAST_RATE = 1e-6
@@ -57,7 +57,11 @@ class Convergence(Callback):
         self.converged = ""
         self.best_state: dict[str, Any] | None = None
 
+    def on_step_end(self, run: Run) -> None:
+        _blas.check()
+
     def on_epoch_end(self, run: Run) -> None:
+        _blas.check(takes_over=True)
         history, record = run.history, self.record
         loss = history["loss"][-1] + history.get("l2", [0.0])[-1]
         before, self.last = self.last, loss
