@@ -54,7 +54,7 @@ class _Users:
             self._follow()
 
     def check(self) -> None:
-        """Between steps: see a number that another thread has set, and make it 1 again if it can."""
+        """Between steps: see a number that another thread has set; make it 1 again if it can."""
         with self.lock:
             self._look()
             self._follow()
