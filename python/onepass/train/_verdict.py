@@ -174,8 +174,9 @@ def _too_high(loss: Numbers, updates: Layers) -> str:
         return ""  # it still falls
     worst = max(wild, key=wild.__getitem__)
     return (
-        f"rate too high: the loss is flat early, at {loss[-1]:.3g}, while a step changes the weights "
-        f"of layer {worst} by {wild[worst]:.0%}; lower the learning rate (find_lr suggests one)"
+        f"rate too high: the loss is flat early, at {loss[-1]:.3g}, while a step changes the "
+        f"weights of layer {worst} by {wild[worst]:.0%}; lower the learning rate (find_lr suggests "
+        "one)"
     )
 
 
