@@ -120,6 +120,14 @@ def test_folds_that_are_done_are_not_trained_again(run, monkeypatch):
     assert not fitted
 
 
+def test_fewer_epochs_than_a_fold_has_done_are_told(run):
+    run(*TRAIN)
+    words = "the mean and deviation are of folds of unequal length"
+    fewer = record("r")["options"]["epochs"] - 1
+    assert words in run("--resume", "--out", "r", "--epochs", str(fewer))
+    assert words not in run("--resume", "--out", "r", "--epochs", str(fewer + 3))
+
+
 def test_more_epochs_go_on_with_every_fold(run):
     run(*TRAIN, "--schedule", "none")
     run("--resume", "--out", "r", "--epochs", "4")

@@ -474,6 +474,25 @@ def test_the_scatter_has_each_point_where_it_is():
     assert "1.25" in same
 
 
+@pytest.mark.parametrize(("low", "high", "ends"), [
+    (-1002431.0, -998552.0, ["-9.9855e+05", "-1.0024e+06"]),
+    (0.0, 3e7, ["3.0000e+07", "0.0000e+00"]),
+    (-2e-5, 0.5, ["5.0000e-01", "-2.0000e-05"]),
+    (-999999.0, 2.0, ["2.0000", "-999999.0000"]),
+    (1e9, 1e9 + 100, ["1.0000001e+09", "1.0000000e+09"]),
+])  # fmt: skip
+def test_both_ends_of_the_scatter_have_one_notation(low, high, ends):
+    values = np.array([low, high])
+    lines = scatter(values, values, 60, "t").splitlines()
+    found = [lines[1].partition("|")[0].strip(), lines[-2].partition("|")[0].strip()]
+    assert len({len(text.rpartition(".")[2].partition("e")[0]) for text in found}) == 1
+    assert found == ends
+    assert all(
+        abs(float(text) - value) <= 0.01 * (high - low)
+        for text, value in zip(found, (high, low), strict=True)
+    )
+
+
 @pytest.mark.parametrize(("true", "predicted", "error", "words"), [
     ([1.0], [1.0, 2.0], ValueError, r"'y_pred' has shape \(2, 1\), expected \(1, 1\)"),
     ([], [], ValueError, "expected samples"),

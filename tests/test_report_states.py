@@ -10,6 +10,7 @@ import pytest
 from onepass import _files, nn, optim
 from onepass.cli import main
 from onepass.runs import _folder, _report, write_report
+from onepass.runs._sessions import lengths
 from onepass.train import History, Trainer
 from report_pages import (
     FAST,
@@ -77,6 +78,38 @@ def test_a_run_that_was_interrupted_and_resumed(home, tmp_path, monkeypatch, cap
     assert f"resumed after epoch {epoch}" in "".join(t for _, t in page.all("td"))
     assert len(page.all("line", **{"class": "resumed"})) == len(page.all("svg", data_names=True))
     check_numbers(Path("r"), page)
+
+
+def test_a_run_that_no_command_repeats(home, tmp_path, monkeypatch):
+    """A resume with other --epochs has changed the learning rates of a part of it alone."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(home / "words.csv", tmp_path)
+    options = [*FAST, "--cv", "2"]
+
+    def notes():
+        said = [t for _, t in page_of(Path("r")).all("p")]
+        return [t for t in said if t.startswith("The numbers may be others")]
+
+    assert main(["train", "words.csv", *options, "--out", "r"]) == 0
+    assert notes() == []
+    assert main(["train", "--resume", "--out", "r", "--quiet", "--epochs", "6"]) == 0
+    (note,) = notes()
+    for who in ("the run", "fold 1", "fold 2"):
+        assert f"{who} 4 from epoch 1 on, then 6 from epoch 5 on" in note
+    assert main(["train", "words.csv", *options, "--epochs", "6", "--out", "whole"]) == 0
+    rates = [[row["lr"] for row in lines_of(Path(run))] for run in ("r", "whole")]
+    assert rates[0][4:] == rates[1][4:]
+    assert rates[0][:4] != rates[1][:4]
+
+
+def test_lengths_of_a_run_are_those_that_left_epochs():
+    def found(*pairs):
+        return lengths({"sessions": [{"epoch": a, "epochs": b} for a, b in pairs]})
+
+    assert found((0, 4), (2, 4)) == [(0, 4)]
+    assert found((0, 4), (0, 6)) == [(0, 6)]  # the first has done none
+    assert found((0, 4), (2, 6), (1, 5)) == [(0, 4), (1, 5)]
+    assert lengths({"sessions": [{"epoch": 3}]}) == []  # of a version that did not keep them
 
 
 def test_a_run_that_failed(home, tmp_path, monkeypatch):

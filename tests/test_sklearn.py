@@ -510,6 +510,31 @@ def test_early_stopping_takes_the_best_epoch(estimator) -> None:
     assert_same(model, make(max_iter=best, n_iter_no_change=np.inf).fit(X, y))
 
 
+@pytest.mark.parametrize("cut", [1, 2, 5])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_warm_start_keeps_the_best_epoch_of_all(kind, cut) -> None:
+    """The first of those with the best score, wherever fits are cut."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((230, 6))
+    y = x[:, 0] + 0.5 * rng.standard_normal(230)
+    model = kind(
+        (8,), learning_rate_init=0.01, early_stopping=True, tol=0, n_iter_no_change=99,
+        random_state=0,
+    )  # fmt: skip
+    y = (y > 0).astype(int) if kind is MLPClassifier else y
+    model.set_params(max_iter=cut, warm_start=True).fit(x, y)
+    first, weights = list(model.validation_scores_), model.coefs_
+    scores = model.fit(x, y).validation_scores_
+    assert len(scores) == 2 * cut
+    whole = clone(model).set_params(max_iter=2 * cut).fit(x, y)
+    if np.argmax(first) == cut - 1:  # else the second fit has begun at an earlier epoch's weights
+        assert scores == whole.validation_scores_
+        assert all(map(np.array_equal, model.coefs_, whole.coefs_))
+    if max(scores) == max(first):
+        assert all(map(np.array_equal, model.coefs_, weights))
+    assert model.best_validation_score_ == max(scores)
+
+
 def test_the_held_out_part_has_its_share_of_each_class_and_its_weights() -> None:
     y = np.repeat([0, 1], [50, 10])
     w = np.where(y == 1, 1.0, 1e-9)

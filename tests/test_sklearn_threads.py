@@ -35,10 +35,12 @@ LARGE_TARGETS = {MLPClassifier: Y, MLPRegressor: np.sin(X[:, 0]) + X[:, 1] * X[:
 @pytest.fixture
 def two_threads():
     """BLAS has two, and any thread may set another number."""
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        for library in _blas.libraries():
-            _blas._set_threads(library, 2)
-        yield
+    before = [(library, library.get_num_threads()) for library in _blas.libraries()]
+    for library, _ in before:
+        _blas._set_threads(library, 2)
+    yield
+    for library, count in before:
+        _blas._set_threads(library, count)
 
 
 def counts() -> set[int]:
@@ -177,3 +179,104 @@ def test_what_another_thread_has_set_is_told(two_threads) -> None:
         other.start()
         other.join()
     assert told
+
+
+KEEPS_OTHERS_OUT = pytest.mark.skipif(
+    not hasattr((_blas.libraries() or [None])[0], "clear_controlling_thread"),
+    reason="threadpoolctl before 3.7",
+)
+
+
+class Elsewhere:
+    """A limit that another thread begins and leaves when it is told to."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.begun, self.leave = count, threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._limit)
+
+    def _limit(self) -> None:
+        with threadpoolctl.threadpool_limits(self.count):
+            self.begun.set()
+            assert self.leave.wait(30)
+
+    def begin(self) -> None:
+        self.thread.start()
+        assert self.begun.wait(30)
+
+    def end(self) -> None:
+        self.leave.set()
+        self.thread.join(30)
+
+
+@pytest.fixture
+def at_the_first_step(monkeypatch):
+    """Calls that are made once, in the first step of a fit."""
+    calls, before = [], Convergence.on_step_end
+
+    def first(self, run):
+        while calls:
+            calls.pop(0)()
+        before(self, run)
+
+    monkeypatch.setattr(Convergence, "on_step_end", first)
+    return calls
+
+
+@KEEPS_OTHERS_OUT
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_limit_that_another_thread_begins_meanwhile_changes_nothing(
+    two_threads, at_the_first_step
+) -> None:
+    alone, limit, seen = results(fitted("large batches")), Elsewhere(2), []
+    at_the_first_step.extend([limit.begin, lambda: seen.append(counts()), limit.end])
+    beside = results(fitted("large batches"))
+    assert seen == [{1}]
+    assert counts() == {2}
+    assert all(np.array_equal(a, b) for a, b in zip(alone, beside, strict=True))
+
+
+@KEEPS_OTHERS_OUT
+def test_a_limit_that_ends_meanwhile_is_told(two_threads, watched, at_the_first_step) -> None:
+    """It was there before, with one thread, so that nothing was to be set."""
+    limit = Elsewhere(1)
+    limit.begin()
+    at_the_first_step.append(limit.end)
+    with pytest.warns(RuntimeWarning, match="'random_state' needs .* another thread has set one"):
+        fitted("large batches", batch_size=2500)
+    assert watched == [{1}] * 2  # from the next step on
+    assert counts() == {2}
+
+
+@KEEPS_OTHERS_OUT
+def test_what_such_a_limit_has_left_is_undone(two_threads, at_the_first_step, monkeypatch) -> None:
+    """It began during a fit and ended after it: it puts back the 1 that it has found."""
+    monkeypatch.setattr(_blas._users, "usual", {})
+    limit = Elsewhere(1)
+    at_the_first_step.append(limit.begin)
+    fitted("large batches")
+    limit.end()
+    assert counts() == {1}
+    fitted("large batches")
+    assert counts() == {2}
+
+
+@KEEPS_OTHERS_OUT
+def test_a_limit_in_force_is_kept(two_threads, monkeypatch) -> None:
+    monkeypatch.setattr(_blas._users, "usual", {})
+    model = fitted("large batches")
+    with threadpoolctl.threadpool_limits(1):
+        for _ in range(3):
+            model.predict(X)
+            assert counts() == {1}
+    limit = Elsewhere(1)
+    limit.begin()
+    model.predict(X)
+    assert counts() == {1}
+    limit.end()
+    assert counts() == {2}
+    chosen = threadpoolctl.threadpool_limits(1)  # for good, by this thread
+    for _ in range(3):
+        model.predict(X)
+        assert counts() == {1}
+    chosen.unregister()
+    _blas._let_go()

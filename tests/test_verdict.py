@@ -1,5 +1,7 @@
 """The sentence after a run, on real trainings that go wrong in a known way, and on healthy ones."""
 
+import re
+
 import numpy as np
 import pytest
 from onepass import nn, optim
@@ -212,3 +214,34 @@ def test_the_sentence_is_a_function_of_the_numbers(numbers, words):
     assert said.startswith(words)
     assert said.isascii()
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_losses_it_names_are_those_of_epochs(seed):
+    """As history.csv has them: a mean of several epochs is in none of its rows."""
+    rng = np.random.default_rng(seed)
+    epochs = int(rng.integers(2, 30))
+    noise = rng.normal(0, 0.01 * rng.integers(4), (2, epochs))
+    at = np.arange(epochs) / rng.integers(3, 20)
+    loss = (np.exp(-at) + 0.2 + noise[0]).tolist()
+    rise = float(rng.choice([0.0, 0.5, 1.0]))
+    val_loss = (np.exp(-at) + rise * at * 0.3 + 0.3 + noise[1]).tolist()
+    said = verdict(loss, val_loss)
+    told = re.findall(r"val_loss is still sloping, from (\S+) in epoch (\d+) to (\S+) in", said)
+    for first, epoch, last in told:
+        assert f"{val_loss[int(epoch) - 1]:.3g}" == first
+        assert f"{val_loss[-1]:.3g}" == last
+        assert val_loss[int(epoch) - 1] >= val_loss[-1]
+        assert said.endswith(f"in epoch {epochs}")
+    assert len(told) == ("sloping" in said)
+    told = re.findall(r"since epoch (\d+): val_loss rises from (\S+) to (\S+) in epoch (\d+)", said)
+    for first, low, high, last in told:
+        assert f"{val_loss[int(first) - 1]:.3g}" == low
+        assert f"{val_loss[int(last) - 1]:.3g}" == high
+        assert float(low) <= float(high)
+    assert len(told) == said.startswith("overfitting")
+
+
+def test_a_flat_loss_is_that_of_the_last_epoch():
+    said = verdict([2.2, 2.1, 2.15, 2.12, 2.13], update_ratio={"0": [0.3] * 5})
+    assert "flat early, at 2.13, while" in said

@@ -27,7 +27,7 @@ def library(x: Array) -> Any:
     if isinstance(x, np.ndarray):
         return np
     root = type(x).__module__.partition(".")[0]
-    if root == "torch" or (root != "cupy" and "torch" in sys.modules and is_tensor(x)):
+    if root == "torch" or (root != "cupy" and is_tensor_of_torch(x)):
         return sys.modules["torch"]
     if root == "cupy":
         return sys.modules["cupy"]
@@ -76,13 +76,26 @@ def as_ndarray(x: Array) -> np.ndarray[Any, Any]:
     return array
 
 
-def is_tensor(x: Array) -> bool:
-    return isinstance(x, sys.modules["torch"].Tensor)
+_whole: list[Any] = []  # the module of PyTorch that is known to be imported to its end
+
+
+def torch_if_imported() -> Any:
+    """PyTorch where the program has imported it; None before, while another thread does, and for
+    what stands in its place."""
+    torch = sys.modules.get("torch")
+    if torch is None or (_whole and torch is _whole[0]):
+        return torch
+    spec = getattr(torch, "__spec__", None)
+    if getattr(spec, "_initializing", False) or not hasattr(torch, "Tensor"):
+        return None
+    _whole[:] = [torch]
+    return torch
 
 
 def is_tensor_of_torch(x: Any) -> bool:
     """Whether ``x``, which may be anything, is a tensor of PyTorch."""
-    return "torch" in sys.modules and is_tensor(x)
+    torch = torch_if_imported()
+    return torch is not None and isinstance(x, torch.Tensor)
 
 
 def is_torch(lib: Any) -> bool:

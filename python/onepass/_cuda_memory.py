@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onepass._array import Array, copy_into, is_tensor, is_torch, kept, library
+from onepass._array import (
+    Array,
+    copy_into,
+    is_tensor_of_torch,
+    is_torch,
+    kept,
+    library,
+    torch_if_imported,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,7 +29,7 @@ def current_stream(x: Array, device: int) -> int:
     root = type(x).__module__.partition(".")[0]
     if root == "cupy":
         return int(sys.modules["cupy"].cuda.get_current_stream(device).ptr)
-    if "torch" in sys.modules and is_tensor(x):
+    if is_tensor_of_torch(x):
         return int(sys.modules["torch"].cuda.current_stream(device).cuda_stream)
     stream = getattr(x, "__cuda_array_interface__", {}).get("stream")
     return 0 if stream is None or stream == 1 else int(stream)  # 1 is another name of 0
@@ -91,7 +99,7 @@ def _cuda_library(like: Array) -> tuple[Any, bool]:
         pass
     if cupy := sys.modules.get("cupy"):
         return cupy, False
-    torch = sys.modules.get("torch")
+    torch = torch_if_imported()
     if torch is not None and torch.cuda.is_available():
         return torch, False
     raise RuntimeError(

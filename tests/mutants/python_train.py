@@ -421,8 +421,8 @@ TRAIN = [
     Mutant(
         "BLAS: a number chosen meanwhile is overwritten",
         f"{FOLDER}/_blas.py",
-        "if library.get_num_threads() == 1:",
-        "if True:",
+        "library in self.before and count == 1:",
+        "library in self.before:",
         (f"{BLAS_THREADS}::test_a_number_chosen_in_between_is_kept",),
     ),
     Mutant(
@@ -435,9 +435,37 @@ TRAIN = [
     Mutant(
         "BLAS: threadpoolctl takes numbers from the first thread alone for good",
         f"{FOLDER}/_blas.py",
-        "        library.clear_controlling_thread()\n",
-        "        pass\n",
-        (f"{ESTIMATORS}::test_fits_that_overlap_leave_the_threads_as_they_were",),
+        "with limits.limit(limits=None):",
+        "if True:",
+        (f"{ESTIMATORS}::test_cross_validation_in_threads_has_the_scores_of_one",),
+    ),
+    Mutant(
+        "BLAS: other threads set numbers while a seeded fit runs",
+        f"{FOLDER}/_blas.py",
+        "if held and get_ident() not in self.single.values():",
+        "if held:",
+        (f"{ESTIMATORS}::test_a_limit_that_another_thread_begins_meanwhile_changes_nothing",),
+    ),
+    Mutant(
+        "BLAS: a number that another thread has set is not looked for",
+        f"{FOLDER}/_blas.py",
+        "            self.disturbed.update(self.single)\n",
+        "            pass\n",
+        (f"{ESTIMATORS}::test_a_limit_that_ends_meanwhile_is_told",),
+    ),
+    Mutant(
+        "BLAS: the one thread that a limit has left stays",
+        f"{FOLDER}/_blas.py",
+        "usual is not None and usual != 1 == count:",
+        "False:",
+        (f"{ESTIMATORS}::test_what_such_a_limit_has_left_is_undone",),
+    ),
+    Mutant(
+        "BLAS: a limit in force is taken for one that has left its number",
+        f"{FOLDER}/_blas.py",
+        "                self.usual[library] = 1  #",
+        "                pass  #",
+        (f"{ESTIMATORS}::test_a_limit_in_force_is_kept",),
     ),
     Mutant(
         "scikit-learn: BLAS keeps its threads with a random_state",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
@@ -17,7 +16,7 @@ from threading import get_ident
 from typing import Any, Protocol
 
 from onepass import _C
-from onepass._array import Array, copy_into, negative, parameter_dtype
+from onepass._array import Array, copy_into, negative, parameter_dtype, torch_if_imported
 from onepass._docs import parts, shares
 from onepass._interruptions import interrupts, to_the_end
 from onepass._kind import like
@@ -676,6 +675,6 @@ def _follow_defaults(cls: type[Optimizer], kernel: str) -> None:
 
 def loss_of(closure: Callable[[], Any]) -> Any:
     """The result of PyTorch's closure, called as PyTorch's optimizers call it."""
-    torch = sys.modules.get("torch")
+    torch = torch_if_imported()
     with torch.enable_grad() if torch is not None else contextlib.nullcontext():
         return closure()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import operator
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from onepass import _C
-from onepass._array import Array
+from onepass._array import Array, torch_if_imported
 from onepass._numbers import is_constant
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, data_of, renewals
@@ -36,7 +35,8 @@ def shown_params(group: Any) -> Any:
 
 def is_frozen(parameter: Any) -> bool:
     """Whether a step leaves the parameter alone, even if it has a gradient."""
-    of_torch = "torch" in sys.modules and isinstance(parameter, sys.modules["torch"].nn.Parameter)
+    torch = torch_if_imported()
+    of_torch = torch is not None and isinstance(parameter, torch.nn.Parameter)
     return (of_torch or isinstance(parameter, Parameter)) and not parameter.requires_grad
 
 
@@ -324,8 +324,8 @@ class Planned:
             for p, a in zip(self._parameters, arrays, strict=True)
             if isinstance(p, Parameter)
         ]
-        if "torch" in sys.modules:
-            kind = sys.modules["torch"].nn.Parameter
+        if (torch := torch_if_imported()) is not None:
+            kind = torch.nn.Parameter
             self._of_torch = [p for p in self._parameters if isinstance(p, kind)]
         return plan
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from onepass._array import torch_if_imported
 from onepass.parallel._mpi import MPI
 from onepass.parallel._protocol import Alone, Communicator
 from onepass.parallel._torch import Torch
@@ -96,7 +96,7 @@ def start_of(environment: Mapping[str, str]) -> Start | None:
 
 
 def _launched(environment: Mapping[str, str]) -> Communicator:
-    torch = sys.modules.get("torch")
+    torch = torch_if_imported()
     made = torch is not None and torch.distributed.is_available()
     if torch is not None and made and torch.distributed.is_initialized():
         return Torch() if torch.distributed.get_world_size() > 1 else Alone()
@@ -117,7 +117,7 @@ def _launched(environment: Mapping[str, str]) -> Communicator:
 
 
 def _is_group(value: Any) -> bool:
-    torch = sys.modules.get("torch")
+    torch = torch_if_imported()
     return torch is not None and torch.distributed.is_available() and isinstance(
         value, torch.distributed.ProcessGroup
     )  # fmt: skip

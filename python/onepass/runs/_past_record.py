@@ -56,6 +56,7 @@ def _session(value: Any) -> dict[str, Any]:
     session = _object("a session", value)
     _entry(session, "began", TEXT, "sessions")
     _entry(session, "epoch", COUNT, "sessions")
+    _entry(session, "epochs", COUNT, "sessions")
     environment = _object("the environment of a session", session.get("environment", {}))
     return {**session, "environment": environment}
 

@@ -339,6 +339,11 @@ class Recipe:
                 f"--epochs was {before['epochs']}; from here on the learning rate is that of a run "
                 f"of {self.options.epochs} epochs"
             )
+            if self.options.cv is not None and before["epochs"] > self.options.epochs:
+                notes.append(
+                    "folds that have done more epochs than that keep them: the mean and deviation "
+                    "are of folds of unequal length"
+                )
         return notes
 
     def _begin(self, contents: str) -> list[str]:

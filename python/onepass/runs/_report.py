@@ -23,6 +23,7 @@ from onepass.runs._past import Past
 from onepass.runs._report_folds import Fold, around, events, folds_of
 from onepass.runs._report_folds import section as of_folds
 from onepass.runs._report_style import SCRIPT, STYLE
+from onepass.runs._sessions import lengths
 from onepass.train._confusion import ClassificationReport
 from onepass.train._score_table import number
 
@@ -135,7 +136,7 @@ def _sections(past: Past, beside: Path) -> Iterator[tuple[str, str]]:
         yield "Layers", diagnosis
     if past.record:
         yield "Sessions and environment", _sessions(past, folds)
-        yield "How to repeat it", _again(past)
+        yield "How to repeat it", _again(past, folds)
     if len(past.numbers):
         yield "All numbers", _listing(past)
     yield "", _end()
@@ -268,7 +269,7 @@ def _sessions(past: Past, folds: Sequence[Fold]) -> str:
     return f"{table}{_pairs(pairs)}{note}"
 
 
-def _again(past: Past) -> str:
+def _again(past: Past, folds: Sequence[Fold]) -> str:
     options, where = past.record["options"], past.record.get("directory")
     try:
         command = command_line(options)
@@ -282,8 +283,24 @@ def _again(past: Past) -> str:
         goes_on = f"<p>Go on with it:</p>{_code([f'onepass train --resume --out {whole}'])}"
     return (
         f"<p>The seed decides the parts, the weights and the order. Train it again:</p>"
-        f"{_code(lines)}{goes_on}<p>Predict with it:</p>"
+        f"{_code(lines)}{_note_on_lengths(past, folds)}{goes_on}<p>Predict with it:</p>"
         f"{_code([f'onepass predict {folder} NEW.csv --out predictions.csv'])}"
+    )
+
+
+def _note_on_lengths(past: Past, folds: Sequence[Fold]) -> str:
+    """Where the number of epochs was another for a part of them, on which the rate depends."""
+    trained = {"the run": past.record, **{f"fold {fold.number}": fold.record for fold in folds}}
+    found = {who: turns for who, record in trained.items() if len(turns := lengths(record)) > 1}
+    if not found:
+        return ""
+    told = "; ".join(
+        f"{who} " + ", then ".join(f"{most} from epoch {epoch + 1} on" for epoch, most in turns)
+        for who, turns in found.items()
+    )
+    return (
+        f"<p>The numbers may be others: a resume has changed --epochs ({told}), and the command "
+        "has the last one from the first epoch on, on which most schedules of the rate depend.</p>"
     )
 
 

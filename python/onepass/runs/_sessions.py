@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from onepass._machine import environment
 from onepass.runs._folder import Folder
@@ -25,8 +27,20 @@ def ended(folder: Folder, how: str, why: str = "", where: str = "") -> None:
     folder.write(ended={"how": how, "why": why, "where": where, "when": now()})
 
 
+def lengths(record: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """After which epoch a training went on as one of how many, for each that it was in turn."""
+    kept: list[tuple[int, int]] = []
+    for session in record.get("sessions", []):
+        if "epochs" in session:
+            epoch = session.get("epoch", 0)
+            kept = [pair for pair in kept if pair[0] < epoch]  # others have left nothing
+            if not kept or kept[-1][1] != session["epochs"]:
+                kept.append((epoch, session["epochs"]))
+    return kept
+
+
 class Began(Callback):
-    """Note when a training began or went on, after which epoch, and on what machine."""
+    """Note when a training began or went on, after which epoch, up to which one, and where."""
 
     rank_0_only = True
 
@@ -36,5 +50,10 @@ class Began(Callback):
     def on_fit_begin(self, run: Run) -> None:
         if run.epoch >= run.max_epochs:
             return  # nothing is left to train
-        began = {"began": now(), "epoch": run.epoch, "environment": environment()}
+        began = {
+            "began": now(),
+            "epoch": run.epoch,
+            "epochs": run.max_epochs,
+            "environment": environment(),
+        }
         self.folder.write(sessions=[*self.folder.record.get("sessions", []), began])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onepass.sklearn._options import Options
-from onepass.train import Callback, Run
+from onepass.train import Callback, Run, _blas
 
 CUT = 5.0  # of the rate, with learning_rate="adaptive"
 LEAST_RATE = 1e-6
@@ -38,7 +38,7 @@ class Convergence(Callback):
 
     Attributes:
         converged: why the fit has stopped; "" before.
-        best_state: the model at the best score.
+        best_state: the model at the best score, the first of those that are equal.
     """
 
     def __init__(
@@ -57,7 +57,15 @@ class Convergence(Callback):
         self.converged = ""
         self.best_state: dict[str, Any] | None = None
 
+    def on_fit_begin(self, run: Run) -> None:
+        if self.score is not None and self.record.losses:  # a warm start: from the best so far
+            self._keep(run, self.score())
+
+    def on_step_end(self, run: Run) -> None:
+        _blas.check()
+
     def on_epoch_end(self, run: Run) -> None:
+        _blas.check(takes_over=True)
         history, record = run.history, self.record
         loss = history["loss"][-1] + history.get("l2", [0.0])[-1]
         before, self.last = self.last, loss
@@ -92,8 +100,10 @@ class Convergence(Callback):
         gained = score >= self.best + self.options.tol
         self.without_gain = 0 if gained else self.without_gain + 1
         if score > self.best or self.best_state is None:
-            self.best = score
-            self.best_state = run.evaluated_weights()
+            self._keep(run, score)
+
+    def _keep(self, run: Run, score: float) -> None:
+        self.best, self.best_state = score, run.evaluated_weights()
 
     def _without_gain(self, run: Run) -> None:
         what = "validation score" if self.score is not None else "training loss"

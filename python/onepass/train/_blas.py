@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
-from threading import get_ident
+from threading import Thread, get_ident
 from typing import Any
 
 from onepass import _environment, config
@@ -32,40 +33,84 @@ class _Users:
         self.small: dict[object, int] = {}  # a training whose products are small, and its thread
         self.large: dict[object, int] = {}
         self.single: dict[object, int] = {}  # one whose bits must not depend on threads
+        self.disturbed: dict[object, int] = {}  # of single: it was not alone with its one thread
         self.before: dict[Any, int] = {}  # a library whose threads are limited, and their number
+        self.usual: dict[Any, int] = {}  # a library's number while no limit is in force; 1: unknown
         freed_by_fork(self)
 
     def forget_others(self, thread: int) -> None:
         """In a forked child; the next training follows."""
-        keep_only(thread, self.small)
-        keep_only(thread, self.large)
-        keep_only(thread, self.single)
+        for those in (self.small, self.large, self.single, self.disturbed):
+            keep_only(thread, those)
 
     def begin(self, training: object, those: dict[object, int]) -> None:
         """Count a training among ``those``."""
         with self.lock:
+            self._look()
+            if not (self.small or self.large or self.single):
+                for library in libraries():
+                    self._recover(library)
             those[training] = get_ident()
             self._follow()
 
-    def end(self, training: object) -> None:
+    def check(self) -> None:
+        """Between steps: see a number that another thread has set; make it 1 again if it can."""
         with self.lock:
-            self.small.pop(training, None)
-            self.large.pop(training, None)
-            self.single.pop(training, None)
+            self._look()
             self._follow()
 
-    def _follow(self) -> None:
+    def end(self, training: object) -> bool:
+        """Whether it had one thread of BLAS all the time, as far as `check` has seen."""
+        with self.lock:
+            self._look()
+            held = training in self.single
+            alone = self.disturbed.pop(training, None) is None
+            for those in (self.small, self.large, self.single):
+                those.pop(training, None)
+            self._follow(held)
+            return alone
+
+    def _look(self) -> None:
+        if self.single and any(library.get_num_threads() != 1 for library in libraries()):
+            self.disturbed.update(self.single)
+
+    def _follow(self, held: bool = False) -> None:
+        """Set the number of threads. ``held``: this thread has kept other threads from that."""
         limit = bool(self.single) or (bool(self.small) and not self.large)
-        if limit:
-            for library in libraries():
-                if (count := library.get_num_threads()) != 1:
+        for library in libraries():
+            count = library.get_num_threads()
+            if limit and (count != 1 or self.single):
+                library.set_num_threads(1)
+                held = True
+                if count != 1 and library.get_num_threads() == 1:  # else a limit of another thread
                     self.before[library] = count
-                    _set_threads(library, 1)
+            elif not limit and library in self.before and count == 1:  # else someone has chosen
+                library.set_num_threads(self.before[library])
+                held = True
+        if not limit:
+            self.before = {}
+        if held and get_ident() not in self.single.values():
+            _let_go()
+
+    def _recover(self, library: Any) -> None:
+        """Undo what a limit of another thread has left that began during a training and ended after
+        it: it has put back the 1 that it found.
+
+        Only where no limit is in force, which shows in that a number from a new thread counts.
+        """
+        if not hasattr(library, "clear_controlling_thread"):  # threadpoolctl 3.7 has it
             return
-        for library, count in self.before.items():
-            if library.get_num_threads() == 1:  # else someone has chosen in between
-                _set_threads(library, count)
-        self.before = {}
+        count, usual = library.get_num_threads(), self.usual.get(library)
+        if usual is None and count != 1:
+            self.usual[library] = count if _counts_from_anew(library, 1) else 1
+            _set_threads(library, count)
+        elif usual is not None and usual != 1 == count:
+            if _counts_from_anew(library, usual):
+                return
+            library.set_num_threads(usual)
+            if library.get_num_threads() == usual:  # then the limit is one of this very thread
+                library.set_num_threads(1)
+                self.usual[library] = 1  # chosen, and no longer told from a number left behind
 
 
 _users = _Users()
@@ -83,11 +128,38 @@ def libraries() -> list[Any]:
 
 
 def _set_threads(library: Any, count: int) -> None:
-    """Whichever thread calls, and whichever will: threadpoolctl 3.7 takes numbers for OpenBLAS from
-    the first that sets one alone, until that one lets go."""
+    """Whichever thread calls, and whichever will."""
     library.set_num_threads(count)
-    if hasattr(library, "clear_controlling_thread"):
-        library.clear_controlling_thread()
+    _let_go()
+
+
+def _let_go() -> None:
+    """Let other threads set numbers again: threadpoolctl 3.7 takes them for OpenBLAS from the first
+    that sets one alone, until that one leaves a limit that is in no other of its own."""
+    if (limits := _no_limits()) is not None:
+        with limits.limit(limits=None):
+            pass
+
+
+@cache
+def _no_limits() -> Any:
+    """A controller of no library at all; None without threadpoolctl."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController().select(user_api=[])
+
+
+def _counts_from_anew(library: Any, count: int) -> bool:
+    """Whether a number of threads that a new thread sets is taken, and then stays."""
+    thread = Thread(target=_set_threads, args=(library, count))
+    try:
+        thread.start()
+    except RuntimeError:  # while Python ends
+        return False
+    thread.join()
+    return bool(library.get_num_threads() == count)
 
 
 def product(model: Any, loader: Any) -> int | None:
@@ -142,7 +214,9 @@ def one_thread(needed_by: str) -> Iterator[str | None]:
     """One thread of BLAS inside, on whose number the bits of a product depend.
 
     Gives a sentence for the user where that cannot be set: without threadpoolctl, or while another
-    thread limits OpenBLAS by it.
+    thread limits OpenBLAS by it. Limits of other threads that begin inside have no effect from
+    threadpoolctl 3.7 on; one that was there before, or has, is found by `check` while it lasts, and
+    warned of at the end (RuntimeWarning).
 
     Args:
         needed_by: the call and its argument, for the sentence: "Trainer: 'reproducible'".
@@ -151,6 +225,7 @@ def one_thread(needed_by: str) -> Iterator[str | None]:
     training, keeps = object(), _environment.keeps_blas_threads()
     if not keeps:
         _users.begin(training, _users.single)
+    alone = True
     try:
         counts = [library.get_num_threads() for library in libraries()]
         if any(count != 1 for count in counts) if counts else not _has_one_thread(os.environ):
@@ -162,7 +237,25 @@ def one_thread(needed_by: str) -> Iterator[str | None]:
             )
         yield unset
     finally:
-        _users.end(training)
+        alone = _users.end(training)
+    if not (alone or unset):
+        warnings.warn(
+            f"{needed_by} needs one thread of NumPy's BLAS, whose products have other bits with "
+            "another number, and another thread has set one meanwhile: repeat this without it, or "
+            "set OPENBLAS_NUM_THREADS=1 before the start",
+            RuntimeWarning,
+            stacklevel=6,  # the call of a method of an estimator
+        )
+
+
+def check(*, takes_over: bool = False) -> None:
+    """Between steps: see a number of BLAS threads that another thread has set inside `one_thread`.
+
+    Args:
+        takes_over: set it too where it is 1, which keeps others from it where a limit has ended.
+    """
+    if _users.single and (takes_over or any(lib.get_num_threads() != 1 for lib in libraries())):
+        _users.check()
 
 
 def _processes_here(environment: Mapping[str, str]) -> int:

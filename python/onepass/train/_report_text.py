@@ -216,12 +216,25 @@ def _quantiles(report: Any, columns: int) -> str:
         names = names[:1] + names[2:-2] + names[-1:]  # the outer ones but the ends
 
 
+def _ends(high: float, low: float) -> list[str]:
+    """Both in one notation, to a hundredth of what lies between them."""
+    texts = [shown(high), shown(low)]
+    if not any("e" in text for text in texts):
+        return texts
+    for places in range(4, 17):
+        texts = [f"{high:.{places}e}", f"{low:.{places}e}"]
+        errors = [abs(float(texts[0]) - high), abs(float(texts[1]) - low)]
+        if max(errors) <= 0.01 * (high - low):
+            break
+    return texts
+
+
 def scatter(x: NDArray[Any], y: NDArray[Any], columns: int, title: str) -> str:
     """``y`` over ``x`` in one scale, with the line where they are equal."""
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     if not high > low:
         low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
-    ends = [shown(high), shown(low)]
+    ends = _ends(high, low)
     margin = max(map(len, ends)) + 1
     wide = max(4, min(2 * 2 * HEIGHT + 12, columns - margin - 1))
     with np.errstate(over="ignore"):

@@ -22,7 +22,7 @@ from onepass.data._shares import Share
 from onepass.nn._shares import place, streams_of
 from onepass.parallel._collectives import broadcast_object, first_text
 from onepass.parallel._failures import of_all, tell
-from onepass.train import _closure
+from onepass.train import _blas, _closure
 from onepass.train._agreement import other_batches, refuse_differences, share_model
 from onepass.train._batches import Batches
 from onepass.train._blas import cores_of_rank, one_thread
@@ -117,6 +117,7 @@ class SharedLoop(Loop):
     # Steps.
 
     def _begin_step(self) -> None:
+        _blas.check(takes_over=True)
         super()._begin_step()
         self._all_fail = False
         self._begun_batches = []

@@ -43,6 +43,8 @@ def verdict(
 ) -> str:
     """Findings about a training, the most serious first, and what to do.
 
+    The losses it names are those of single epochs, to three or four digits.
+
     Args:
         loss, val_loss: one number an epoch.
         gradient_rms, update_ratio, dead_units: layer → one number an epoch, from the input on, as
@@ -172,8 +174,9 @@ def _too_high(loss: Numbers, updates: Layers) -> str:
         return ""  # it still falls
     worst = max(wild, key=wild.__getitem__)
     return (
-        f"rate too high: the loss is flat early, at {late:.3g}, while a step changes the weights "
-        f"of layer {worst} by {wild[worst]:.0%}; lower the learning rate (find_lr suggests one)"
+        f"rate too high: the loss is flat early, at {loss[-1]:.3g}, while a step changes the "
+        f"weights of layer {worst} by {wild[worst]:.0%}; lower the learning rate (find_lr suggests "
+        "one)"
     )
 
 
@@ -189,12 +192,14 @@ def _overfits(loss: Numbers, val_loss: Numbers) -> str:
     fall = max(loss[0], val_loss[0]) - low
     if late - low < max(OVERFIT * abs(low), OVERFIT * fall, 3 * median(steps)):
         return ""
-    if loss[-1] > loss[best]:
+    first = min(range(max(best - 1, 0), best + 2), key=val_loss.__getitem__)
+    last = max(range(len(val_loss) - 3, len(val_loss)), key=val_loss.__getitem__)
+    if loss[-1] > loss[first]:
         return ""
     return (
-        f"overfitting since epoch {best + 1}: val_loss rises from {low:.3g} to {late:.3g} while "
-        f"loss falls from {loss[best]:.3g} to {loss[-1]:.3g}; stop there (EarlyStopping), or use "
-        "more data, dropout or weight decay"
+        f"overfitting since epoch {first + 1}: val_loss rises from {val_loss[first]:.3g} to "
+        f"{val_loss[last]:.3g} in epoch {last + 1} while loss falls from {loss[first]:.3g} to "
+        f"{loss[-1]:.3g}; stop there (EarlyStopping), or use more data, dropout or weight decay"
     )
 
 
@@ -230,9 +235,10 @@ def _slopes(loss: Numbers, val_loss: Numbers) -> str:
     fall = max(curve) - min(curve)
     if before - late < SLOPE * fall or curve[-1] > min(curve) + SLOPE * fall:
         return ""
+    first = max(range(len(curve) - 2 * count, len(curve) - count), key=curve.__getitem__)
     return (
-        f"more epochs wanted: {name} is still sloping, from {before:.3g} to {late:.3g} in the last "
-        f"{'epoch' if count == 1 else f'{count} epochs'}"
+        f"more epochs wanted: {name} is still sloping, from {curve[first]:.3g} in epoch "
+        f"{first + 1} to {curve[-1]:.3g} in epoch {len(curve)}"
     )
 
 
