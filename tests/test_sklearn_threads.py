@@ -168,17 +168,20 @@ def test_what_another_thread_has_set_is_told(two_threads) -> None:
     """threadpoolctl takes numbers from that thread alone while it limits OpenBLAS."""
     if not hasattr(_blas.libraries()[0], "clear_controlling_thread"):
         pytest.skip("threadpoolctl before 3.7")
-    told = []
+    places = []
 
     def work():
-        with pytest.warns(RuntimeWarning, match="^MLPClassifier: 'random_state' needs one thread"):
-            told.append(fitted("large batches"))
+        said = "^MLPClassifier: 'random_state' needs one thread"
+        with pytest.warns(RuntimeWarning, match=said) as given:
+            results(fitted("large batches"))  # fit, predictions, coefs_
+        places.extend(w.filename for w in given)
 
     with threadpoolctl.threadpool_limits(2):
         other = threading.Thread(target=work)
         other.start()
         other.join()
-    assert told
+    assert len(places) >= 4
+    assert set(places) == {__file__}
 
 
 KEEPS_OTHERS_OUT = pytest.mark.skipif(

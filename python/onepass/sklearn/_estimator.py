@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from onepass import _environment
+from onepass._caller import stacklevel
 from onepass._keywords import suggest_keywords
 from onepass.data import split_indices
 from onepass.sklearn import _optimizers, _weights
@@ -114,7 +115,7 @@ class MLP(BaseEstimator):
             return
         with one_thread(f"{type(self).__name__}: 'random_state'") as unset:
             if unset:
-                warnings.warn(unset, RuntimeWarning, stacklevel=4)
+                warnings.warn(unset, RuntimeWarning, stacklevel=stacklevel())
             yield
 
     def _trained(self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool) -> Any:
@@ -127,7 +128,6 @@ class MLP(BaseEstimator):
         weight = _weights.of_samples(options.owner, sample_weight, len(X))
         y, weight = self._encoded(options, y, weight, fresh=fresh, incremental=goes_on)
         X, y, weight = _counted(X, y, weight)
-        seed = None
         if fresh:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             dtype = "float32" if X.dtype == np.float32 else "float64"
@@ -160,7 +160,7 @@ class MLP(BaseEstimator):
                 f"{'score' if options.early_stopping else 'loss'} still improves; pass a larger "
                 "max_iter for a better fit",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=stacklevel(),
             )
         return self
 

@@ -17,6 +17,7 @@ from threading import Thread, get_ident
 from typing import Any
 
 from onepass import _environment, config
+from onepass._caller import stacklevel
 from onepass._one_thread import Lock, freed_by_fork, keep_only
 
 # What launchers call the number of processes on a machine: MPICH, Open MPI, torchrun.
@@ -244,7 +245,7 @@ def one_thread(needed_by: str) -> Iterator[str | None]:
             "another number, and another thread has set one meanwhile: repeat this without it, or "
             "set OPENBLAS_NUM_THREADS=1 before the start",
             RuntimeWarning,
-            stacklevel=6,  # the call of a method of an estimator
+            stacklevel=stacklevel(),
         )
 
 

@@ -131,10 +131,7 @@ def _batches_are_large_enough(run: Run, loader: Loader, owner: str, name: str) -
     text = f"{_cause(loader, cure, owner, name)}: {error.norm} normalises by their statistics, and "
     if size == 1:
         raise ValueError(f"{text}one sample has no variance")
-    warn(
-        f"{text}those of so few samples are too uncertain to train with",
-        stacklevel=5,
-    )
+    warn(f"{text}those of so few samples are too uncertain to train with")
 
 
 def _refusal(run: Run, trial: Any, x: Any, kind: type[Refusal]) -> Refusal | None:

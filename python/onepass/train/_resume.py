@@ -49,8 +49,7 @@ def say_nothing_is_left(epoch: int, max_epochs: int) -> None:
     if not _goes_on.get():
         warn(
             f"fit: {epoch} of {max_epochs} epochs are done, nothing was trained; pass a larger "
-            "max_epochs, which is the total over all calls",
-            stacklevel=4,
+            "max_epochs, which is the total over all calls"
         )
 
 
@@ -101,10 +100,7 @@ def check(
         )
     if resumes:
         told = "; ".join(f"had {was} and goes on with {here}" for _, was, here in changes)
-        warn(
-            f"the saved run {told}: its results will differ from those of an uninterrupted run",
-            stacklevel=5,
-        )
+        warn(f"the saved run {told}: its results will differ from those of an uninterrupted run")
 
 
 def warn_of_options(data: Mapping[str, Any], saved_data: Mapping[str, Any] | None) -> None:
@@ -121,7 +117,6 @@ def warn_of_options(data: Mapping[str, Any], saved_data: Mapping[str, Any] | Non
         warn(
             f"the saved run goes on with the options of its own optimizer: {told}; to change them, "
             "load it (Trainer.load) and set optimizer.param_groups before fit",
-            stacklevel=5,
         )
 
 
@@ -140,7 +135,6 @@ def warn_of_frozen(model: Any, saved: Sequence[str] | None) -> None:
         warn(
             f"the saved run had {' and '.join(told)}: freeze() and unfreeze() the same layers "
             "before fit to go on as it was",
-            stacklevel=5,
         )
 
 

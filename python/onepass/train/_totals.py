@@ -139,7 +139,7 @@ class Totals:
             with naming(name):
                 value = metric.whole(np.concatenate(self.outputs), np.concatenate(self.targets))
         except UndefinedError as error:
-            warn(f"the metric {name!r} is nan: {error}", stacklevel=2)
+            warn(f"the metric {name!r} is nan: {error}")
             return math.nan
         return numbers.as_float("Trainer", f"metrics[{name!r}]", value, "a number")
 

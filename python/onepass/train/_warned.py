@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from onepass._caller import stacklevel
 from onepass.parallel import Communicator
 from onepass.parallel._collectives import all_equal
 
@@ -23,10 +24,10 @@ def by_rank(comm: Communicator) -> Iterator[None]:
         _rank.reset(before)
 
 
-def warn(text: str, stacklevel: int) -> None:
+def warn(text: str) -> None:
     """Give a RuntimeWarning that all ranks of a fit have."""
     if _rank.get() == 0:
-        warnings.warn(text, RuntimeWarning, stacklevel=stacklevel + 1)
+        warnings.warn(text, RuntimeWarning, stacklevel=stacklevel())
 
 
 def warn_of_rank(comm: Communicator, text: str | None) -> None:
@@ -39,4 +40,4 @@ def warn_of_rank(comm: Communicator, text: str | None) -> None:
     elif comm.rank:
         return
     if text:
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        warnings.warn(text, RuntimeWarning, stacklevel=stacklevel())
