@@ -370,8 +370,8 @@ TRAIN = [
     Mutant(
         "verdict: overfitting since the epoch before",
         f"{FOLDER}/_verdict.py",
-        "overfitting since epoch {best + 1}",
-        "overfitting since epoch {best}",
+        "overfitting since epoch {first + 1}",
+        "overfitting since epoch {first}",
         (
             f"{VERDICT}::test_overfitting_is_told_with_its_epoch",
             f"{VERDICT}::test_the_sentence_is_a_function_of_the_numbers",
