@@ -191,7 +191,7 @@ KEEPS_OTHERS_OUT = pytest.mark.skipif(
 
 
 class Elsewhere:
-    """A limit that another thread begins and leaves when it is told to."""
+    """A limit of another thread, which begins and leaves it on demand."""
 
     def __init__(self, count: int) -> None:
         self.count, self.begun, self.leave = count, threading.Event(), threading.Event()
