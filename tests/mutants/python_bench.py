@@ -368,7 +368,7 @@ BENCH = [
     Mutant(
         "bench: what is called compiled is not",
         "python/onepass/bench/_networks.py",
-        "compiled(lambda x: model(x))",
+        "compiled(lambda *x: model(*x))",
         "model",
         ("tests/test_bench_rivals.py::test_modules_that_are_compiled_have_the_gradients_of_ours",),
     ),
