@@ -92,8 +92,9 @@ def _described(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _decides(callback: Any) -> bool:
-    """Whether a callback is one of ours that all ranks call: what those of users do is unknown."""
-    return type(callback).__module__.startswith("onepass.") and not callback.rank_0_only
+    """Whether all ranks must have a callback of ours; what those of users do is unknown."""
+    ours = type(callback).__module__.startswith("onepass.")
+    return ours and not (callback.rank_0_only or callback._only_watches)
 
 
 def _settings(module: Any) -> str:

@@ -75,6 +75,7 @@ class Callback:
     monitor: str | None = None
     logs: tuple[str, ...] = ()
     rank_0_only: bool = False
+    _only_watches: bool = False  # one rank may have it and another not
     _training: Any = None  # what the memory belongs to, see _training.py
 
     def _refuse(self, run: Run) -> None:

@@ -44,6 +44,8 @@ class Profile(Callback):
         'no step was timed'
     """
 
+    _only_watches = True
+
     @suggest_keywords
     def __init__(self, steps: int = 50, skip: int = 5) -> None:
         self.steps = numbers.integer("Profile", "steps", steps, 1)
