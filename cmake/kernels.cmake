@@ -21,6 +21,9 @@ set(kernel_flags -O2 -ftree-vectorize -fvect-cost-model=dynamic
 # Lanes of constant count that must lie in registers.
 set_source_files_properties(csrc/cpu/depthwise.cpp csrc/cpu/global_norm.cpp PROPERTIES COMPILE_OPTIONS -O3)
 set_source_files_properties(csrc/cpu/dropout.cpp csrc/cpu/softmax.cpp PROPERTIES COMPILE_OPTIONS -fpeel-loops)
+# Loops over elements ask for options that do not change: they are vectorised only where each way has a
+# loop of its own.
+set_source_files_properties(${formula_units} PROPERTIES COMPILE_OPTIONS -funswitch-loops)
 set(kernel_objects "")
 foreach(level IN LISTS levels)
   add_library(onepass_cpu_${level} OBJECT
@@ -32,7 +35,7 @@ foreach(level IN LISTS levels)
   target_include_directories(onepass_cpu_${level} PRIVATE csrc)
   target_compile_definitions(onepass_cpu_${level} PRIVATE ONEPASS_ISA=${level})
   target_compile_options(onepass_cpu_${level} PRIVATE ${kernel_flags} ${warnings})
-  if(NOT level STREQUAL v2)  # for processors before 2013: half as much code counts for more there
+  if(NOT level STREQUAL v2)  # for processors before 2013 less code counts for more
     target_compile_options(onepass_cpu_${level} PRIVATE -funswitch-loops)
   endif()
   if(level MATCHES "^v")
