@@ -1,8 +1,9 @@
 # The CUDA extension: a separate module, loaded at the first CUDA array, with a static runtime.
 #
 # ONEPASS_CUDA=AUTO builds it if nvcc works and prints a notice if not, ON requires it, OFF leaves it
-# out, PYPI takes nvcc from wheels among the build requirements. CUDAARCHS or
-# CMAKE_CUDA_ARCHITECTURES choose the processors; a single one makes a build quick.
+# out, PYPI takes nvcc from wheels among the build requirements. ONEPASS_CUDA_ARCHS=all compiles for
+# every GPU that is supported; CUDAARCHS or CMAKE_CUDA_ARCHITECTURES choose them; a single one makes a
+# build quick.
 
 function(onepass_without_cuda reason)
   if(ONEPASS_CUDA STREQUAL "AUTO")
@@ -32,6 +33,7 @@ if(ONEPASS_CUDA STREQUAL "PYPI")
   set(CMAKE_CUDA_FLAGS_INIT "-L${pypi_root}/lib")  # the wheels have lib, nvcc looks in lib64
 endif()
 
+set(ONEPASS_LEAST_CUDA 12.1)  # the parameters of a launch may have 32,764 bytes from there on
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
@@ -39,25 +41,50 @@ if(NOT CMAKE_CUDA_COMPILER)
   return()
 endif()
 
-# Machine code for the GPUs of this machine. Where it has none: for the first processor of each
-# generation, whose code runs on the later ones, as far as the compiler knows it, and PTX of the newest
-# for what comes after. CMake reads this before the first CUDA target.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+# Before enable_language, which fails in words of its own.
+execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --version OUTPUT_VARIABLE nvcc_says ERROR_QUIET)
+if(nvcc_says MATCHES "release ([0-9]+\\.[0-9]+)" AND CMAKE_MATCH_1 VERSION_LESS ONEPASS_LEAST_CUDA)
+  onepass_without_cuda("${CMAKE_CUDA_COMPILER} is of CUDA ${CMAKE_MATCH_1}, and ${ONEPASS_LEAST_CUDA} or later is needed; put a newer nvcc on PATH, set CUDACXX, or use ONEPASS_CUDA=PYPI.")
+  return()
+endif()
+
+# Machine code for the GPUs of this machine. Where it has none, or all are asked for: for the first
+# processor of each generation, whose code runs on the later ones, as far as the compiler knows it, and
+# PTX of the newest for what comes after. CMake reads this before the first CUDA target.
+set(asked_archs "$ENV{ONEPASS_CUDA_ARCHS}")
+if(NOT asked_archs MATCHES "^(all)?$")
+  message(FATAL_ERROR "ONEPASS_CUDA_ARCHS is '${asked_archs}', expected all, or nothing for the GPUs of this machine; CUDAARCHS takes a list")
+endif()
+set(given_archs "$ENV{CUDAARCHS}")
+if(DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(given_archs "${CMAKE_CUDA_ARCHITECTURES}")
+endif()
+if(given_archs AND asked_archs)
+  message(FATAL_ERROR "ONEPASS_CUDA_ARCHS=all, but CUDAARCHS or CMAKE_CUDA_ARCHITECTURES is '${given_archs}', expected one of them")
+elseif(given_archs)
+  set(CMAKE_CUDA_ARCHITECTURES ${given_archs})
+  unset(ENV{CUDAARCHS})  # which CMake would keep for later builds
+  set(onepass_whose "as CUDAARCHS or CMAKE_CUDA_ARCHITECTURES asks")
+else()
   execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch OUTPUT_VARIABLE known_archs ERROR_QUIET)
-  execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
-                  OUTPUT_VARIABLE here RESULT_VARIABLE no_gpu ERROR_QUIET)
   set(CMAKE_CUDA_ARCHITECTURES "")
-  if(no_gpu STREQUAL "0")
-    string(REGEX MATCHALL "[0-9]+\\.[0-9]" here "${here}")
-    foreach(gpu ${here})
-      string(REPLACE "." "" gpu "${gpu}")
-      if(known_archs MATCHES "compute_${gpu}[\r\n]")
-        list(APPEND CMAKE_CUDA_ARCHITECTURES ${gpu}-real)
-      endif()
-    endforeach()
-    list(REMOVE_DUPLICATES CMAKE_CUDA_ARCHITECTURES)
+  if(NOT asked_archs)
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+                    OUTPUT_VARIABLE here RESULT_VARIABLE no_gpu ERROR_QUIET)
+    if(no_gpu STREQUAL "0")
+      string(REGEX MATCHALL "[0-9]+\\.[0-9]" here "${here}")
+      foreach(gpu ${here})
+        string(REPLACE "." "" gpu "${gpu}")
+        if(known_archs MATCHES "compute_${gpu}[\r\n]")
+          list(APPEND CMAKE_CUDA_ARCHITECTURES ${gpu}-real)
+        endif()
+      endforeach()
+      list(REMOVE_DUPLICATES CMAKE_CUDA_ARCHITECTURES)
+    endif()
   endif()
+  set(onepass_whose "the GPUs of this machine; ONEPASS_CUDA_ARCHS=all is for every one")
   if(NOT CMAKE_CUDA_ARCHITECTURES)
+    set(onepass_whose "every GPU that onepass supports; CUDAARCHS=90-real is for one")
     foreach(arch 75 80 90 100 120)
       if(known_archs MATCHES "compute_${arch}[\r\n]")
         list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch}-real)
@@ -71,6 +98,17 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
     list(APPEND CMAKE_CUDA_ARCHITECTURES ${newest}-virtual)
   endif()
 endif()
+
+# One architecture takes about nine minutes of one processor, PTX of the newest next to nothing more.
+set(real_archs ${CMAKE_CUDA_ARCHITECTURES})
+list(FILTER real_archs EXCLUDE REGEX "-virtual$")
+list(LENGTH real_archs minutes)
+cmake_host_system_information(RESULT processors QUERY NUMBER_OF_LOGICAL_CORES)
+math(EXPR minutes "(9 * ${minutes} + ${processors} - 1) / ${processors}")
+if(minutes LESS 3)
+  set(minutes 3)  # the longest file
+endif()
+message(NOTICE "onepass: CUDA kernels for ${CMAKE_CUDA_ARCHITECTURES}: ${onepass_whose}. They take about ${minutes} minutes with ${processors} processors.")
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # linked below: CMake's choice of the static one needs FindCUDAToolkit
 enable_language(CUDA)
 set(CMAKE_CUDA_STANDARD 17)
@@ -125,4 +163,3 @@ target_link_libraries(_cuda PRIVATE "${ONEPASS_CUDART_STATIC}" Threads::Threads 
 target_link_options(_cuda PRIVATE -Wl,--exclude-libs,ALL $<$<CONFIG:Release>:-s>)
 install(TARGETS _cuda DESTINATION onepass)
 target_compile_definitions(_C PRIVATE ONEPASS_CUDA_BUILT=1)
-message(STATUS "onepass: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}$ENV{CUDAARCHS}")

@@ -20,7 +20,8 @@ set(kernel_flags -O2 -ftree-vectorize -fvect-cost-model=dynamic
 
 # Lanes of constant count that must lie in registers.
 set_source_files_properties(csrc/cpu/depthwise.cpp csrc/cpu/global_norm.cpp PROPERTIES COMPILE_OPTIONS -O3)
-set_source_files_properties(csrc/cpu/dropout.cpp csrc/cpu/softmax.cpp PROPERTIES COMPILE_OPTIONS -fpeel-loops)
+set_source_files_properties(csrc/cpu/softmax.cpp PROPERTIES COMPILE_OPTIONS -fpeel-loops)
+set_source_files_properties(csrc/cpu/dropout.cpp PROPERTIES COMPILE_OPTIONS "-fpeel-loops;-funswitch-loops")
 # Loops over elements ask for options that do not change: they are vectorised only where each way has a
 # loop of its own.
 set_source_files_properties(${formula_units} PROPERTIES COMPILE_OPTIONS -funswitch-loops)

@@ -13,8 +13,8 @@ import pytest
 # A quick run leaves these out: they compile, or start a process for each of many cases.
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
-    "test_device.py", "test_gpu.py", "test_gpu_layers.py", "test_gpu_scripts.py", "test_core.py",
-    "test_pool.py", "test_site.py",
+    "test_device.py", "test_gpu.py", "test_gpu_layers.py", "test_gpu_scripts.py",
+    "test_gpu_stages.py", "test_core.py", "test_pool.py", "test_site.py",
 }  # fmt: skip
 SLOW_TESTS = {
     "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",
@@ -44,8 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick",
         action="store_true",
-        help="leave out simulator, sanitizers, type checks and long runs; of tests over several "
-        "parameters a sample in which every pair of values occurs",
+        help="leave out simulator, sanitizers, type checks and long runs; of tests over two "
+        "parameters a sample in which every value occurs",
     )
     parser.addoption(
         "--trainings",
@@ -58,7 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-cases",
         action="store_true",
-        help="whole grids where a sample is run in which every pair of values occurs",
+        help="whole grids of tests over three parameters or more, of which a sample is run in "
+        "which every pair of values occurs, and of cases that a test goes through by itself",
     )
     parser.addoption(
         "--file-times",
@@ -75,18 +76,19 @@ def pytest_configure(config: pytest.Config) -> None:
         Extent.whole = True
 
 
+@pytest.hookimpl(trylast=True)  # what -k and -m leave is a grid of its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):  # of xdist
         places = {name: place for place, name in enumerate(LONG_FILES)}
         items.sort(key=lambda item: places.get(item.path.name, len(places)))
-    if not config.getoption("--quick"):
-        return
-    kept = [item for item in items if not _is_slow(item)]
-    kept = [
-        item
-        for _, group in itertools.groupby(kept, key=lambda item: item.nodeid.partition("[")[0])
-        for item in _sample(list(group))
-    ]
+    quick = config.getoption("--quick")
+    kept = [item for item in items if not (quick and _is_slow(item))]
+    if not config.getoption("--all-cases"):
+        kept = [
+            item
+            for _, group in itertools.groupby(kept, key=lambda item: item.nodeid.partition("[")[0])
+            for item in _sample(list(group), quick)
+        ]
     chosen = set(map(id, kept))
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
     items[:] = kept
@@ -135,11 +137,11 @@ def _values(item: pytest.Item) -> tuple[object, ...]:
     return () if spec is None else tuple(spec.indices.items())
 
 
-def _sample(group: list[pytest.Item]) -> list[pytest.Item]:
+def _sample(group: list[pytest.Item], quick: bool) -> list[pytest.Item]:
     """Of tests over three parameters or more, enough that every pair of values occurs; of tests
-    over two, enough that every value does, both walking at once."""
+    over two in a quick run, enough that every value does, both walking at once."""
     size = len(_values(group[0]))
-    if size < 2:
+    if size < (2 if quick else 3):
         return group
     together = 2 if size > 2 else 1
     kept, covered = [], set()
@@ -160,8 +162,19 @@ def _diagonal(values: tuple[object, ...]) -> tuple[int, ...]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
-    """Threads and instruction set are after a test as they were before. A hook, since a fixture for
-    every test takes longer than many of them."""
+    """Threads, instruction set and JAX's width are after a test as they were before. A hook, since
+    a fixture for every test takes longer than many of them."""
+    jax = sys.modules.get("jax")  # imported by the test itself, JAX has its own default before it
+    wide = jax is not None and jax.config.jax_enable_x64
+    try:
+        return (yield from _with_settings_of_onepass())
+    finally:
+        jax = sys.modules.get("jax")
+        if jax is not None and jax.config.jax_enable_x64 != wide:
+            jax.config.update("jax_enable_x64", wide)
+
+
+def _with_settings_of_onepass():
     if "onepass" not in sys.modules:
         return (yield)
     from onepass import config

@@ -36,6 +36,7 @@ class State:
         self.waits: list[tuple[int, int]] = []
         self.next_stream = 0x5000
         self.captured: int | None = None  # the stream that a graph is made of
+        self.recorder: Any = None  # the simulator, which keeps the launches of a graph
 
     @property
     def synchronised(self) -> int:
@@ -110,6 +111,16 @@ class Event:
         self._stream = (get_current_stream() if stream is None else stream).ptr
 
 
+class Graph:
+    """The launches that were captured, without what CuPy itself computes meanwhile."""
+
+    def __init__(self, recorder: Any, number: int | None) -> None:
+        self._recorder, self._number = recorder, number
+
+    def launch(self, stream: Any = None) -> None:
+        self._recorder.replay(self._number)
+
+
 class _BaseStream:
     def __init__(self, ptr: int, device_id: int) -> None:
         self.ptr, self.device_id = ptr, device_id
@@ -135,6 +146,11 @@ class _BaseStream:
 
     def wait_event(self, event: Event) -> None:
         assert event._stream is not None, "an event that was not recorded"
+        if state.captured == self.ptr != event._stream:
+            raise CUDARuntimeError(
+                "cudaErrorStreamCaptureIsolation: dependency created on uncaptured work in another "
+                "stream"
+            )
         state.waits.append((self.ptr, event._stream))
 
     def record(self, event: Event | None = None) -> Event:
@@ -147,9 +163,13 @@ class _BaseStream:
 
     def begin_capture(self, mode: Any = None) -> None:
         state.captured = self.ptr
+        if state.recorder is not None:
+            state.recorder.start_recording()
 
-    def end_capture(self) -> None:
+    def end_capture(self) -> Graph:
         state.captured = None
+        recorder = state.recorder
+        return Graph(recorder, None if recorder is None else recorder.stop_recording())
 
     def is_capturing(self) -> bool:
         return state.captured == self.ptr

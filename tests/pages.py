@@ -85,7 +85,7 @@ def needs(page: str, module: str) -> bool:
 
 def skip_without(page: str) -> None:
     """Skips where a package is missing that the page needs."""
-    for module in ("torch", "jax", "sklearn"):
+    for module in ("torch", "jax", "optax", "sklearn"):
         wanted = needs(page, module) or (
             module == "sklearn" and 'load("' in (ROOT / page).read_text()
         )

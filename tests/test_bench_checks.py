@@ -94,13 +94,38 @@ def test_a_result_that_is_wrong_with_out_alone_is_found(monkeypatch):
 def test_a_network_is_wrong_where_no_draw_agrees(errors, draws, monkeypatch):
     asked = []
 
-    def drawn(make, shape, last, seed):
+    def drawn(make, shape, seed):
         asked.append(seed)
         return Check(0.25, None, ""), Check(errors[seed], None, "")
 
     monkeypatch.setattr(_networks, "_drawn", drawn)
     found = _networks.checked(_networks.lenet, (8, 1, 8, 8))
     assert (asked, found.error) == ([*range(draws)], min(errors))
+
+
+@pytest.mark.parametrize("name", _networks.LAYERS)
+@pytest.mark.parametrize("what", ["right", "result", "gradient", "weights"])
+def test_a_layer_is_checked_by_the_formulas(name, what, monkeypatch):
+    """A mistake that is in float32 and in float64 alike is found."""
+    layer = _networks.LAYERS[name]
+    layer = layer._replace(shape=(2, layer.shape[1], 8, 8))
+    kind = type(layer.make(nn))
+    forward, backward = kind.forward, kind.backward
+
+    def wrong_backward(self, dy):
+        dx = backward(self, dy)
+        if what == "weights":
+            for p in self.parameters():
+                p.grad *= 1 + 1e-5
+        return dx * np.float32(1 + 1e-5 * (what == "gradient"))
+
+    if what == "result":
+        monkeypatch.setattr(kind, "forward", lambda self, x: forward(self, x) + np.float32(1e-5))
+    else:
+        monkeypatch.setattr(kind, "backward", wrong_backward)
+    wrong = what != "right" and (what != "weights" or name.startswith("depthwise"))
+    for last in (False, True):
+        assert _networks.layer_checked(layer, last).wrong is wrong
 
 
 def test_a_gradient_that_is_off_by_a_thousandth_is_found(monkeypatch):

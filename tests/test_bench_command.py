@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onepass
 import pytest
-from onepass.bench import _rows, _run, _session, _table
+from onepass.bench import _choice, _rows, _run, _session, _table
 from onepass.bench._row import GROUPS, Context, Row, Workload
 from small_bench import RELU, hurried, leaky_relu, run  # noqa: F401  (a fixture)
 
@@ -67,7 +67,7 @@ def test_a_wrong_kernel_fails(capsys, monkeypatch, tmp_path):
 
     assert json.loads(_table.json_text([np.nan, (-np.inf, 2.0)])) == [None, [None, 2.0]]
     files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
-    for change, words in ((off, "error .* times its bound"), (nan, "no result")):
+    for change, words in ((off, "error .* times its bound"), (nan, "an infinite error")):
         with monkeypatch.context() as patch:
             status, out, _ = run(capsys, *leaky_relu(patch, change), *files, "--overwrite")
         assert status == 1
@@ -187,6 +187,23 @@ def test_the_end_says_even_where_the_next_run_may_say_the_opposite():
     ]
 
 
+def test_rivals_without_a_function_are_lines():
+    def result(**more):
+        return {"row": "relu 8", "threads": 1, "wrong": False, "missing": {}, "ratios": {}} | more
+
+    rows = [result(ratios={"torch out=": 2.0}), result(missing={"numpy": "not in float16"})]
+    every = {"torch", "numpy", "jax", "optax"}
+    rows[0]["seconds"] = {"onepass out=": 1.0, "torch out=": 2.0, "onepass": 1.0}
+    rows[0]["low"] = rows[0]["high"] = rows[0]["seconds"]
+    found = _table.summary(rows, {"optax": "not installed"}, sorted(every))
+    assert found[found.index("not measured:") + 1 :] == [
+        "  jax: has no function of these rows",
+        "  numpy: not in float16, in 1 of 2 rows",
+        "  optax: not installed",
+    ]
+    assert _table.summary([], {}, every) == []
+
+
 def test_pools_of_libraries_that_a_row_loads_are_told(monkeypatch):
     """With `--against none`, the rows of PyTorch's modules still import it."""
     told = []
@@ -209,6 +226,19 @@ def test_pools_of_libraries_that_a_row_loads_are_told(monkeypatch):
     machine = {"cpu": "a chip", "cpus": 2, "level": "v3", "onepass": "1"}
     assert "busy, a load of 2.5" in _table.head(machine | {"load": 2.5})
     assert "busy" not in _table.head(machine | {"load": 1.5})
+
+
+def test_rows_of_pytorch_say_that_it_is_absent(monkeypatch):
+    """They are in the list, and have not failed."""
+    torch = dataclasses.replace(_run.LIBRARIES["torch"], module="no_such_module_at_all")
+    monkeypatch.setitem(_run.LIBRARIES, "torch", torch)
+    names = ("adamw 120 torch tensors 250k", "front relu 64")
+    rows = [row for row in _rows.rows(Context()) if row.name in names]
+    assert len(rows) == 2
+    for row in rows:
+        found = _run.measured(row, Context(against=frozenset()), _run.Meter())
+        assert found["skipped"] == "PyTorch is not installed (pip install torch)"
+        assert not found.get("wrong")
 
 
 def test_shape_and_dtype(capsys):
@@ -271,8 +301,8 @@ def test_a_run_that_nobody_reads_ends(capsys, monkeypatch, tmp_path):
         "row": "a", "threads": 1, "skipped": "", "group": "optim"})  # fmt: skip
     for more, count in ([], 1), (["--html", tmp_path / "a.html"], 3):
         measured.clear()
-        run(capsys, *more, "--threads", "1", "--against", "none", "--plain-malloc")
-        assert len(measured) == count
+        status, _, _ = run(capsys, *more, "--threads", "1", "--against", "none", "--plain-malloc")
+        assert (len(measured), status) == (count, 0 if more else 141)  # 1 is a wrong result
 
 
 WRONG = {
@@ -340,6 +370,18 @@ def test_quick_has_a_row_of_each_group():
     assert {row.group for row in rows} == {*GROUPS}
     assert 40 < len(rows) < 90
     assert len({row.name for row in _rows.rows(Context())}) == len(list(_rows.rows(Context())))
+
+
+def test_a_quick_run_that_time_ends_has_its_share_of_each_group():
+    rows = [row for row in _rows.rows(Context()) if row.quick]
+    turns = _choice.spread(rows)
+    assert sorted(row.name for row in turns) == sorted(row.name for row in rows)
+    for group in GROUPS:
+        places = [row.name for row in rows if row.group == group]
+        assert [row.name for row in turns if row.group == group] == places
+        for end in range(len(turns)):
+            share = len(places) * end / len(turns)
+            assert abs(sum(row.group == group for row in turns[:end]) - share) <= 2
 
 
 # --------------------------------------------------------------------------------------- the wheel

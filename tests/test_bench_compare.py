@@ -390,6 +390,25 @@ def test_a_row_that_fails_now_fails_the_comparison(tmp_path, capsys):
         assert ("1 FAILED, 0 SLOWER" in out) == wrong
 
 
+def test_a_row_that_is_wrong_without_an_old_time_fails_the_comparison(files, capsys):
+    two = results([{"onepass": [1.0] * 5, "onepass out=": [0.5] * 5}] * 2)
+    wrong = copy.deepcopy(two)
+    wrong["results"][1]["wrong"] = True
+    place = {k: two["results"][1][k] for k in ("row", "threads", "device", "dtype")}
+    one = two["results"][:1]
+    failed = [*one, place | {"skipped": "OverflowError: too much", "wrong": True}]
+    skipped = [*one, place | {"skipped": "not enough memory", "wrong": False}]
+    for rows in (one, failed, skipped, failed[1:]):
+        old = two | {"results": rows}
+        found = bench.compare(old, wrong)
+        assert found.wrong == ["row 1 (2 threads)"]
+        assert "row 1 (2 threads)" not in str(found.only_new)
+        status, text, _ = compare(capsys, *files(old, wrong))
+        assert status == 1
+        assert "\nWRONG in the new file: row 1 (2 threads)\n" in f"\n{text}"
+        assert "1 WRONG without an old time, 0 SLOWER" in text
+
+
 def test_a_row_that_failed_and_is_right_is_said(files, capsys):
     """With its other forms; and a wrong one."""
     right = results([{"onepass": [1.0] * 5, "onepass out=": [0.5] * 5}])

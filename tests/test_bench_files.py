@@ -27,14 +27,14 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
     assert not path.exists()
     run(capsys, *RELU, "--json", path)
     first = json.loads(path.read_text())
-    first["machine"]["load"] = 99.0  # so that another one is found now
+    first["machine"] |= {"load": 99.0, "commit": "an earlier one"}  # others are found now
     path.write_text(json.dumps(first))
     _, out, _ = run(capsys, *both, "--resume")
     # All that is chosen is shown, what the file had first.
     assert re.findall(r"^relu (\d+) ", out, re.MULTILINE) == ["65536", "1048576"]
     data = json.loads(path.read_text())
     (kept,), head = first["results"], first["machine"]
-    own = {"commit": head.get("commit"), "date": head["date"], "load": 99.0}
+    own = {"commit": "an earlier one", "date": head["date"], "load": 99.0}
     assert data["results"][0] == kept | {"run": own}  # of the time when it was measured
     assert "run" not in data["results"][1]
     assert data["options"] == first["options"]  # how the file was begun
@@ -67,6 +67,31 @@ def test_rows_that_the_file_has_are_not_measured_again(capsys, monkeypatch, tmp_
         assert (status, err.count("\n")) == (2, 1)
         assert words in err, err
         assert json.loads(path.read_text()) == content
+
+
+def test_what_is_gone_on_with_replaces_no_file_of_others(capsys, tmp_path):
+    files = {name: tmp_path / f"a.{name}" for name in ("json", "csv", "html")}
+    given = [part for name, path in files.items() for part in (f"--{name}", path)]
+    assert run(capsys, *RELU, *given)[0] == 0
+    assert run(capsys, *RELU, *given, "--resume")[0] == 0
+    for name in ("csv", "html"):
+        own = files[name].read_bytes()
+        files[name].write_text("precious")
+        status, _, err = run(capsys, *RELU, *given, "--resume")
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"--{name} {files[name]}: the file is there already" in err
+        assert files[name].read_text() == "precious"
+        files[name].write_bytes(own)
+
+
+def test_one_file_by_two_names_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "link.csv").symlink_to("a.json")
+    for other in (tmp_path / "a.json", "b/../a.json", "link.csv"):
+        status, _, err = run(capsys, *RELU, "--json", "a.json", "--csv", other)
+        assert (status, "expected a file for each" in err) == (2, True)
+        assert not (tmp_path / "a.json").exists()
 
 
 def test_a_file_stays_until_it_has_a_row_to_give_way_to(capsys, monkeypatch, tmp_path):
@@ -178,7 +203,7 @@ def test_a_row_of_its_own_dtype_is_not_measured_again(capsys, monkeypatch, tmp_p
 
     def make(context):
         made.append(context.dtype)
-        return Workload({"onepass": lambda: None}, 1, 1.0, dtype="float16")
+        return Workload({"onepass": lambda: None}, 1, dtype="float16")  # memory sets no limit
 
     monkeypatch.setattr(_rows, "rows", lambda context: [Row("a", "optim", make)])
     path = tmp_path / "a.json"
@@ -187,3 +212,4 @@ def test_a_row_of_its_own_dtype_is_not_measured_again(capsys, monkeypatch, tmp_p
         assert run(capsys, *given, *more)[0] == 0
         (row,) = json.loads(path.read_text())["results"]
         assert (row["dtype"], row["asked"], made) == ("float16", "float32", ["float32"])
+        assert row["bytes"] is None

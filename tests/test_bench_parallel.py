@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import math
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +22,7 @@ from onepass.bench import _parallel, _parallel_groups, _parallel_model, _paralle
 from onepass.bench._command import main
 from onepass.bench._end_to_end import ours
 from onepass.bench._parallel_groups import EndedError, Group
-from onepass.bench._parallel_model import Network, Step
+from onepass.bench._parallel_model import Link, Step
 from onepass.bench._parallel_rank import Layers, Silent, loop, trained
 from onepass.bench._training import SMOOTH
 from onepass.data._shares import Share, share_of
@@ -73,7 +80,7 @@ def test_what_a_run_prints_and_writes(capsys, tmp_path):
         assert math.isclose(sums["predicted"], sums["alone"]["seconds"] + sum(by))
         assert sums["measured"] == lines[sums["step"], "loop", sums["ranks"]]["seconds"]
     for paper in found["paper"]:
-        by = Network(1e-3, 1e-9, paper["seconds_per_byte_added"])
+        by = Link(1e-3, 1e-9, paper["seconds_per_byte_added"])
         step = Step(*(paper[name] for name in ("sums", "computes", "backward", "last")))
         for overlap, words in ((False, "without"), (True, "with overlap")):
             for name, seconds in paper["seconds"][words].items():
@@ -230,6 +237,43 @@ def test_a_process_that_is_silent_ends_the_run(monkeypatch, tmp_path):
 # ---- what the processes do
 
 
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for ranks in /proc")
+def test_sigterm_leaves_no_process_and_no_folder(tmp_path):
+    """As `timeout` sends it, with ranks that wait for a question."""
+    needs_mpiexec()
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    command = [sys.executable, "-m", "onepass.bench", "parallel", "--ranks", "1,2", "--threads",
+               "2", "--only", "demo", "--against", "none", "--rounds", "1024"]  # fmt: skip
+    environment = os.environ | {"TMPDIR": str(folder)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as bench:
+        try:
+            deadline = time.monotonic() + 120
+            while len(of_folder(folder)) < 3 and bench.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            bench.terminate()
+            assert bench.wait(30) == 128 + signal.SIGTERM
+        finally:
+            bench.kill()
+    deadline = time.monotonic() + 10
+    while of_folder(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert of_folder(folder) == []
+    assert list(folder.iterdir()) == []
+
+
+def of_folder(folder):
+    """The command lines of ranks that work in a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in line and "_parallel_rank" in line and "mpiexec" not in line:
+                found.append(line)
+    return found
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_processes_that_fail_say_why_and_end(tmp_path, size):
     if size > 1:
@@ -318,7 +362,7 @@ def played(algorithm, n, p, by):
 
 @pytest.mark.parametrize("algorithm", _parallel_model.ALGORITHMS)
 def test_costs_are_those_of_the_messages(algorithm):
-    by = Network(3e-6, 2e-10, 5e-11)
+    by = Link(3e-6, 2e-10, 5e-11)
     for p in (2, 4, 64, 1024):
         for n in (8, 1e4, 1e8):
             want = played(algorithm, n, p, by)
@@ -328,7 +372,7 @@ def test_costs_are_those_of_the_messages(algorithm):
 
 def test_overlap_hides_gradients_behind_the_backward_at_best():
     """All but the first layer's; sums of norms are never hidden."""
-    by = Network(0.0, 1e-6, 0.0)  # two ranks: a second for 10⁶ bytes
+    by = Link(0.0, 1e-6, 0.0)  # two ranks: a second for 10⁶ bytes
     step = Step([1_000_000, 50_000], computes=3.0, backward=0.25, last=0.1)
     assert math.isclose(step.seconds("doubling", 2, by), 3.0 + 0.05 + 1.0)
     assert math.isclose(step.seconds("doubling", 2, by, overlap=True), 3.0 + 0.05 + 0.75)
@@ -338,7 +382,7 @@ def test_overlap_hides_gradients_behind_the_backward_at_best():
 
 
 def test_small_sums_go_by_doubling():
-    by = Network(1.0, 0.0, 0.0)
+    by = Link(1.0, 0.0, 0.0)
     step = Step([1 << 20, 1 << 16, (1 << 16) + 1], 0.0, 0.0, 0.0)
     assert step.seconds("ring", 8, by) == 14 + 3 + 14
 

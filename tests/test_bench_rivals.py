@@ -605,7 +605,7 @@ def test_what_a_library_has_exists(library):
 
 
 def networks(network, *names):
-    return _peers.networks(asked(*names), network, _training.Rate())
+    return _peers.networks(asked(*names), network, _training.AdamWOptions())
 
 
 @pytest.mark.parametrize("network", SMALL, ids=lambda network: network.name)
@@ -634,8 +634,8 @@ def test_the_compiled_step_is_that_of_float64(label):
 def test_the_check_of_a_step_sees_a_mistake(place, mistake):
     """One of a thousandth of the rate, in one element."""
 
-    def wrong(network, rate, dropout):
-        step = _end_to_end.ours(network, rate, dropout)
+    def wrong(network, options, dropout):
+        step = _end_to_end.ours(network, options, dropout)
 
         def read():
             found = step.read()
@@ -648,8 +648,8 @@ def test_the_check_of_a_step_sees_a_mistake(place, mistake):
 
 
 def test_the_check_of_a_step_sees_a_loss_that_is_no_number():
-    def wrong(network, rate, dropout):
-        step = _end_to_end.ours(network, rate, dropout)
+    def wrong(network, options, dropout):
+        step = _end_to_end.ours(network, options, dropout)
         return Step(lambda: step.run() * np.nan, step.read)
 
     assert _end_to_end.checked(SMALL[0], wrong).error > 1
@@ -669,7 +669,7 @@ def test_the_products_are_those_of_our_step(monkeypatch):
         return recorded
 
     network = SMALL[0]
-    step, products = _end_to_end.ours(network, _training.Rate(), True), network.products()
+    step, products = _end_to_end.ours(network, _training.AdamWOptions(), True), network.products()
     for name in ("dot", "matmul"):
         monkeypatch.setattr(np, name, recording(name))
     products()
@@ -707,7 +707,7 @@ def test_a_step_that_needs_another_library_says_which(monkeypatch):
 def test_a_step_that_cannot_be_made_leaves_the_others(monkeypatch):
     needs("torch")
 
-    def fails(network, rate, dropout):
+    def fails(network, options, dropout):
         raise RuntimeError("no such norm")
 
     known = LIBRARIES["torch"]

@@ -558,11 +558,14 @@ def test_kernel_files_are_short() -> None:
 def test_import_is_light() -> None:
     code = (
         "import sys, onepass; "
-        "heavy = {'torch', 'cupy', 'mpi4py', 'sklearn', 'matplotlib', 'tqdm', 'scipy'}; "
-        "print(sorted(heavy & {m.partition('.')[0] for m in sys.modules}))"
+        "heavy = {'torch', 'cupy', 'mpi4py', 'sklearn', 'matplotlib', 'tqdm', 'scipy', 'jax', "
+        "'jaxlib', 'optax', 'threadpoolctl', 'ml_dtypes', 'safetensors', 'onnx', 'optuna'}; "
+        "own = {'onepass._cuda', 'onepass._jax', 'onepass.nn', 'onepass.train', 'onepass.jax'}; "
+        "found = {m.partition('.')[0] for m in sys.modules}; "
+        "print(sorted(heavy & found), sorted(own & set(sys.modules)))"
     )
     done = run(sys.executable, "-c", code)
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+    assert done.stdout.strip() == "[] []", done.stdout + done.stderr
 
 
 def test_optimizers_need_no_modules() -> None:

@@ -73,7 +73,7 @@ RUNTIME = {
     "same_states", "code_blocks", "codes_of", "coded_bytes", "scales_at", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels", "lent",
     "move_streams", "set_cpu_level", "set_num_threads", "thread_limits", "set_test_backend",
-    "set_test_cuda_backend", "stream_shapes",
+    "set_test_cuda_backend", "stream_shapes", "take_number",
 }  # fmt: skip
 
 

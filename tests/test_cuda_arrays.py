@@ -22,7 +22,15 @@ import numpy as np
 import pytest
 from cases import computing
 from cases._optimizer import Scalar
-from helpers import assert_all_close, assert_all_same, each_dtype, each_sweep, each_variant, flat
+from helpers import (
+    Exported,
+    assert_all_close,
+    assert_all_same,
+    each_dtype,
+    each_sweep,
+    each_variant,
+    flat,
+)
 from onepass import _C, _array, ops, optim
 from test_cuda_backend import ELEMENTWISE, RUNNABLE, simulable, simulator  # noqa: F401
 
@@ -39,6 +47,7 @@ def cupy(monkeypatch, simulator):  # noqa: F811
     simulator.set_order("forward", 0, 4)
     simulator.current_device(0)
     simulator.device_calls()
+    fake_cupy.state.recorder = simulator
     _C.set_test_cuda_backend(simulator.device_backend())
     yield module
     _C.set_test_cuda_backend(None)
@@ -418,6 +427,41 @@ def test_work_of_another_library_comes_first_and_the_call_before_what_follows(cu
     assert fake_cupy.state.waits == []
 
 
+def test_the_interface_alone_names_no_device(cupy, simulator):  # noqa: F811
+    """It is the current one, and asking for that makes no other device the current one."""
+    there = _on(1, values(12)), _on(1, np.zeros(12, np.float32))
+    simulator.current_device(1)
+    try:
+        relu(*map(Foreign, there))
+        assert simulator.device_calls() == [(1, 0)]
+        assert simulator.current_device(1) == 1
+    finally:
+        simulator.current_device(0)
+    assert np.array_equal(there[1].get(), np.maximum(values(12), 0))
+
+
+class OfJax(Exported):
+    __module__ = "jaxlib._jax"
+
+
+def test_arrays_of_jax_on_a_device_are_refused(cupy, simulator):  # noqa: F811
+    """XLA may reuse their memory while a kernel reads it."""
+    x, out = OfJax(values(12), (2, 0)), cupy.zeros(12, np.float32)
+    said = r"is a JAX array on a CUDA device, .*expected one on the CPU, or .*numpy.asarray\(x\)"
+    with pytest.raises(TypeError, match=f"'x' {said}"):
+        relu(x, out)
+    params = [cupy.ones(12, np.float32)]
+    optimizer = optim.SGD(params, lr=1.0)
+    with pytest.raises(TypeError, match=said):
+        optimizer.step([x])
+    assert x.asked == []  # nothing was exported
+    assert simulator.device_calls() == []
+    assert (out.get() == 0).all()
+    assert (params[0].get() == 1).all()
+    relu(cupy.asarray(values(12)), out)
+    assert np.array_equal(out.get(), np.maximum(values(12), 0))
+
+
 def test_the_exchange_table_of_a_library_names_its_stream(cupy, simulator):  # noqa: F811
     class Exchanged:
         def __init__(self, array):
@@ -595,6 +639,32 @@ def test_a_step_that_failed_was_not_counted(cupy, simulator):  # noqa: F811
     assert optimizer.state_dict()["state"][0]["step"] == 1
 
 
+def test_what_a_graph_must_not_capture_is_refused(cupy, simulator):  # noqa: F811
+    """States and counts that are made in a capture would be zero again at each replay; those of an
+    optimizer are made with it."""
+    params, grads = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
+    early = optim.AdamW(params)  # made before, without a step
+    theirs = Foreign(cupy.zeros(40, np.float32), stream=0x77)
+    stream = cupy.cuda.Stream()
+    stream.begin_capture()
+    try:
+        with stream:
+            simulator.device_calls()
+            said = r"captured, .*first step, before the capture"
+            with pytest.raises(RuntimeError, match=said):
+                optim.AdamW(params)
+            with pytest.raises(RuntimeError, match=r"streams .* 0x77.* outside of the capture"):
+                relu(params[0], theirs)
+            assert simulator.device_calls() == []
+    finally:
+        stream.end_capture()
+    assert (params[0].get() == 1).all()
+    host = [np.ones(40, np.float32)]
+    optim.AdamW(host).step([np.ones(40, np.float32)])
+    early.step(grads)  # as if nothing had happened
+    assert np.array_equal(params[0].get(), host[0])
+
+
 def test_memory_lent_while_a_graph_is_captured_stays(cupy):
     params, grads = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
     optimizer = optim.AdamW(params)
@@ -604,10 +674,10 @@ def test_memory_lent_while_a_graph_is_captured_stays(cupy):
         stream.begin_capture()
         optimizer.step(grads, max_norm=1.0)
         stream.end_capture()
-    assert len(fake_cupy.state.live) == before + 2  # the workspace and the norm
-    assert len(_array._captured) == kept + 2
+    assert len(fake_cupy.state.live) == before + 2  # a workspace and the norm
+    assert len(_array._captured) == kept + 4  # and the plan's own: counts, and a workspace
     optimizer.step(grads, max_norm=1.0)
-    assert len(_array._captured) == kept + 2
+    assert len(_array._captured) == kept + 4
     del _array._captured[kept:]
 
 

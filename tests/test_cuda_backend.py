@@ -59,7 +59,7 @@ UNITS = [
 ]
 BACKEND_TEST = sorted((ROOT / "tests" / "cuda_sim").glob("backend_test*.cpp"))
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
-FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim"]
+FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim", "-include", "cusim.h"]
 SANITIZERS = {  # unoptimised, which compiles in half the time; one counts lines too
     "address": ["-O0", "--coverage", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-O0", "-fsanitize=thread"],

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Extent
+from machine_code import Code
 
 ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
@@ -169,21 +170,33 @@ def sampled(entries) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def instructions(cuobjdump, entries, tmp_path_factory):
-    """(processor, kernel) -> how often it has each instruction; with --all-cases of all kernels."""
-    chosen = {e["name"] for e in entries} if Extent.whole else sampled(entries)
+def disassembled(cuobjdump, tmp_path_factory):
+    """Yields (processor, kernel, a line of its machine code) of the kernels with these names."""
     folder = tmp_path_factory.mktemp("cubins")
     collections.deque(cuobjdump("-xelf", "all", cwd=folder), maxlen=0)
+
+    def lines(chosen: set[str]):
+        for cubin in folder.iterdir():
+            arch = re.search(r"\.(sm_\w+)\.cubin", cubin.name)[1]
+            places = [str(i) for name, i in symbols(cubin.read_bytes()).items() if name in chosen]
+            kernel = ""
+            if places:
+                for line in cuobjdump("-c", "-fun", ",".join(places), str(cubin), tool="nvdisasm"):
+                    if found := SECTION.match(line):
+                        kernel = found[1]
+                    yield arch, kernel, line
+
+    return lines
+
+
+@pytest.fixture(scope="module")
+def instructions(disassembled, entries):
+    """(processor, kernel) -> how often it has each instruction; with --all-cases of all kernels."""
+    chosen = {e["name"] for e in entries} if Extent.whole else sampled(entries)
     counts: dict[tuple[str, str], collections.Counter] = {}
-    for cubin in folder.iterdir():
-        arch = re.search(r"\.(sm_\w+)\.cubin", cubin.name)[1]
-        places = [str(i) for name, i in symbols(cubin.read_bytes()).items() if name in chosen]
-        if places:
-            for line in cuobjdump("-c", "-fun", ",".join(places), str(cubin), tool="nvdisasm"):
-                if found := SECTION.match(line):
-                    of_kernel = counts.setdefault((arch, found[1]), collections.Counter())
-                elif found := INSTRUCTION.search(line):
-                    of_kernel[found[1]] += 1
+    for arch, kernel, line in disassembled(chosen):
+        if found := INSTRUCTION.search(line):
+            counts.setdefault((arch, kernel), collections.Counter())[found[1]] += 1
     assert {name for _, name in counts} == chosen
     names = demangled([name for _, name in counts])
     return {(a, n): c for ((a, _), c), n in zip(counts.items(), names, strict=True)}
@@ -232,3 +245,116 @@ def test_only_the_flushed_units_flush(instructions):
         adding[flushed] += plain + flushing > 0
     assert adding[True] > 50
     assert adding[False] > 5
+
+
+# ------------------------------------------------------------------------------------- hot loops
+
+# The most registers of kernels that users meet most, by their name.
+REGISTERS = {
+    r"elementwise_kernel<ActivationForward<Relu<float>, float>, float, -1, false": 48,
+    r"elementwise_kernel<Variant<AdamW, 0\w*,.*?::Kernel<float>, float, 1, false": 104,
+    r"global_norm_kernel<float, true": 72,
+    r"rows::plain_kernel<512, 512, 8>": 64,
+}
+
+
+@pytest.mark.parametrize("pattern", REGISTERS)
+def test_registers_of_kernels_by_name(entries, pattern):
+    found = [e for e in entries if re.search(pattern, short(e["kernel"]))]
+    assert found
+    for entry in found:
+        assert int(entry["registers"]) <= REGISTERS[pattern], (
+            entry["arch"],
+            short(entry["kernel"]),
+        )
+
+
+NARROW_NORM = r"CallOf<BatchNormRule, \w+, \(normalise::Stored\)2>"
+LOOPS = (
+    r"global_norm_kernel<float, true, 3840",
+    r"elementwise_kernel<Variant<AdamW, 0\w*,.*?::Kernel<float>, float, 1, false, 3840",
+    r"rows::plain_kernel<\d+, \d+, 8>",
+    rf"normalise::(sum|share|whole|apply)_kernel<float, .*{NARROW_NORM}",
+    r"row_norms::\w+_kernel<float,.*Stored\)2",
+)
+
+
+@pytest.fixture(scope="module")
+def loops(disassembled, entries):
+    """A function: the loops of the kernels whose name has a pattern of LOOPS, by (processor,
+    kernel)."""
+    wanted = re.compile("|".join(LOOPS))
+    chosen = {e["name"]: short(e["kernel"]) for e in entries if wanted.search(short(e["kernel"]))}
+    lines: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    for arch, kernel, line in disassembled(set(chosen)):
+        if kernel in chosen:
+            lines[arch, chosen[kernel]].append(line)
+    codes = {key: Code(of_kernel).loops() for key, of_kernel in lines.items()}
+
+    def of(pattern: str):
+        found = {key: own for key, own in codes.items() if re.search(pattern, key[1])}
+        assert found, pattern
+        return found
+
+    return of
+
+
+def test_the_norm_squares_by_one_conversion_and_one_multiply_add(loops):
+    """Of 16 elements, four loads of 16 bytes: at most 150 instructions for each 8."""
+    for key, own in loops(LOOPS[0]).items():
+        squares = [loop for loop in own if loop.count("DFMA") == loop.count("F2F") == 16]
+        assert squares, key
+        for loop in squares:
+            turn = loop.turn({"DFMA": 16, "F2F": 16, r"LDG.*\.128": 4})
+            assert turn is not None, key
+            assert turn <= 2 * 150, (key, turn)
+
+
+def test_adamw_of_16_bits_takes_few_instructions(loops):
+    """Of 8 elements of bfloat16, whose conversion takes another instruction than that of halves."""
+    for key, own in loops(LOOPS[1]).items():
+        if key[0] == "sm_75":
+            continue  # it converts bfloat16 by hand
+        turns = [
+            turn
+            for loop in own
+            if loop.count("HADD2") >= 32
+            and (turn := loop.turn({r"LDG.*\.128": 4, r"STG.*\.128": 3}, "HADD2|CALL")) is not None
+        ]
+        assert min(turns) <= 8 * 60, (key, turns)
+
+
+def test_cross_entropy_takes_few_instructions(loops):
+    """Of 32 elements of 16 bits in each of both sweeps, in all: 40 for each, with the device's own
+    exponential."""
+    for key, own in loops(LOOPS[2]).items():
+        turns = {
+            loop: turn
+            for loop in own
+            if (
+                turn := loop.turn(
+                    {r"LDG.*\.128": 4, "MUFU.EX2": 32}, "HADD2" if key[0] != "sm_75" else "(?!)"
+                )
+            )
+            is not None
+        }
+        sums = min(t for loop, t in turns.items() if not loop.count("STG"))
+        gradients = min(t for loop, t in turns.items() if loop.count(r"STG.*\.128"))
+        assert sums + gradients <= 32 * 40, (key, sums, gradients)
+
+
+def test_batch_norm_of_16_bits_loads_16_bytes_and_divides_in_no_loop(loops):
+    wide = collections.Counter()
+    for key, own in loops(LOOPS[3]).items():
+        inner = [a for a in own if not any(a is not b and b.inside(a) for b in own)]
+        loads = [loop for loop in inner if loop.count("LDG")]
+        assert not any(loop.calls(r"div_[us]64|rem_[us]64") for loop in loads), key
+        wide[re.search(r"::(\w+)_kernel", key[1])[1]] += any(
+            loop.count(r"LDG.*\.128") for loop in loads
+        )
+    assert min(wide[kernel] for kernel in ("sum", "share", "whole")) > 0, wide
+
+
+def test_norms_of_rows_of_16_bits_load_16_bytes(loops):
+    found = loops(LOOPS[4])
+    assert any(loop.count(r"LDG.*\.128") for own in found.values() for loop in own)

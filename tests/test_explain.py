@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cases.optimizers import BY_NAME
 from helpers import bits
-from onepass import _C, _explain, config, nn, optim
+from onepass import _C, _explain, _machine, config, nn, optim
 
 SHAPES = [(7, 5), (5,), (3, 2, 2)]
 ELEMENTS = 35 + 5 + 12
@@ -80,7 +80,22 @@ def test_threads_come_from_a_variable():
 def test_threads_that_were_set():
     found = told(after="config.set_num_threads(7)", ONEPASS_NUM_THREADS="2")
     assert (found["threads"], found["variable"]) == (7, None)
-    assert found["threads_reason"] == "chosen by set_num_threads or threadpoolctl"
+    assert found["threads_reason"] == (
+        "set by set_num_threads, by threadpoolctl or by the first call, which would now take 2"
+    )
+
+
+def test_threads_that_the_first_call_found():
+    """A thread that may use less now, as after taskset, has not been given another number."""
+    usable = sorted(os.sched_getaffinity(0))
+    few = f"config.get_num_threads(); os.sched_setaffinity(0, {{{usable[0]}}})"
+    found = told(after=few)
+    assert (found["affinity"], found["threads"]) == (1, told()["threads"])
+    if found["threads"] > 1:
+        assert found["threads_reason"].endswith("or by the first call, which would now take 1")
+        assert found["notes"] == [
+            f"{found['threads']} threads share 1 usable processors and wait for each other"
+        ]
 
 
 def test_a_quota_is_the_reason_where_it_is_least(monkeypatch):
@@ -111,18 +126,42 @@ def test_the_level_and_why():
     assert told(ONEPASS_CPU_LEVEL=best)["level_reason"] == "ONEPASS_CPU_LEVEL says so"
 
 
-def test_the_speed_of_a_copy(monkeypatch):
+@pytest.mark.parametrize(("cache", "free", "copied"), [
+    (1 << 20, 1 << 40, 64 << 20), (32 << 20, 1 << 40, 128 << 20),
+    (256 << 20, 1 << 30, 128 << 20), (256 << 20, 1000, 64 << 20),
+])  # fmt: skip
+def test_the_speed_of_a_copy_is_that_of_memory(monkeypatch, cache, free, copied):
     rate = config.explain().copy_bytes_per_second
     assert rate is not None
     assert rate > 1e8
     moved = []
     monkeypatch.setattr(_C, "move_streams", lambda *given: moved.append(given) or 0)
     monkeypatch.setattr(_explain, "least_seconds", lambda function: function() or 0.5)
-    assert config.explain().copy_bytes_per_second == _explain._COPIED / 0.5
+    monkeypatch.setattr(_machine, "last_caches", lambda threads: cache)
+    monkeypatch.setattr(_machine, "free_memory", lambda: free)
+    assert config.explain().copy_bytes_per_second == copied / 0.5
     reads, writes, updates, *_ = moved[-1]
-    assert sum(a.nbytes for a in (*reads, *writes)) == _explain._COPIED
+    assert sum(a.nbytes for a in (*reads, *writes)) == copied
     assert (len(reads), len(writes), len(updates)) == (1, 1, 0)
     assert config.explain(measure=False).copy_bytes_per_second is None
+
+
+def test_every_chiplet_has_a_last_cache(monkeypatch, tmp_path):
+    for cpu in range(8):
+        for level, size, shared in ((2, "1M", f"{cpu}"), (3, "32M", f"{cpu // 2 * 2}-{cpu | 1}")):
+            folder = tmp_path / f"cpu{cpu}" / "cache" / f"index{level}"
+            folder.mkdir(parents=True)
+            for name, value in (("type", "Unified"), ("level", level), ("size", size),
+                                ("shared_cpu_list", shared)):  # fmt: skip
+                (folder / name).write_text(f"{value}\n")
+    monkeypatch.setattr(_machine, "CPUS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 7}, raising=False)
+    for threads, caches in ((1, 1), (3, 3), (8, 4)):
+        assert _machine.last_caches(threads) == caches * 32 << 20
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3}, raising=False)
+    assert _machine.last_caches(8) == 32 << 20
+    monkeypatch.setattr(_machine, "CPUS", tmp_path / "nothing")
+    assert _machine.last_caches(8) == 32 << 20
 
 
 def test_it_is_text_and_a_dict():

@@ -350,14 +350,43 @@ def test_a_captured_step_counts(real, clips):
     optimizer, params, grads = setting(real.array)
     optimizer.step(grads, **more)
     replay = real.capture(lambda: optimizer.step(grads, **more))
-    for _ in range(3):
-        replay()
     reference, want, host = setting(np.array)
-    for _ in range(4):
+    reference.step(host, **more)
+    for lr in (STEP["lr"], 0.02, 0.03):  # numbers on the device
+        optimizer.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = lr
+        replay()
         reference.step(host, **more)
     assert_all_same(on_host(real, params), want)
     steps = [s["step"] for s in optimizer.state_dict()["state"].values()]
     assert [int(s) for s in steps] == [4, 4, 4]
+
+
+def test_a_captured_step_reads_its_scale_on_the_device(real):
+    params, grads = [real.array(values(1000, seed=1))], [real.array(values(1000, seed=2))]
+    scale = real.array(np.full(1, 8, np.float32))
+    optimizer = optim.AdamW(params, **STEP)
+    optimizer.step(grads, grad_scale=scale, max_norm=1.0)
+    replay = real.capture(lambda: optimizer.step(grads, grad_scale=scale, max_norm=1.0))
+    want, host = [values(1000, seed=1)], [values(1000, seed=2)]
+    reference = optim.AdamW(want, **STEP)
+    reference.step(host, grad_scale=8.0, max_norm=1.0)
+    for _ in range(2):
+        scale *= 0.5
+        replay()
+    for factor in (4.0, 2.0):
+        reference.step(host, grad_scale=factor, max_norm=1.0)
+    assert_all_same(on_host(real, params), want)
+
+
+def test_each_replay_has_a_mask_of_its_own(real):
+    count = real.array(np.full(1, 7, np.int64))
+    x = real.array(np.ones(4096, np.float32))
+    ops.dropout(x, 0.5, seed=3, offset=count)
+    replay = real.capture(lambda: ops.dropout(x, 0.5, seed=3, offset=count))
+    for offset in (7, 8, 9):
+        y = on_host(real, [replay()])
+        assert_all_same(y, [ops.dropout(np.ones(4096, np.float32), 0.5, seed=3, offset=offset)])
+        count += 1
 
 
 def test_captured_batch_norm_and_dropout(real):

@@ -8,11 +8,22 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
-from onepass.bench import _arrays, _cuda, _cuda_rows, _kernels, _run, _steps, _steps_alone, _table
+from onepass.bench import (
+    _arrays,
+    _check,
+    _cuda,
+    _cuda_rows,
+    _kernels,
+    _run,
+    _steps,
+    _steps_alone,
+    _table,
+)
 from onepass.bench import _cuda_timing as timing
 from onepass.bench._records import cases
 from onepass.bench._row import GROUPS, Context, Row, Workload
@@ -159,6 +170,34 @@ def test_a_row_has_its_limit():
     assert " 75%  unchecked  torch 2.00x" in _table.line(result)
 
 
+def test_the_cache_is_emptied_by_reading():
+    """The scratch memory is written, then read: lines that were only written would be written back
+    during the timed call. Then the device is busy for so long."""
+    log = []
+
+    class Scratch:
+        def add_(self, number):
+            log.append("write")
+
+        def sum(self):
+            log.append("read")
+
+    device = object.__new__(timing.Device)
+    device.scratch, device.cycles = Scratch(), 2e9
+    device.torch = types.SimpleNamespace(cuda=types.SimpleNamespace(_sleep=log.append))
+    device.flush(0.25)
+    assert log == ["write", "read", 500_000_000]
+
+
+def test_the_scratch_memory_is_larger_than_caches(monkeypatch):
+    torch = pytest.importorskip("torch")
+    made = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda count, device: made(count, device="meta"))
+    scratch = timing.Device().scratch
+    assert scratch.numel() * scratch.element_size() == timing.FLUSH_BYTES
+    assert timing.FLUSH_BYTES > 2 * 126e6  # the second level of a B200
+
+
 def test_what_does_not_fit_is_skipped():
     clock = Clock()
 
@@ -240,7 +279,7 @@ def test_inputs_are_repeated_on_the_device(monkeypatch, dtype):
     """Each has the shape that its record gives it, and the values of a few rows again and again."""
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(_arrays, "DEVICE", "cpu")
-    monkeypatch.setattr(_arrays, "MOST", 1)
+    monkeypatch.setattr(_check, "MOST", 1)
     drawn_as = "float16" if dtype == "bfloat16" else dtype
 
     def flat(inputs):
@@ -265,74 +304,6 @@ def test_inputs_are_repeated_on_the_device(monkeypatch, dtype):
             np.testing.assert_allclose(got.to(torch.float64).numpy(), some, rtol=2**-8)
 
 
-# ------------------------------------------------------------------------------------ scripts/gpu
-
-
-def script(*arguments, **environment):
-    return subprocess.run(
-        [str(ROOT / "scripts" / "gpu"), *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_stages(tmp_path):
-    stages = script("--list").stdout.split()
-    assert stages[0] == "build"
-    done = script("--dry-run", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert [line[3:] for line in lines if line.startswith("== ")] == stages
-    for command in (line for line in lines if not line.startswith("== ")):
-        for word in command.split():
-            if word.endswith(".py"):
-                assert (ROOT / word).exists(), word
-    assert not list(tmp_path.glob("*.done"))
-    one = script("--dry-run", "--out", str(tmp_path), "racecheck")
-    assert "--tool racecheck" in one.stdout
-    assert "pip" not in one.stdout
-
-
-def test_wrong_use_and_a_machine_without_gpu(tmp_path):
-    wrong = script("--out", str(tmp_path), "everything")
-    assert wrong.returncode == 2
-    assert "'everything' is not a stage" in wrong.stderr
-    if shutil.which("nvidia-smi"):
-        pytest.skip("there is an NVIDIA driver")
-    missing = script("--out", str(tmp_path), PYTHON="no-such-python")
-    assert missing.returncode == 1
-    assert missing.stderr.count("\n") == 1
-    assert "an NVIDIA driver (nvidia-smi)" in missing.stderr
-    assert "no-such-python" in missing.stderr
-
-
-def test_stages_that_passed_are_not_run_again(tmp_path):
-    """With nvidia-smi, nvcc and Python replaced by programs that only say what they were given."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    programs = {
-        "nvidia-smi": "printf '9.0\\n8.9\\n9.0\\n'",
-        "nvcc": ":",
-        "compute-sanitizer": "exit 1",
-    }
-    programs["python"] = 'case "$1" in -c) ;; *) echo "python $* [$CUDAARCHS]" ;; esac'
-    for name, text in programs.items():
-        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tools / name).chmod(0o755)
-    path = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": "python"}
-    out = tmp_path / "out"
-    first = script("--out", str(out), **path)
-    assert first.returncode == 1
-    assert "[89-real;90-real]" in first.stdout
-    assert "failed: memcheck racecheck initcheck synccheck" in first.stderr
-    again = script("--out", str(out), **path)
-    assert "== build: passed before" in again.stdout
-    assert "== memcheck\n" in again.stdout
-    assert "tests/test_gpu.py" in script("--out", str(out), "test-cupy", **path).stdout
-
-
 def test_shellcheck():
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     tool = shutil.which("shellcheck", path=path)
@@ -347,38 +318,159 @@ def test_shellcheck():
 
 # ------------------------------------------------------------------------------- building with CUDA
 
+BROKEN = "echo broken >&2; exit 1"
+NVCC = """case "$1" in
+  --version) echo "Cuda compilation tools, release %s, V%s.99" ;;
+  --list-gpu-arch) printf 'compute_%%s\\n' 75 80 86 89 90 100 120 ;;
+  *) exit 1 ;;
+esac"""
+GPUS = "printf '9.0\\n8.9\\n9.0\\n'"
 
-@pytest.mark.parametrize("mode", ["AUTO", "ON"])
-def test_a_broken_nvcc(tmp_path, mode):
-    """It does not prevent the build for the CPU, unless CUDA is demanded."""
+
+@pytest.fixture
+def configured(tmp_path):
+    """A function that configures the build, where programs stand for nvcc and nvidia-smi: returns
+    the exit status, and what was said."""
     pybind11 = pytest.importorskip("pybind11")
     cmake = shutil.which("cmake")
     if cmake is None:
         pytest.skip("cmake is not on PATH")
-    nvcc = tmp_path / "bin" / "nvcc"
-    nvcc.parent.mkdir()
-    nvcc.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
-    nvcc.chmod(0o755)
-    clean = {k: v for k, v in os.environ.items() if k not in ("CUDACXX", "CUDAARCHS")}
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    ours = ("CUDACXX", "CUDAARCHS", "ONEPASS_CUDA_ARCHS")
+    clean = {k: v for k, v in os.environ.items() if k not in ours}
+
+    def call(mode, *more, nvcc=NVCC % ("13.0", "13.0"), gpus="exit 9", **environment):
+        for name, text in {"nvcc": nvcc, "nvidia-smi": gpus}.items():
+            (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tools / name).chmod(0o755)
+        done = subprocess.run(
+            [
+                *(cmake, "-S", str(ROOT), "-B", str(tmp_path / "build"), f"-DONEPASS_CUDA={mode}"),
+                *("-DSKBUILD=1", "-DSKBUILD_PROJECT_VERSION_FULL=0"),
+                *(
+                    f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                    f"-DPython_EXECUTABLE={sys.executable}",
+                ),
+                *more,
+            ],
+            env=clean | {"PATH": f"{tools}:{os.environ['PATH']}"} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    call.nvcc = tools / "nvcc"
+    return call
+
+
+@pytest.mark.parametrize("mode", ["AUTO", "ON"])
+def test_a_broken_nvcc(configured, mode):
+    """It does not prevent the build for the CPU, unless CUDA is demanded."""
+    status, said = configured(mode, nvcc=BROKEN)
+    reason = "no working CUDA compiler was found; put nvcc on PATH or set CUDACXX"
+    assert said.count(reason) == 1, said
+    assert (status == 0) == (mode == "AUTO"), said
+    assert ("onepass: built without CUDA" in said) == (mode == "AUTO"), said
+
+
+@pytest.mark.parametrize("mode", ["AUTO", "ON"])
+def test_an_old_nvcc(configured, mode):
+    given = f"-DCMAKE_CUDA_COMPILER={configured.nvcc}"
+    status, said = configured(mode, given, nvcc=NVCC % ("12.0", "12.0"))
+    reason = f"{configured.nvcc} is of CUDA 12.0, and 12.1 or later is needed; put a newer nvcc on"
+    assert said.count(reason) == 1, said
+    assert (status == 0) == (mode == "AUTO"), said
+    assert ("onepass: built without CUDA" in said) == (mode == "AUTO"), said
+
+
+def test_the_gpus_that_are_compiled_for(configured):
+    """That nvcc compiles nothing: the build says first what it is for."""
+    given = f"-DCMAKE_CUDA_COMPILER={configured.nvcc}"
+    every = "75-real;80-real;90-real;100-real;120-real;120-virtual: every GPU that onepass supports"
+    here = "90-real;89-real: the GPUs of this machine"
+    asked = "80-real;75: as CUDAARCHS or CMAKE_CUDA_ARCHITECTURES asks"
+    for gpus, environment, expected in (
+        (GPUS, {}, here),
+        (GPUS, {"ONEPASS_CUDA_ARCHS": "all"}, every),
+        ("exit 9", {}, every),
+        (GPUS, {"CUDAARCHS": "80-real;75"}, asked),
+        (GPUS, {}, here),  # no CUDAARCHS of an earlier build
+    ):
+        _, said = configured("ON", given, gpus=gpus, **environment)
+        assert f"onepass: CUDA kernels for {expected}" in said, (environment, said)
+        each, processors = expected.count("-real") + ("75:" in expected), os.cpu_count()
+        minutes = max(3, -(-9 * each // processors))
+        assert f"They take about {minutes} minutes with {processors} processors" in said
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"ONEPASS_CUDA_ARCHS": "90"}, "ONEPASS_CUDA_ARCHS is '90', expected all, or nothing"),
+        (
+            {"ONEPASS_CUDA_ARCHS": "all", "CUDAARCHS": "90-real"},
+            "ONEPASS_CUDA_ARCHS=all, but CUDAARCHS or CMAKE_CUDA_ARCHITECTURES is '90-real'",
+        ),
+    ],
+)
+def test_gpus_that_cannot_be_compiled_for(configured, environment, words):
+    status, said = configured("AUTO", f"-DCMAKE_CUDA_COMPILER={configured.nvcc}", **environment)
+    assert (status == 0, words in said) == (False, True), said
+
+
+# Stands for Python: pip leaves a wheel. Its _cuda names what it needs, as readelf shows it.
+PIP = """
+import os, pathlib, sys, zipfile
+given = sys.argv[1:]
+if given[0] == "-c":
+    os.execv(sys.executable, [sys.executable, *given])
+names = ("ONEPASS_CUDA", "ONEPASS_CUDA_ARCHS", "ONEPASS_WERROR")
+if [os.environ.get(name) for name in names] != ["ON", "all", "ON"]:
+    sys.exit("this is another build")
+print("onepass: CUDA kernels for 80-real;90-real;90-virtual: every GPU. They take")
+folder = pathlib.Path(given[given.index("--wheel-dir") + 1])
+with zipfile.ZipFile(folder / "onepass-0.whl", "w") as wheel:
+    wheel.writestr("onepass/_cuda.so", os.environ["NEEDS"])
+    wheel.writestr("onepass/_C.so", bytes(int(os.environ["BYTES"])))
+sys.exit(int(os.environ["PIP_FAILS"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "onepass-0.whl: 80-real;90-real;90-virtual, "),
+        ({"NEEDS": "GLIBC_2.4 GLIBC_2.38 GLIBC_2.34"}, "needs GLIBC_2.38, expected GLIBC_2.34 or"),
+        ({"BYTES": "25000000"}, "that is too much, expected less than 25000000 for 2 architectu"),
+        ({"PIP_FAILS": "1"}, "onepass: CUDA kernels for"),
+    ],
+)
+def test_every_gpu_is_compiled_for(tmp_path, environment, words):
+    """The script, with a Python that compiles nothing."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    programs = {
+        "python": f"#!{sys.executable}\n{PIP}",
+        "readelf": '#!/bin/sh\nshift; tr " " "\\n" <"$1"\n',
+    }
+    for name, text in programs.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    given = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": "python"}
+    usual = {"NEEDS": "GLIBC_2.34 GLIBC_2.4", "BYTES": "1", "PIP_FAILS": "0"}
     done = subprocess.run(
-        [
-            *(cmake, "-S", str(ROOT), "-B", str(tmp_path / "build"), f"-DONEPASS_CUDA={mode}"),
-            *("-DSKBUILD=1", "-DSKBUILD_PROJECT_VERSION_FULL=0"),
-            *(
-                f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-                f"-DPython_EXECUTABLE={sys.executable}",
-            ),
-        ],
-        env=clean | {"PATH": f"{nvcc.parent}:{os.environ['PATH']}"},
+        [str(ROOT / "scripts" / "all-gpus"), str(tmp_path / "out")],
+        env=os.environ | given | usual | environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    said = " ".join((done.stdout + done.stderr).split())
-    reason = "no working CUDA compiler was found; put nvcc on PATH or set CUDACXX"
-    assert said.count(reason) == 1, said
-    assert (done.returncode == 0) == (mode == "AUTO"), said
-    assert ("onepass: built without CUDA" in said) == (mode == "AUTO"), said
+    assert words in done.stdout + done.stderr
+    assert (done.returncode == 0) == (not environment), done.stderr
+    if not environment:
+        assert done.stdout.endswith(" bytes, GLIBC_2.34\n")
 
 
 def test_sanitizers_see_every_record_in_few_calls():

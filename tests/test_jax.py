@@ -1,10 +1,14 @@
 """onepass.jax: functions inside `jax.jit`, with the bits of `onepass.ops`, and their gradients."""
 
+import ctypes
+import functools
 import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,17 +24,9 @@ with warnings.catch_warnings():
     import jax.numpy as jnp
     import onepass.jax as oj
     from onepass.jax import _targets
+    from small_jax import x64  # noqa: F401  (a fixture)
 
 EDGES = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-41, -1e-45, 3e38, -70000.0]  # 1e-41 is subnormal
-
-
-@pytest.fixture(autouse=True)
-def _x64():
-    """JAX keeps float64, as NumPy does; a test that is about its default says so."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.fixture
@@ -129,6 +125,8 @@ def test_numbers_are_operands(x64):
     assert_same(oj.dropout(x, 0.25, seed=jnp.asarray(words)), want)
     assert_same(oj.dropout(x, 0.25, seed=2**40 + 3), want)
     assert_same(oj.dropout(x, 0.25, seed=jax.random.key(9)), ops.dropout(x, 0.25, seed=9), "a key")
+    for p in (0, 1):  # a whole number of Python is an integer of JAX
+        assert_same(step(p, 3, 4), ops.dropout(x, p, seed=3, offset=4))
     small = jnp.asarray(9, jnp.int8)
     assert_same(jax.jit(lambda s: oj.dropout(x, 0.25, seed=s))(small), ops.dropout(x, 0.25, seed=9))
 
@@ -161,8 +159,10 @@ def test_dropout_refuses():
         oj.dropout(x, seed=-1)
     with pytest.raises(TypeError, match=r"^dropout: 'seed' has shape \(3,\) and dtype float64"):
         oj.dropout(x, seed=jnp.ones(3))
-    with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(\) and dtype int32"):
-        oj.dropout(x, jnp.int32(1), seed=1)
+    with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(\) and dtype bool, expected a"):
+        oj.dropout(x, jnp.bool_(True), seed=1)
+    with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(1,\) and dtype float32"):
+        oj.dropout(x, jnp.ones(1, jnp.float32), seed=1)
     traced = jax.jit(lambda p, seed: oj.dropout(x, p, seed=seed))
     with pytest.raises(Exception, match=r"dropout: the probability of dropout is 1.5, expected 0"):
         jax.block_until_ready(traced(1.5, 0))
@@ -365,6 +365,22 @@ def test_cross_entropy_refuses():
         jax.block_until_ready(oj.cross_entropy(x, np.array([0, 3])))
     with pytest.raises(Exception, match=r"'target' holds -1"):
         jax.block_until_ready(oj.cross_entropy(x, np.array([0, -1])))
+    ignored = np.array([0, 2**64 - 100], np.uint64)  # -100 as int64
+    with pytest.raises(Exception, match=rf"'target' holds {2**64 - 100} at element 1, expected 0"):
+        jax.block_until_ready(oj.cross_entropy(x, ignored))
+
+
+@pytest.mark.usefixtures("_no_x64")
+def test_labels_that_jax_would_cut_are_refused():
+    """Without x64 JAX keeps 32 bits: 2**32 would be the label 0."""
+    x = np.zeros((2, 3), np.float32)
+    for label, dtype in [(2**32, np.int64), (-(2**32), np.int64), (2**32 + 1, np.uint64)]:
+        target = np.array([1, label], dtype)
+        with pytest.raises(ValueError, match=rf"^cross_entropy: 'target' holds {label} at elem"):
+            jax.jit(lambda x, t=target: oj.cross_entropy(x, t))(x)
+        with pytest.raises(ValueError, match=r"of u?int32, which JAX keeps without jax_enable_x64"):
+            oj.cross_entropy(x, target.tolist() if dtype is np.int64 and label > 0 else target)
+    assert float(oj.cross_entropy(x, np.array([1, 2]))) == pytest.approx(np.log(3), rel=1e-6)
 
 
 # ---- where calls run
@@ -396,16 +412,36 @@ def test_calls_at_once_share_the_pool():
         assert_same(y, want)
 
 
+def capsule_of(memory, name):
+    make = ctypes.pythonapi.PyCapsule_New
+    make.restype = ctypes.py_object
+    make.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return make(ctypes.addressof(memory), name, None)
+
+
 def test_the_level_is_that_of_the_call():
-    x, level = drawn((1000,), "float32"), _C.cpu_level()
+    """Levels have the same bits: what takes their place here is a table that counts its calls."""
+    x, calls = drawn((1000,), "float32"), []
     function = jax.jit(oj.mish)
     want = np.asarray(function(x))
+    count = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(calls.append)
+    activations = (ctypes.c_void_p * len(ACTIVATIONS))(
+        *[ctypes.cast(count, ctypes.c_void_p).value] * len(ACTIVATIONS)
+    )
+    name = ctypes.c_char_p(b"counts")  # the first two members of Backend (csrc/core/backend.h)
+    table = (ctypes.c_void_p * 200)(
+        ctypes.cast(name, ctypes.c_void_p).value, ctypes.addressof(activations)
+    )
+    capsule = capsule_of(table, b"onepass.Backend")
+    level = _C.cpu_level()
+    _C.set_test_backend(capsule)
     try:
-        for each in _C.cpu_levels():
-            _C.set_cpu_level(each)
-            assert_same(function(x), want)
+        jax.block_until_ready(function(x))
     finally:
         _C.set_cpu_level(level)
+    assert len(calls) == 1
+    assert_same(function(x), want)
+    assert len(calls) == 1
 
 
 SHARDED = """
@@ -481,7 +517,59 @@ def test_an_old_jaxlib_is_refused_before_anything_is_registered(monkeypatch):
     monkeypatch.setattr(jaxlib.version, "__version__", "0.6.0")
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: pytest.fail("registered"))
     with pytest.raises(ImportError, match=r"^onepass.jax: jaxlib is 0.6.0, expected 0.6.1 or new"):
-        _targets.register.__wrapped__()
+        _targets._register.__wrapped__()
+    packaged = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'"jax>={".".join(map(str, _targets.LEAST))}"' in packaged
+
+
+def test_kernels_are_handed_over_once(monkeypatch):
+    """Of several first callers one does it, and the others wait until it is done."""
+    done, began = [], threading.Event()
+
+    def slow():
+        began.set()
+        time.sleep(0.1)
+        done.append(threading.get_ident())
+
+    monkeypatch.setattr(_targets, "_register", functools.cache(slow))
+    threads = [threading.Thread(target=_targets.register) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    began.wait()
+    _targets.register()
+    assert len(done) == 1
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1
+
+
+def test_an_extension_of_another_build_is_refused():
+    """Its structs may be others: the name of the capsule says how large they are."""
+    from onepass import _jax
+
+    with pytest.raises(ImportError, match=r"^onepass.jax: _jax and _C of onepass were built from"):
+        _jax.targets(capsule_of(ctypes.c_int64(), b"onepass.Lent"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("muon: it is"), "INVALID_ARGUMENT: muon: it is"),
+        (MemoryError("it is"), "RESOURCE_EXHAUSTED: muon: there is no memory left"),
+        (RuntimeError("it is"), "INTERNAL: muon: it is"),
+    ],
+    ids=["ValueError", "MemoryError", "RuntimeError"],
+)
+def test_errors_have_their_codes(error, message, monkeypatch):
+    from onepass.jax import _muon
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(_muon, "step", fails)
+    start = [np.ones((2, 2), np.float32)]
+    with pytest.raises(Exception, match=message):
+        jax.block_until_ready(oj.muon().update(start, oj.muon().init(start), start))
 
 
 def test_the_arithmetic_of_the_thread_is_left_as_it_was():

@@ -17,17 +17,10 @@ with warnings.catch_warnings():
     import jax.numpy as jnp
     import onepass.jax as oj
     from onepass.jax import _muon
+    from small_jax import x64  # noqa: F401  (a fixture)
 
 SHAPES = [(3, 4), (9001,), (), (7, 0), (33, 300), (5,), (4, 2, 3, 3), (40, 7), (0, 3), (40, 7)]
 DTYPES = ["float32", "float64", "float16", "bfloat16", "float32"] * 2
-
-
-@pytest.fixture(autouse=True)
-def _x64():
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 def drawn(rng, shapes=SHAPES, dtypes=DTYPES):

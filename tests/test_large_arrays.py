@@ -8,7 +8,7 @@ from onepass import config, ops
 
 SIZE = 2**24 + 3  # float32: 64 MB, and a tail
 HALF = SIZE // 2 // 1024 * 1024  # parts start at whole words of dropout bits
-LEVELS = [level for level in ("v2", "v3", "v4", "base") if level in config.cpu_levels()]
+LEVELS = config.cpu_levels()
 
 
 def starting_at(past_line: int, size: int) -> np.ndarray:

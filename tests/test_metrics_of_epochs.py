@@ -206,7 +206,15 @@ def test_a_metric_that_is_no_number_is_named():
         echo({"pair": lambda y, t: (1, 2)}).evaluate(LOGITS[2], LABELS[2])
 
 
-@pytest.mark.parametrize("name", ["confusion_matrix", "roc_curve", "classification_report"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "confusion_matrix",
+        "roc_curve",
+        "classification_report",
+        "homogeneity_completeness_v_measure",
+    ],
+)
 @pytest.mark.parametrize("given", ["name", "function", "partial", "dict"])
 def test_a_metric_that_is_no_number_is_refused_before_the_training(name, given):
     metrics = pytest.importorskip("sklearn.metrics")

@@ -295,7 +295,7 @@ def test_a_model_of_pytorch_is_taken_too():
 @each_variant
 def test_keywords_that_say_how_a_step_runs_are_ignored(variant):
     p, q = np.ones(5), np.ones(5)
-    opt = variant.make([p], lr=0.1, fused=True, foreach=False, capturable=False)
+    opt = variant.make([p], lr=0.1, fused=True, foreach=False, capturable=True)
     twin = variant.make([q], lr=0.1)
     for _ in range(3):
         opt.step([np.arange(5.0)])
@@ -308,7 +308,7 @@ def test_keywords_that_say_how_a_step_runs_are_ignored(variant):
     ("given", "kind", "words"),
     [
         ({"differentiable": True}, ValueError, "'differentiable' is True, expected False: a step"),
-        ({"capturable": True}, ValueError, "'capturable' is True, expected False: every step can"),
+        ({"capturable": "yes"}, TypeError, "'capturable' is 'yes', expected True or False"),
         ({"fused": "yes"}, TypeError, "'fused' is 'yes', expected True or False"),
         (
             {"weigth_decay": 0.1},

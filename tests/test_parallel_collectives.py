@@ -114,7 +114,7 @@ def test_an_object_comes_alike_on_one_rank_and_several():
     [(["a", "a", "a"], None), (["a", "a", "b"], 2), (["b", "a", "b"], 1), (["a"], None)],
 )
 def test_the_first_text_that_differs(texts, first):
-    got = run_threads(lambda comm: _collectives.all_equal(comm, texts[comm.rank]), len(texts))
+    got = run_threads(lambda comm: _collectives.first_other(comm, texts[comm.rank]), len(texts))
     assert got == [first] * len(texts)
 
 

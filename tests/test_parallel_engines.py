@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onepass import nn, optim, parallel
-from onepass.parallel import _collectives, _failures, _find
+from onepass.parallel import _collectives, _exit, _find
 from onepass.train import Trainer
 from ranks import run_ranks
 
@@ -98,8 +98,8 @@ def collectives():
     own = np.arange(6.0).reshape(3, 2)[: comm.rank] + 10 * comm.rank  # rank 0 has no row
     rows = [share.tolist() for share in _collectives.gather(comm, own)]
     sent = _collectives.broadcast_object(comm, {"rank": comm.rank, "x": [0.1, None]}, comm.size - 1)
-    same = _collectives.all_equal(comm, "one text")
-    other = _collectives.all_equal(comm, f"text {comm.rank == 1}")
+    same = _collectives.first_other(comm, "one text")
+    other = _collectives.first_other(comm, f"text {comm.rank == 1}")
     print(json.dumps([rows, sent, same, other]))
 
 
@@ -389,7 +389,7 @@ def copied():
                 assert (twin.comm.rank, twin.comm.size) == (0, 1)
                 twin.fit(x, x[:, :2], max_epochs=2)
                 assert twin.epoch == 2
-    print(len(_failures._members))
+    print(len(_exit._members))
 
 
 @pytest.mark.parametrize("launcher", ["mpi", "torch"])
@@ -402,7 +402,7 @@ def many():
     for _ in range(3):
         comm = parallel.find("auto")
         comm.barrier()
-    print(len(_failures._members))
+    print(len(_exit._members))
 
 
 @pytest.mark.parametrize("launcher", ["mpi", "torch"])

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 from onepass import nn, optim, parallel
-from onepass.parallel import _failures
+from onepass.parallel._errors import told
 from onepass.train import Callback, Trainer
 from ranks import end_ranks, run_ranks
 
@@ -324,7 +324,7 @@ def all_fail_again_and_again(rounds):
     """As `fit` on all ranks, whose programs catch its error and go on."""
     comm = parallel.find("auto")
     for _ in range(rounds):
-        with contextlib.suppress(KeyError), _failures.told(comm):
+        with contextlib.suppress(KeyError), told(comm):
             raise KeyError("broken")
         sums(comm, 2)
     print("done")

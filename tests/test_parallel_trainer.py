@@ -464,8 +464,21 @@ def test_all_ranks_begin_with_the_weights_of_rank_0():
         assert_close(found, alone)
 
 
+def rows_with(rank, array):
+    """157 rows of it, one of them other on rank 1."""
+    found = np.resize(array, (157, *array.shape[1:]))
+    found[1] += rank
+    return found
+
+
 DIFFERENCES = {
-    "contents": (lambda r: {}, lambda r: (X + r, Y), {}),
+    "X, y or sample_weight": (lambda r: {}, lambda r: (X + r, Y), {}),
+    "y or sample_weight": (lambda r: {}, lambda r: (rows_with(r, X), rows_with(0, Y)), {}),
+    "sample_weight": (lambda r: {}, lambda r: (rows_with(0, X), rows_with(r, Y % 2)), {}),
+    "validation_data": (
+        lambda r: {}, lambda r: (X, Y),
+        lambda r: {"validation_data": (rows_with(r, X), rows_with(0, Y))},
+    ),
     "batch_size": (lambda r: {}, lambda r: (X, Y), lambda r: {"batch_size": 8 + r}),
     "max_epochs": (lambda r: {}, lambda r: (X, Y), lambda r: {"max_epochs": 3 + r}),
     "max_norm": (lambda r: {"max_norm": 1.0 + r}, lambda r: (X, Y), {}),

@@ -27,9 +27,10 @@ def places(items: list[SimpleNamespace]) -> list[tuple[int, ...]]:
     return [tuple(item.callspec.indices.values()) for item in items]
 
 
+@pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("sizes", [(3, 4, 2), (5, 5, 5), (7, 1, 3), (2, 3, 4, 5), (9, 2, 2, 2)])
-def test_every_pair_of_values_occurs(sizes):
-    kept = places(_sample(items_over(*sizes)))
+def test_every_pair_of_values_occurs(sizes, quick):
+    kept = places(_sample(items_over(*sizes), quick=quick))
     for one, other in itertools.combinations(range(len(sizes)), 2):
         pairs = {(at[one], at[other]) for at in kept}
         assert pairs == set(itertools.product(range(sizes[one]), range(sizes[other])))
@@ -37,36 +38,38 @@ def test_every_pair_of_values_occurs(sizes):
 
 
 def test_a_sample_is_much_smaller_than_the_whole():
-    kept = _sample(items_over(5, 5, 5, 5))
+    kept = _sample(items_over(5, 5, 5, 5), quick=False)
     assert 25 <= len(kept) <= 625 // 4
 
 
 @pytest.mark.parametrize("sizes", [(6, 4), (4, 6), (5, 5), (1, 3)])
-def test_of_two_parameters_every_value_occurs(sizes):
-    kept = places(_sample(items_over(*sizes)))
+def test_of_two_parameters_every_value_occurs_in_a_quick_run(sizes):
+    assert _sample(items_over(*sizes), quick=False) == items_over(*sizes)
+    kept = places(_sample(items_over(*sizes), quick=True))
     for axis, size in enumerate(sizes):
         assert {at[axis] for at in kept} == set(range(size))
     assert len(kept) == max(sizes)  # both walk at once
 
 
-def test_a_test_over_fewer_parameters_is_kept_whole():
-    assert len(_sample(items_over(9))) == 9
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_test_over_fewer_parameters_is_kept_whole(quick):
+    assert len(_sample(items_over(9), quick)) == 9
     plain = [SimpleNamespace()]
-    assert _sample(plain) == plain
+    assert _sample(plain, quick) == plain
 
 
 def test_a_value_that_meets_only_one_other_is_kept():
     """Pairs that no item has are not demanded: a list need not be a product."""
     items = [item for item in items_over(3, 3, 3) if places([item])[0] != (1, 1, 1)]
     items = [item for item in items if places([item])[0][0] != 2 or places([item])[0][1] == 2]
-    whole, kept = places(items), places(_sample(items))
+    whole, kept = places(items), places(_sample(items, quick=False))
     for one, other in itertools.combinations(range(3), 2):
         assert {(a[one], a[other]) for a in kept} == {(a[one], a[other]) for a in whole}
 
 
 def test_the_order_stays():
     items = items_over(4, 3, 3)
-    kept = _sample(items)
+    kept = _sample(items, quick=False)
     assert [items.index(item) for item in kept] == sorted(items.index(item) for item in kept)
 
 

@@ -176,3 +176,14 @@ def test_what_changes_no_probability_changes_no_score(name):
         scorer = resolve([name], Classes(nn.CrossEntropyLoss()))[name]
         values.append(scorer(z + shift, y))
     assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["neg_mean_squared_error", "max_error", "mean_squared_error"])
+@pytest.mark.parametrize("kind", ["one logit", "two classes", "three classes"])
+def test_metrics_of_numbers_are_refused_beside_a_loss_of_classes(kind, name):
+    made = trainer(kind, [name])
+    before = {name: value.copy() for name, value in made.model.state_dict().items()}
+    with pytest.raises(ValueError, match="of numbers, and the loss says that outputs are logits"):
+        made.fit(X, TARGETS[kind], max_epochs=1)
+    after = made.model.state_dict()
+    assert all(np.array_equal(after[name], value) for name, value in before.items())

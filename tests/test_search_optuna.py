@@ -183,6 +183,17 @@ def test_a_failed_trial_is_one_of_the_study(tmp_path) -> None:
     assert search(some, SPACE, X, Y, sampler="tpe", trials=8, resume=tmp_path, **FIT) == result
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_the_order_of_a_space_has_no_say(sampler, tmp_path) -> None:
+    turned = dict(reversed(SPACE.items()))
+    assert list(turned) != list(SPACE)
+    given = {"sampler": sampler, **FIT}
+    whole = search(build, SPACE, X, Y, trials=14, **given)
+    search(build, SPACE, X, Y, trials=6, resume=tmp_path, **given)
+    resumed = search(build, turned, X, Y, trials=14, resume=tmp_path, **given)
+    assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
+
+
 def test_objects_and_wrong_ones(tmp_path) -> None:
     sampler = optuna.samplers.TPESampler(seed=3)
     result = search(build, SPACE, X, Y, trials=2, sampler=sampler, **FIT)

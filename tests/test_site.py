@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import os
 import posixpath
 import re
@@ -32,6 +33,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 from generate import (  # noqa: E402
     accuracy,
+    aims,
     counterparts,
     figures,
     labs,
@@ -313,7 +315,7 @@ def test_other_libraries_have_every_row_of_the_packages_own_data(built) -> None:
 
 def test_rows_that_we_lose_stand_first(built) -> None:
     text = built["performance.html"].text
-    first = text.partition('id="rows-behind-a-rival"')[2].partition('id="all-rows"')[0]
+    first = text.partition('id="rows-behind-a-rival"')[2].partition('id="aims-on-a-gpu"')[0]
     tables = re.findall(r"<tbody>(.*?)</tbody>", first, re.S)
     found = [[float(cell) for cell in re.findall(r"<tr[^>]*>\s*<td>(?:<p>)?([\d.]+)", rows)]
              for rows in tables]  # fmt: skip
@@ -341,6 +343,7 @@ SPOKEN = {
     "adam_amsgrad": "AMSGrad",
     "adamw_amsgrad": "AMSGrad",
     "adaptive_avg_pool2d": "adaptive average",
+    "avg": "average pool",
     "bce_with_logits": "binary cross entropy of logits",
     "depthwise_conv2d": "depthwise convolution",
     "depthwise_conv2d_weight": "gradient of (the|depthwise) weights|weights' gradient",
@@ -383,6 +386,25 @@ def test_the_reason_of_a_row_speaks_of_it() -> None:
     assert not _speaks_of("using a sinus, cosine", "sin 16")
     assert _speaks_of("L-BFGS", "lbfgs 10 iterations")
     assert not _speaks_of("AdamW", "adam 1048576")
+
+
+def test_each_aim_that_is_missed_has_a_reason() -> None:
+    text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    section = text.partition(f"\n## {performance.AIMS}\n")[2].partition("\n## ")[0]
+    gpu = [file for file in results.files() if file.on_gpu]
+    found = [each for file in gpu for each in aims.reached(file)]
+    assert found, "no run on a GPU"
+    for share, aim, row in found:
+        assert share >= 1 or f"- **{aim.why}**" in section, (row.name, aim.why)
+        kept = aim._replace(share=row.share, ratio=row.ratio, seconds=row.seconds)
+        assert kept.shortfall(row) == 1
+        for less in ({"share": 2 * (row.share or 1)}, {"ratio": 2 * row.ratio},
+                     {"seconds": row.seconds / 2}):  # fmt: skip
+            assert math.isclose(kept._replace(**less).shortfall(row), 0.5)
+    assert len({(row.name, row.dtype) for _, _, row in found}) == len(found), "a row has two aims"
+    page = performance.page()
+    for _, _, row in found:
+        assert f"| {row.name} | {row.dtype} |" in page
 
 
 @pytest.mark.parametrize(
@@ -532,7 +554,7 @@ def test_a_row_is_behind_only_a_rival_of_another_library(measured, monkeypatch) 
         "Of 2 measured rows that have a rival, the best rival is faster by more than the noise in"
     )
     assert f"{first}\n1, and by less in 0." in page
-    assert "- gelu 16777216 (A chip (chip)): 3 times its bound" in page
+    assert "- gelu 16777216 (A chip (chip)): error 3 times its bound" in page
     assert (
         "| 0.50 | gelu 16777216 | float16 | 2 | 20 µs (19 µs to 21 µs) | numpy | 10 µs | 25% |"
         in page

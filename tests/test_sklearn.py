@@ -677,6 +677,10 @@ REFUSED = {
     "sparse X": ({}, sparse.csr_matrix(X), CLASSES, {}, TypeError, "toarray"),
     "sparse y": ({}, X, sparse.csr_matrix(SEVERAL), {}, TypeError, "y.toarray()"),
     "NaN": ({}, np.where(X > 12, np.nan, X), CLASSES, {}, ValueError, "NaN"),
+    "masked weight": ({}, X, CLASSES, {"sample_weight": np.ma.array(WEIGHT)}, TypeError,
+                      "sample_weight.filled"),
+    "times": ({}, X.astype("datetime64[s]"), CLASSES, {}, TypeError, "'X' has datetime64"),
+    "durations": ({}, X.astype("timedelta64[s]"), CLASSES, {}, TypeError, "'X' has timedelta64"),
     "masked X": ({}, np.ma.array(X), CLASSES, {}, TypeError, "X.filled"),
     "labels of two types": ({}, X, np.array([1, "a"] * 30, object), {}, TypeError, "int, str"),
     "three axes": ({}, X[None], CLASSES, {}, ValueError, "dim 3"),
@@ -712,6 +716,26 @@ def test_what_cannot_work_is_refused_and_changes_nothing(name) -> None:
     assert np.array_equal(model.predict_proba(X[:, :3]), before)
     assert vars(model).keys() == attributes.keys()
     assert model.n_features_in_ == 3
+
+
+def test_a_column_of_times_is_refused() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"at": pandas.date_range("2026", periods=len(X)), "b": X[:, 0]})
+    with pytest.raises(TypeError, match="MLPRegressor: 'X' has datetime64"):
+        MLPRegressor(max_iter=1).fit(frame, NUMBERS)
+    model = MLPRegressor(max_iter=1).fit(frame[["b"]], NUMBERS)
+    with pytest.raises(TypeError, match="MLPRegressor: 'X' has datetime64"):
+        model.predict(frame[["at"]].rename(columns={"at": "b"}))
+    with pytest.raises(ValueError, match=r"2-?[Dd]"):
+        model.fit(frame["b"], NUMBERS)
+
+
+@pytest.mark.parametrize("dtype", ["datetime64[D]", "timedelta64[s]"])
+@pytest.mark.parametrize("columns", [(), (2,)])
+def test_times_as_targets_are_refused(dtype, columns) -> None:
+    y = np.zeros((len(X), *columns), int).astype(dtype)
+    with pytest.raises(TypeError, match=r"MLPRegressor: 'y' has .*, expected numbers"):
+        MLPRegressor(max_iter=1).fit(X, y)
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onepass import _environment
 from onepass.train import _blas
+from onepass.train._blas_library import Usual, let_go, set_threads
 
 pytest.importorskip("sklearn")
 import threadpoolctl
@@ -37,10 +38,10 @@ def two_threads():
     """BLAS has two, and any thread may set another number."""
     before = [(library, library.get_num_threads()) for library in _blas.libraries()]
     for library, _ in before:
-        _blas._set_threads(library, 2)
+        set_threads(library, 2)
     yield
     for library, count in before:
-        _blas._set_threads(library, count)
+        set_threads(library, count)
 
 
 def counts() -> set[int]:
@@ -253,7 +254,7 @@ def test_a_limit_that_ends_meanwhile_is_told(two_threads, watched, at_the_first_
 @KEEPS_OTHERS_OUT
 def test_what_such_a_limit_has_left_is_undone(two_threads, at_the_first_step, monkeypatch) -> None:
     """It began during a fit and ended after it: it puts back the 1 that it has found."""
-    monkeypatch.setattr(_blas._users, "usual", {})
+    monkeypatch.setattr(_blas._users, "usual", Usual())
     limit = Elsewhere(1)
     at_the_first_step.append(limit.begin)
     fitted("large batches")
@@ -265,7 +266,7 @@ def test_what_such_a_limit_has_left_is_undone(two_threads, at_the_first_step, mo
 
 @KEEPS_OTHERS_OUT
 def test_a_limit_in_force_is_kept(two_threads, monkeypatch) -> None:
-    monkeypatch.setattr(_blas._users, "usual", {})
+    monkeypatch.setattr(_blas._users, "usual", Usual())
     model = fitted("large batches")
     with threadpoolctl.threadpool_limits(1):
         for _ in range(3):
@@ -282,4 +283,4 @@ def test_a_limit_in_force_is_kept(two_threads, monkeypatch) -> None:
         model.predict(X)
         assert counts() == {1}
     chosen.unregister()
-    _blas._let_go()
+    let_go()

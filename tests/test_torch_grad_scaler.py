@@ -42,6 +42,8 @@ def scaler_of(cls):
 def test_scaled_training_equals_torchs(scaler_class, name, unscale):
     """An overflow in the first step too: PyTorch's fused SGD then reads a buffer it never wrote."""
     options = {"lr": 0.05, **({"momentum": 0.9} if name == "SGD" else {})}
+    if name == "RMSprop":  # else it moves by the sign of gradients that are rounding errors
+        options["eps"] = 1e-2
     model = network()
     twin = copy.deepcopy(model)
     ours = getattr(optim, name)(model.parameters(), **options)

@@ -521,3 +521,26 @@ def test_an_outside_norm_that_is_not_finite_is_an_error_or_a_skipped_step():
     optimizer.step(norm=torch.inf, max_norm=1.0, nonfinite="skip")
     assert optimizer.last_step == (True, torch.inf, None)
     assert p.tolist() == [1.0, 1.0]
+
+
+def test_groups_that_a_graph_follows_are_groups_as_before():
+    """What a captured step does to them; that replays follow them needs a GPU: test_gpu.py."""
+    model, twin = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    twin.load_state_dict(model.state_dict())
+    pair = [optim.AdamW(m.parameters(), lr=0.1) for m in (model, twin)]
+    for index, (m, opt) in enumerate(zip((model, twin), pair, strict=True)):
+        for lr in (0.1, 0.3):
+            opt.param_groups[0]["lr"] = lr
+            for p in m.parameters():
+                p.grad = torch.ones_like(p)
+            opt.step()
+            if index == 0 and lr == 0.1:
+                engine = opt._current().engine
+                engine._note_capture(engine.plan)
+                assert engine.param_groups is opt.param_groups
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, q)
+    with pytest.raises(ValueError, match="'lr'"):
+        pair[0].param_groups[0]["lr"] = -1.0
+    assert pair[0].param_groups[0]["lr"] == 0.3
+    assert pair[0].state_dict()["param_groups"] == pair[1].state_dict()["param_groups"]

@@ -374,6 +374,26 @@ def test_a_loss_that_returns_no_pair_is_told_to_return_one(result):
             call(X, Y)
 
 
+@pytest.mark.parametrize(("result", "words"), [
+    ((1.0, [0.0]), "a gradient that is a list, expected a pair"),
+    ((1j, None), "a loss of 1j, expected one real number"),
+    ((np.complex64(1), None), "a loss of np.complex64.*, expected one real number"),
+])  # fmt: skip
+def test_what_is_wrong_with_the_pair_of_a_loss_is_named(result, words):
+    def loss(y, target):
+        value, dy = result
+        return value, np.zeros_like(y) if dy is None else dy
+
+    with pytest.raises(TypeError, match=f"'loss' returned {words}"):
+        trainer(loss).fit(X, Y, max_epochs=1)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_metric_has_a_name(name):
+    with pytest.raises(ValueError, match="'metrics' has the name '"):
+        trainer(metrics={name: "accuracy"})
+
+
 # ------------------------------------------------------------------------------------ transforms
 
 

@@ -57,6 +57,12 @@ void open(Array* a, const char* op, const char* name, PyObject* object, int64_t 
       type_error(op, a->label() + " lies on a device that is neither CPU nor CUDA; move it to one");
     case ViewError::negated:
       type_error(op, a->label() + " is a lazily negated torch tensor; pass x.resolve_neg()");
+    case ViewError::not_held:
+      type_error(op, a->label() +
+                         " is a JAX array on a CUDA device, whose memory XLA may give to "
+                         "another computation while the kernel reads it, expected one on "
+                         "the CPU, or an array of CuPy or PyTorch: numpy.asarray(x), or "
+                         "y = torch.from_dlpack(x), held until the stream is synchronised");
     case ViewError::malformed:
       type_error(op, a->label() + " of type " + Py_TYPE(object)->tp_name +
                          " describes memory that cannot be: null, of negative or overflowing size, "

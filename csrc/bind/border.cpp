@@ -71,8 +71,23 @@ int Border::axis(int i) const {
   return int(d);
 }
 
-DropoutStream Border::dropout(int p, int seed, int offset, int first, int64_t elements) const {
-  return random_stream(op(), name(p), given(p), given(seed), given(offset), given(first), elements);
+DropoutStream Border::dropout(int p, int seed, int offset, int first, int64_t elements) {
+  return random_stream(op(), name(p), given(p), given(seed), given(offset), given(first), elements,
+                       &seed_, &offset_);
+}
+
+void Border::order_words(Target* target) const {
+  for (const DeviceWord* word : {&seed_, &offset_}) {
+    if (!word->array) continue;
+    if (word->device != target->device)
+      type_error(op(), "'" + std::string(word->name) + "' lies on CUDA device " +
+                           std::to_string(word->device) + " but the arrays on " +
+                           (target->on_device() ? "CUDA device " + std::to_string(target->device)
+                                                : std::string("the CPU")) +
+                           ", expected an integer, or a number there");
+    void* const stream = stream_of(word->array, target->device);
+    if (stream != target->stream) target->others.push_back(stream);
+  }
 }
 
 // ---- checks

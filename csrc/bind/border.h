@@ -107,7 +107,7 @@ class Border {
   int choice(int i) const;  // which one
   int axis(int i) const;    // counted from the front
   // `first` counts units of so many elements of the mask.
-  DropoutStream dropout(int p, int seed, int offset, int first, int64_t elements = 1) const;
+  DropoutStream dropout(int p, int seed, int offset, int first, int64_t elements = 1);
 
   // The extents of arrays of a shape; `why` ends the message.
   void set(Shape shape, const int64_t* extents, int ndim, const char* why) {
@@ -141,8 +141,13 @@ class Border {
   const Argument* arguments_;
   Arguments given_;
   const Array* first_;
+  // Numbers of dropout that a kernel is to read on its device; after the work there that makes
+  // them.
+  void order_words(Target* target) const;
+
   bool frozen_ = false;
   unsigned left_ = 0;
+  DeviceWord seed_{"seed"}, offset_{"offset"};
   Extents extents_[kShapes];
 };
 
@@ -181,6 +186,7 @@ class BorderOf : public Border {
   Target check() {
     each<kInputs, kArrays>([&](auto n) { open_output<n>(); });
     Target target = check_device(at_, kArrays);
+    order_words(&target);
     each<0, kArrays>([&](auto n) {
       if (at_[n] && (n < kInputs || !at_[n].made)) check<n>();
     });

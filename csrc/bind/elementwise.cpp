@@ -195,9 +195,29 @@ py::object dropout_mask(Arguments given) {
   return b.result(kOut);
 }
 
+// ---- a number for each call
+
+void take_number(const py::object& count, const py::object& taken) {
+  constexpr const char* kOp = "take_number";
+  Array arrays[2];
+  open(&arrays[0], kOp, "count", count.ptr());
+  open(&arrays[1], kOp, "taken", taken.ptr());
+  const Target target = check_device(arrays, 2);
+  for (const Array& a : arrays)
+    if (!target.on_device() || a.size() != 1 ||
+        (a.element != Element::i64 && a.element != Element::u64))
+      type_error(kOp, a.label() + " is not one number of int64 or uint64 on a CUDA device");
+  TakeNumber call{static_cast<uint64_t*>(arrays[0].data), static_cast<uint64_t*>(arrays[1].data),
+                  target.stream};
+  const Launches launches(target);
+  launches.run(target.backend->take_number, call, 1);
+  launches.finish();
+}
+
 }  // namespace
 
 void define_elementwise(py::module_& m) {
+  m.def("take_number", &take_number, py::arg("count"), py::arg("taken"), py::pos_only());
   m.attr("activation") = activation_functions<kForward, &Backend::activation>(m, activations(), "");
   m.attr("activation_backward") = activation_functions<kBackward, &Backend::activation_backward>(
       m, activation_backwards(), "_backward");

@@ -19,7 +19,7 @@ int32_t read_activation(const Border& b, ActivationOptions* options, int activat
   return info->index;
 }
 
-void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation) {
+void set_epilogue(Border& b, Epilogue* epilogue, ActivationOptions* options, int activation) {
   epilogue->activation = read_activation(b, options, activation);
   epilogue->options = options->values;
   epilogue->dropout = b.dropout(activation + 2, activation + 3, activation + 4, activation + 5);

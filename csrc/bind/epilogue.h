@@ -20,6 +20,6 @@ struct ActivationOptions {
 int32_t read_activation(const Border& b, ActivationOptions* options, int activation);
 
 // Reads kEpilogueArguments, which begin at `activation`.
-void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation);
+void set_epilogue(Border& b, Epilogue* epilogue, ActivationOptions* options, int activation);
 
 }  // namespace onepass::bind

@@ -1,6 +1,5 @@
 #include "bind/plan.h"
 
-#include "bind/plan_passes.h"
 #include "cpu/dispatch.h"
 
 namespace onepass::bind {
@@ -42,7 +41,7 @@ Plan::Plan(const std::string& kernel, const py::object& params, const py::object
   if (!steps.is_none()) {
     counts_.set_steps(steps);
   } else if (arrays_.on_device()) {
-    counts_.move_to_device(arrays_.target(nullptr));
+    counts_.move_to_device(arrays_.target(nullptr), rows_.all_numbers());
   }
 }
 
@@ -99,22 +98,44 @@ py::object Plan::step(const Arguments& given) {
                              : step_on_cpu(grads, options, &staging);
 }
 
+void Plan::renew(const py::object& hyper) {
+  const Busy busy(op_, busy_);
+  rows_.read(hyper.ptr());
+  if (!counts_.on_device()) return;  // each step on the host reads them itself
+  const std::vector<double> numbers = rows_.numbers();
+  const Target where = arrays_.target(nullptr);
+  HostBytes bytes = counts_.numbers_for(numbers);
+  bytes.stream = where.stream;
+  const Launches launches(where);
+  launches.run(where.backend->write, bytes, bytes.size);
+  launches.finish();
+}
+
+StepPasses Plan::passes_for(const StepOptions& options) const {
+  StepNeeds needs;
+  needs.global_norm = needs.decision = options.measures();
+  needs.watch = watch_.on;
+  needs.factors = !rule_.factors.empty();
+  needs.norms = !rule_.norms.empty();
+  needs.limit = rows_.stages().has_limit;
+  return passes_of(needs);
+}
+
 py::list Plan::traffic(const py::object& takes, const StepOptions& options) const {
   const Items taken(op_, "takes", takes.ptr());
   arrays_.check_count("takes", size_t(taken.count()));
   py::list found;
-  for (const Pass* pass : Passes(options, rule_, watch_, rows_.stages())) {
+  const KernelInfo& kernel = arrays_.kernel();
+  for (const StepPass* pass : passes_for(options)) {
     if (!pass->name) continue;
     int64_t bytes = 0;
     for (size_t i = 0; i < arrays_.count(); ++i) {
       if (!boolean(op_, "takes", taken[Py_ssize_t(i)])) continue;
-      Moves moves{rule_,
-                  arrays_.kernel(),
-                  options.zero_grad,
-                  arrays_.has_rows(i) && rows_.max_row_norm(i) > 0,
-                  arrays_.has_master(i),
-                  {}};
-      moves.times.assign(moves.kernel.operands.size() + kStageOperands + 1, 0);
+      Moves moves{kernel.accesses.data(), kernel.operands.size(),
+                  rule_.first_factor(),   rule_.factors.size(),
+                  options.zero_grad,      arrays_.has_rows(i) && rows_.max_row_norm(i) > 0,
+                  arrays_.has_master(i),  {}};
+      moves.times.assign(moves.operands + kStageOperands + 1, 0);
       pass->move(&moves);
       bytes += arrays_.bytes(i, moves.times);
     }
@@ -131,6 +152,7 @@ GlobalNorm Plan::norm_call(const StepOptions& options) {
   call.operand = int32_t(kGrad);
   call.unscale = options.unscale;
   call.max_value = options.max_value;
+  if (options.grad_scale.array) call.grad_scale = options.grad_scale.number();
   return call;
 }
 
@@ -146,16 +168,28 @@ Elementwise Plan::update_call(const StepOptions& options) {
   call.rider.max_value = options.max_value;
   call.rider.coefficient = options.maximize ? -1.0 : 1.0;
   call.rider.zero_grad = options.zero_grad;
+  call.rider.max_norm = options.clip_norm ? options.max_norm : -1;
+  if (options.grad_scale.array) call.rider.grad_scale = options.grad_scale.number();
+  if (options.limit.array) call.rider.device_max_norm = options.limit.number();
+  call.rider.skip_nonfinite = options.check_nonfinite;
+  call.rider.zero_skipped = options.zero_skipped;
   return call;
 }
 
+StepCalls Plan::calls_for(const Backend& backend, const StepOptions& options) {
+  const KernelInfo& kernel = arrays_.kernel();
+  return {
+      backend,          kernel.index,   kernel.variant, norm_call(options), update_call(options),
+      &watch_.before(), &watch_.after()};
+}
+
 py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging) {
+  Target here{&cpu_backend()};
+  order_numbers(op_, options, &here);
   const int64_t elements = arrays_.elements();
-  const Passes passes(options, rule_, watch_, rows_.stages());
-  Calls calls{cpu_backend(), options, arrays_.kernel(), watch_};
-  if (options.measures()) calls.norm = norm_call(options);
+  const StepPasses passes = passes_for(options);
+  StepCalls calls = calls_for(cpu_backend(), options);
   calls.norm.result = &calls.measured;
-  calls.update = update_call(options);
   if (!rule_.norms.empty()) {
     norms_.resize(arrays_.count() * rule_.norms.size());
     calls.update.norms = norms_.data();
@@ -166,11 +200,10 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
     calls.update.factors = arrays_.factors().data();
   }
   if (watch_.on) watch_.prepare(calls.update, arrays_.count(), nullptr);
-  if (!rule_.norms.empty() || !rule_.factors.empty() || watch_.on)
-    calls.workspace = workspace_.at_least(passes.workspace(calls));
+  calls.workspace = workspace_.at_least(passes.workspace(calls));
   if (elements > 0) {
     const ReleaseGil released(elements);
-    for (const Pass* pass : passes) pass->run(&calls);
+    for (const StepPass* pass : passes) pass->run(&calls);
   }
   const GlobalNormResult& norm = calls.measured;
   const std::vector<size_t>& order = arrays_.order();
@@ -200,13 +233,13 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
     }
     return outcome(Py_False, py::none(), py::none());
   }
-  const Target where = arrays_.target(&grads);
-  const Passes passes(options, rule_, watch_, rows_.stages());
-  Calls calls{*where.backend,      options, arrays_.kernel(), watch_, norm_call(options),
-              update_call(options)};
+  Target where = arrays_.target(&grads);
+  order_numbers(op_, options, &where);
+  const StepPasses passes = passes_for(options);
+  StepCalls calls = calls_for(*where.backend, options);
   calls.norm.stream = calls.update.stream = where.stream;
   if (counts_.on_device()) counts_.ride(where, &calls.update, &calls.norm);
-  py::object result = py::none(), workspace, norms, factored;
+  py::object result = py::none(), norms, factored;
   if (!rule_.norms.empty()) {
     norms = lend(where, int64_t(arrays_.count() * rule_.norms.size()), "float64");
     calls.update.norms = static_cast<double*>(pointer_of(norms));
@@ -218,25 +251,27 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
     calls.update.factors = arrays_.factors().data();
   }
   if (watch_.on) watch_.prepare(calls.update, arrays_.count(), &where);
-  const int64_t bytes = passes.workspace(calls);
+  const bool captured = where.backend->captures && where.backend->captures(where.stream);
+  if (captured) counts_.give_numbers(&calls.update);
+  for (const StepPass* pass : passes)
+    memory_.prepare(pass, pass->workspace(calls), where, captured);
   if (options.measures()) {
     result = lend(where, sizeof(GlobalNormResult) / sizeof(double), "float64");
     calls.norm.result = static_cast<GlobalNormResult*>(pointer_of(result));
-    GradientRider& rider = calls.update.rider;
-    rider.norm = calls.norm.result;
-    rider.max_norm = options.clip_norm ? options.max_norm : -1;
-    rider.skip_nonfinite = options.check_nonfinite;
-    rider.zero_skipped = options.zero_skipped;
+    calls.update.rider.norm = calls.norm.result;
   }
-  if (bytes > 0) {
-    workspace = lend(where, bytes, "uint8");
-    calls.norm.workspace = calls.update.workspace = calls.workspace = pointer_of(workspace);
-  }
-  {
+  try {
     const Launches launches(where);
-    for (const Pass* pass : passes) launches.run(pass->run, &calls, arrays_.elements());
+    for (const StepPass* pass : passes) {
+      memory_.lend_to(pass, &calls);
+      launches.run(pass->run, &calls, arrays_.elements());
+    }
     launches.finish();
+  } catch (...) {
+    memory_.forget();
+    throw;
   }
+  captured_ = captured_ || (captured && counts_.on_device());
   if (watch_.on) watch_.keep(order, &where);
   arrays_.mark_written(grads, options.zero_grad);
   if (!counts_.on_device() && !options.check_nonfinite)  // the step is sure to be taken

@@ -32,9 +32,9 @@ PlanCounts::PlanCounts(const RuleInfo& rule, const char* op, size_t parameters)
     scalars_.insert(scalars_.end(), rule.starts.begin(), rule.starts.end());
 }
 
-void PlanCounts::move_to_device(const Target& target) {
+void PlanCounts::move_to_device(const Target& target, size_t numbers) {
   target_ = target;
-  memory_ = lend(target, int64_t(steps_.size() + scalars_.size()) + 1, "int64", true);
+  memory_ = lend(target, int64_t(steps_.size() + scalars_.size() + 1 + numbers), "int64", true);
   if (!scalars_.empty()) write();
 }
 
@@ -141,11 +141,29 @@ void PlanCounts::advance(size_t parameter, const double* row) {
 void PlanCounts::ride(const Target& target, Elementwise* update, GlobalNorm* norm) {
   target_ = target;
   auto* counts = static_cast<int64_t*>(pointer_of(memory_));
-  auto* tickets = reinterpret_cast<uint32_t*>(counts + steps_.size() + scalars_.size());
+  auto* both = reinterpret_cast<uint32_t*>(tickets());
   update->rider.steps = counts;
   update->rider.scalars = reinterpret_cast<double*>(counts + steps_.size());
-  update->rider.ticket = tickets;
-  norm->ticket = tickets + 1;
+  update->rider.ticket = both;
+  norm->ticket = both + 1;
+}
+
+int64_t* PlanCounts::tickets() const {
+  return static_cast<int64_t*>(pointer_of(memory_)) + steps_.size() + scalars_.size();
+}
+
+void PlanCounts::give_numbers(Elementwise* update) const {
+  if (!on_device()) return;
+  keep_for_graph(memory_);
+  update->numbers = reinterpret_cast<const double*>(tickets() + 1);
+}
+
+HostBytes PlanCounts::numbers_for(const std::vector<double>& numbers) const {
+  HostBytes bytes;
+  bytes.from = numbers.data();
+  bytes.size = int64_t(numbers.size() * sizeof(double));
+  bytes.to = tickets() + 1;
+  return bytes;
 }
 
 }  // namespace onepass::bind

@@ -15,7 +15,8 @@ class PlanCounts {
  public:
   // No steps yet.
   PlanCounts(const RuleInfo& rule, const char* op, size_t parameters);
-  void move_to_device(const Target& target);
+  // `numbers`: how many of Elementwise::numbers there may be.
+  void move_to_device(const Target& target, size_t numbers);
 
   // ---- for Python; both wait for the device
 
@@ -42,10 +43,15 @@ class PlanCounts {
   bool on_device() const { return bool(memory_); }
   // Puts the memory into a call on this target, which the counts follow.
   void ride(const Target& target, Elementwise* update, GlobalNorm* norm);
+  // For a call that a graph will replay.
+  void give_numbers(Elementwise* update) const;
+  // Where they are to be written.
+  HostBytes numbers_for(const std::vector<double>& numbers) const;
 
  private:
   void read();
   void write() const;
+  int64_t* tickets() const;
 
   const RuleInfo& rule_;
   const char* op_;
@@ -53,7 +59,8 @@ class PlanCounts {
   // The counts and scalars on the host; if a device counts, an outdated copy.
   std::vector<int64_t> steps_;
   std::vector<double> scalars_;  // parameter by parameter
-  // int64: a count for each parameter, the bits of the scalars, then two tickets of 32 bits.
+  // int64: a count for each parameter, the bits of the scalars, then two tickets of 32 bits, then
+  // Elementwise::numbers.
   py::object memory_;
   Target target_{};
 };

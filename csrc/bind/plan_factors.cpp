@@ -1,19 +1,9 @@
 // plan_arrays.h: the states of rows and columns, of rules with factors (core/rule.h).
-#include "core/factors.h"
-
 #include "bind/plan_arrays.h"
+#include "core/factored.h"
 
 namespace onepass::bind {
 namespace {
-
-constexpr int64_t kAlignment = 64;
-
-// The size of the values that the pass leaves for the rows of a tensor.
-int64_t row_bytes(const Tensor& tensor, const Factors& own) {
-  const int64_t rows = own.width == 0 ? 0 : tensor.size / own.width;
-  const int64_t bytes = rows * size_of(tensor.computing);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 // C-order strides, in elements, of an array of these extents, where axis `alone` has one element.
 void set_strides(const View& param, int alone, int64_t* strides) {
@@ -84,29 +74,13 @@ void PlanArrays::spread_factors(size_t i, const Array* arrays, Spread* spread) {
 }
 
 int64_t PlanArrays::factored_bytes() const {
-  int64_t bytes = host::kFactoredBytes;
-  for (size_t t = 0; t < tensors_.size(); ++t) bytes += row_bytes(tensors_[t], all_factors_[t]);
-  return bytes;
+  return onepass::factored_bytes(tensors_, all_factors_);
 }
 
 void PlanArrays::place_factored(void* memory) {
-  char* at = static_cast<char*>(memory) + host::kFactoredBytes;
-  for (size_t t = 0; t < tensors_.size(); ++t) {
-    const Tensor& tensor = tensors_[t];
-    Operand* rows = operands_.data() + order_[t] * arity_ + first_factor_;
-    Operand* columns = rows + 1;
-    const Factors& own = all_factors_[t];
-    if (own.height > 0) {
-      rows->data = at;
-      columns->data = own.columns.data;
-      at += row_bytes(tensor, own);
-    } else {
-      auto* ones = static_cast<host::Factored*>(memory);
-      rows->data = own.rows.data;
-      columns->data =
-          tensor.computing == DType::f64 ? static_cast<void*>(&ones->double_one) : &ones->float_one;
-    }
-  }
+  onepass::place_factored(tensors_, all_factors_, memory, [this](size_t t) {
+    return operands_.data() + order_[t] * arity_ + first_factor_;
+  });
 }
 
 }  // namespace onepass::bind

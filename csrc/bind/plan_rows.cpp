@@ -77,9 +77,16 @@ void PlanRows::share(PlanArrays* arrays, const PlanCounts& counter) {
   const bool counts = host_counts(counter);
   const size_t scalars = rule_.scalars.size();
   shared_.clear();
+  // A row for each group, whether or not it has tensors: a graph finds it at the same place.
+  if (!counts && counter.on_device())
+    for (int64_t group = 0; group < group_count_; ++group) shared_.push_back({group, 0});
   size_t at = 0;
   for (size_t t = 0; t < arrays->tensors().size(); ++t) {
     const size_t i = arrays->order()[t];
+    if (!counts && counter.on_device()) {
+      arrays->tensors()[t].hyper_set = int32_t(groups_[i]);
+      continue;
+    }
     const auto is_wanted = [&](const Shared& s) {
       if (s.group != groups_[i]) return false;
       if (!counts) return true;
@@ -107,17 +114,25 @@ void PlanRows::share(PlanArrays* arrays, const PlanCounts& counter) {
 
 // The values of the groups: a row is [given…, the step, scalars…, stages…, the step again].
 void PlanRows::fill() {
-  for (size_t at = 0; at < shared_.size(); ++at) {
-    const size_t group = size_t(shared_[at].group);
-    const double* values = group_hyper_.data() + group * given();
-    std::copy(values, values + given(), row(at));
-    if (!stages_.active) continue;
-    double* stages = row(at) + rule_.row_size();
-    const double* own = group_stages_.data() + group * kStageStep;
-    std::copy(own, own + kStageStep, stages);
-    stages[kThreshold] *= rate_ < rule_.hyper.size() ? values[rate_] : group_rates_[group];
-  }
+  for (size_t at = 0; at < shared_.size(); ++at) fill_row(size_t(shared_[at].group), row(at));
   filled_ = true;
+}
+void PlanRows::fill_row(size_t group, double* to) const {
+  const double* values = group_hyper_.data() + group * given();
+  std::copy(values, values + given(), to);
+  if (!stages_.active) return;
+  double* stages = to + rule_.row_size();
+  const double* own = group_stages_.data() + group * kStageStep;
+  std::copy(own, own + kStageStep, stages);
+  stages[kThreshold] *= rate_ < rule_.hyper.size() ? values[rate_] : group_rates_[group];
+}
+
+std::vector<double> PlanRows::numbers() {
+  std::vector<double> all(all_numbers(), 0);
+  all[0] = 1;
+  for (size_t group = 0; group < size_t(group_count_); ++group)
+    fill_row(group, all.data() + 1 + group * row_size());
+  return all;
 }
 
 // The steps and scalars.

@@ -33,6 +33,9 @@ class PlanRows {
   // puts the step and the scalars in.
   void assign(PlanArrays* arrays, const PlanCounts& counter);
   void describe(Elementwise* call) const;
+  // Elementwise::numbers for the values that were read last, and how many of them there are.
+  std::vector<double> numbers();
+  size_t all_numbers() const { return 1 + size_t(group_count_) * row_size(); }
   // After it: every parameter that took part has counted it.
   void count(const PlanArrays& arrays, PlanCounts* counter);
 
@@ -48,6 +51,7 @@ class PlanRows {
   void check_width(Py_ssize_t group, Py_ssize_t count) const;
   void share(PlanArrays* arrays, const PlanCounts& counter);
   void fill();
+  void fill_row(size_t group, double* to) const;
   void count_in(const PlanCounts& counter);
   bool host_counts(const PlanCounts& counter) const {
     return (rule_.counts_steps || draws_) && !counter.on_device();

@@ -75,6 +75,12 @@ void define_plan(py::module_& m) {
           [](const py::object& self, const py::object& on) {
             plan_of(self).watch(boolean("Plan", "watch", on.ptr()));
           })
+      .def_property_readonly("captured",
+                             [](const py::object& self) { return plan_of(self).captured(); })
+      .def(
+          "renew",
+          [](const py::object& self, const py::object& hyper) { plan_of(self).renew(hyper); },
+          py::arg("hyper"), py::pos_only())
       .def_property_readonly("watched",
                              [](const py::object& self) { return plan_of(self).watched(); });
   define_method(plan, kStepSignature, &plan_step);

@@ -54,6 +54,7 @@ void PlanWatch::prepare(const Elementwise& update, size_t parameters, const Targ
   before_.stream = update.stream;
   after_ = before_;
   before_.rider.unscale = update.rider.unscale;
+  before_.rider.grad_scale = update.rider.grad_scale;
   before_.norms = norms;
   before_.norm_count = kNormsBefore;
   after_.norms = norms + parameters * size_t(kNormsBefore);

@@ -153,8 +153,8 @@ UpdateRow update_row(int32_t rule) {
 
 py::object lent(Arguments given) {
   given.expect("lent", 0);
-  static const Lent all{&cpu_backend, &parallel_for, &update_row};
-  return py::capsule(static_cast<const void*>(&all), "onepass.Lent");
+  static const Lent all{&cpu_backend, &parallel_for, &update_row, &passes_of};
+  return py::capsule(static_cast<const void*>(&all), lent_name());
 }
 
 py::object cuda_built(Arguments given) {

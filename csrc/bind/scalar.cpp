@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "bind/view.h"
+
 namespace onepass::bind {
 
 double real(const char* op, const char* name, PyObject* object) {
@@ -70,13 +72,32 @@ static int64_t first_element(const char* op, const char* name, PyObject* object,
   return value * elements;
 }
 
+uint64_t word_or_device(const char* op, PyObject* object, DeviceWord* word, const uint64_t** at) {
+  View v;
+  if (!PyLong_Check(object) && view(object, &v) == ViewError::none && v.cuda_device >= 0) {
+    if (v.size() != 1 || (v.element != Element::i64 && v.element != Element::u64))
+      type_error(op, "'" + std::string(word->name) +
+                         "' is an array on a CUDA device of another shape or dtype, expected an "
+                         "integer, or one number of int64 or uint64 there");
+    word->array = object;
+    word->device = v.cuda_device;
+    *at = static_cast<const uint64_t*>(v.data);
+    return 0;
+  }
+  return unsigned_64(op, word->name, object);
+}
+
 DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
-                            PyObject* offset, PyObject* first, int64_t elements) {
+                            PyObject* offset, PyObject* first, int64_t elements,
+                            DeviceWord* seed_word, DeviceWord* offset_word) {
   const double probability = real(op, name, p);
   if (!(probability >= 0 && probability <= 1))
     value_error(op, is(name, p) + ", expected a probability, 0 <= " + name + " <= 1");
-  return {unsigned_64(op, "seed", seed), unsigned_64(op, "offset", offset),
-          host::dropout_threshold(probability), first_element(op, "first", first, elements)};
+  DropoutStream stream{0, 0, host::dropout_threshold(probability)};
+  stream.seed = word_or_device(op, seed, seed_word, &stream.seed_at);
+  stream.offset = word_or_device(op, offset, offset_word, &stream.offset_at);
+  stream.first = first_element(op, "first", first, elements);
+  return stream;
 }
 
 }  // namespace onepass::bind

@@ -25,7 +25,7 @@ class LibraryFunction {
   Kept kept_;
 };
 LibraryFunction synchronize_device("synchronize"), lend_memory("lend"), read_memory("read_back"),
-    overwrite_memory("overwrite"), order_streams("order");
+    overwrite_memory("overwrite"), order_streams("order"), keep_memory("keep_for_graph");
 
 // ---- labels out of range
 
@@ -119,6 +119,8 @@ void* pointer_of(const py::object& array) {
     throw std::runtime_error("memory of an unknown kind was lent");
   return v.data;
 }
+
+void keep_for_graph(const py::object& array) { keep_memory(array); }
 
 py::object read_back(const Target& target, const py::object& array) {
   return read_memory(array, target.device, reinterpret_cast<uintptr_t>(target.stream));

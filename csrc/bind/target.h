@@ -7,6 +7,7 @@
 #include "bind/cuda_backend.h"
 #include "bind/view.h"
 #include "core/backend.h"
+#include "core/workspace.h"
 
 namespace onepass::bind {
 
@@ -41,38 +42,12 @@ bool labels_were_bad(const Target& target);
 // stream. The library's own error where there is no memory.
 py::object lend(const Target& target, int64_t count, const char* dtype, bool zeroed = false);
 void* pointer_of(const py::object& array);
+// A graph that was captured uses it from now on.
+void keep_for_graph(const py::object& array);
 // The values of an array on the target's device, as a NumPy array; waits for the stream.
 py::object read_back(const Target& target, const py::object& array);
 // Puts integers at its beginning; waits likewise.
 void overwrite(const Target& target, const py::object& array, const py::list& values);
-
-inline int64_t workspace_bytes(const Backend& b, const Elementwise& call) {
-  return b.elementwise_workspace ? b.elementwise_workspace(call) : 0;
-}
-// The workspace of measure, watch_before and watch_after.
-inline int64_t measure_bytes(const Backend& b, const Elementwise& call) {
-  return b.measure_workspace ? b.measure_workspace(call) : 0;
-}
-inline int64_t workspace_bytes(const Backend& b, const GlobalNorm& call) {
-  return b.global_norm_workspace ? b.global_norm_workspace(call) : 0;
-}
-inline int64_t workspace_bytes(const Backend& b, const Channelwise& call) {
-  return b.channelwise_workspace ? b.channelwise_workspace(call) : 0;
-}
-inline int64_t workspace_bytes(const Backend& b, const RowNorm& call) {
-  return b.row_norm_workspace ? b.row_norm_workspace(call) : 0;
-}
-inline int64_t workspace_bytes(const Backend& b, const CrossEntropy& call) {
-  return b.cross_entropy_workspace ? b.cross_entropy_workspace(call) : 0;
-}
-inline int64_t workspace_bytes(const Backend& b, const PointwiseLoss& call) {
-  return b.pointwise_loss_workspace ? b.pointwise_loss_workspace(call) : 0;
-}
-inline int64_t workspace_bytes(const Backend&, const AlongClasses&) { return 0; }
-inline int64_t workspace_bytes(const Backend&, const DropoutMask&) { return 0; }
-inline int64_t workspace_bytes(const Backend& b, const Windows& call) {
-  return b.depthwise_workspace ? b.depthwise_workspace(call) : 0;
-}
 
 // ---- running
 

@@ -63,7 +63,8 @@ struct View {
   }
 };
 
-enum class ViewError { none, not_an_array, device, negated, malformed };
+// not_held: memory that the producer may reuse while a kernel still reads it.
+enum class ViewError { none, not_an_array, device, negated, malformed, not_held };
 
 // Reads an object. Python errors of a producer pass through. To ask a torch tensor whether it is
 // negated costs as much as all the rest: a caller that has asked before may leave it out.

@@ -133,6 +133,9 @@ ViewError view_dlpack(PyObject* object, View* out) {
     out->described = false;
     return ViewError::none;
   }
+  // XLA gives memory to its next computation as soon as nobody holds the array, and its streams do
+  // not wait for ours; a call returns before its kernel has read.
+  if (is_cuda(type) && out->library == Library::jax) return ViewError::not_held;
   if (out->library == Library::torch) {
     if (is_negated(object)) return ViewError::negated;
     source = source.attr("detach")();  // torch exports no tensor that requires a gradient

@@ -57,6 +57,12 @@ struct Schedule {
   int64_t elements = 0;
 };
 
+// A number in memory of the device, which a kernel reads there; null: there is none.
+struct DeviceNumber {
+  const void* data = nullptr;
+  DType dtype = DType::f32;
+};
+
 // Norm of a list of tensors after unscaling, with or without clamping.
 enum class NormOrder : int32_t { one, two, inf };
 struct GlobalNormResult {
@@ -78,6 +84,9 @@ struct GradientRider {
   // zero_skipped) if a gradient is not finite. Null on the CPU.
   const GlobalNormResult* norm = nullptr;
   double max_norm = -1;  // negative: no clipping
+  // On a device: numbers that a kernel reads there in place of 1/unscale and of max_norm, which
+  // then says only that there is clipping.
+  DeviceNumber grad_scale, device_max_norm;
   bool skip_nonfinite = false;
   bool zero_skipped = true;  // zero_grad holds for a skipped step too
   // Only the device knows whether it skipped a step, so it counts them. Where `steps` is given, the
@@ -110,6 +119,8 @@ struct Factors {
   Operand rows, columns;
 };
 
+struct KeptTable;  // core/kept_table.h
+
 struct Elementwise {
   const Tensor* tensors = nullptr;
   int64_t count = 0;
@@ -124,6 +135,9 @@ struct Elementwise {
   // leaves them there, and the update that needs them reads them.
   double* norms = nullptr;
   int64_t norm_count = 0;
+  // On a device: null, or what a graph that is replayed reads in place of `hyper`. The first number
+  // is 0 as long as `hyper` holds; behind it are hyper_rows rows.
+  const double* numbers = nullptr;
   void* stream = nullptr;
   void* workspace = nullptr;
   // For a rule with factors: one for each tensor, and the values that its pass leaves for later
@@ -132,6 +146,10 @@ struct Elementwise {
   void* factored = nullptr;
   // Elements in a row, of the whole tensor in C order, that share a bit of `random`.
   int64_t repeat = 1;
+  // Of `workspace`, which the caller then keeps: of tensors that are computed in float, and of
+  // those in double. Null: it has no such tables.
+  KeptTable* tables = nullptr;
+  void* spare = nullptr;  // with tables: a workspace for one beside that of a graph
 };
 
 // The keep bits of elements 0 to `elements`, one byte each, or packed, the first in the lowest bit.
@@ -151,11 +169,14 @@ struct GlobalNorm {
   int32_t operand = 0;  // which operand of each tensor is measured
   NormOrder order = NormOrder::two;
   double unscale = 1, max_value = GradientRider::kNoLimit;
+  DeviceNumber grad_scale;  // as of GradientRider
   GlobalNormResult* result = nullptr;
   void* stream = nullptr;
   void* workspace = nullptr;
   // A word of device memory that is zero before and after every call. With it one launch is enough.
   uint32_t* ticket = nullptr;
+  KeptTable* tables = nullptr;  // as of Elementwise
+  void* spare = nullptr;
 };
 
 // One value per channel, of any floating dtype; data null: absent.
@@ -322,6 +343,21 @@ struct Windows {
   void* workspace = nullptr;
 };
 
+// Bytes of the host, a multiple of 8, and where a device is to have them.
+struct HostBytes {
+  const void* from = nullptr;
+  int64_t size = 0;
+  void* to = nullptr;
+  void* stream = nullptr;
+};
+
+// A count on the device: the kernel copies it to `taken` and adds one.
+struct TakeNumber {
+  uint64_t* count = nullptr;
+  uint64_t* taken = nullptr;
+  void* stream = nullptr;
+};
+
 template <class Call>
 using Run = void (*)(const Call&);
 
@@ -363,11 +399,17 @@ struct Backend {
   // can fail.
   const char* (*last_error)() = nullptr;
   // Makes a device the calling thread's current one and returns the one before it; -1: see
-  // last_error. Null on the CPU.
+  // last_error. With -1 it only asks: to make a device the current one gives it a context, which
+  // takes memory there. Null on the CPU.
   int (*use_device)(int device) = nullptr;
   // A word of host memory that kernels on the device can write, for CrossEntropy::bad_label: always
   // the same one. Null result: see last_error.
   uint32_t* (*host_word)(int device) = nullptr;
+  // Whether a stream captures a graph, which keeps what its calls are given. Null: none can.
+  bool (*captures)(void* stream) = nullptr;
+  // Writes them in the order of the stream; `from` may change after the call. Null on the CPU.
+  void (*write)(const HostBytes&) = nullptr;
+  void (*take_number)(const TakeNumber&) = nullptr;
   void (*dropout_mask)(const DropoutMask&) = nullptr;
   // The pass before measure and update of a rule with factors, null for any other rule, in the
   // order of `update`; and its workspace, on the CPU too.

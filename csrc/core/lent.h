@@ -1,7 +1,9 @@
-// What the extension _C lends to the others of the package, in a capsule named "onepass.Lent": they
-// have no kernels and no threads of their own.
+// What the extension _C lends to the others of the package, in a capsule: they have no kernels and
+// no threads of their own.
 #pragma once
-#include "core/backend.h"
+#include <string>
+
+#include "core/passes.h"
 
 namespace onepass {
 
@@ -22,6 +24,22 @@ struct Lent {
                        void* context) = nullptr;
   // By the index of a rule; hyper 0: there is none.
   UpdateRow (*update_row)(int32_t rule) = nullptr;
+  StepPasses (*passes)(const StepNeeds& needs) = nullptr;
 };
+
+// The capsule's name. It says how large the structs are that both sides read, so that an extension
+// that was built from other sources than _C finds out before it reads one.
+inline const char* lent_name() {
+  static const std::string name = [] {
+    std::string text = "onepass.Lent";
+    for (const size_t size :
+         {sizeof(Lent), sizeof(UpdateRow), sizeof(Backend), sizeof(Tensor), sizeof(Elementwise),
+          sizeof(GlobalNorm), sizeof(ChannelNorm), sizeof(RowNorm), sizeof(CrossEntropy),
+          sizeof(StepNeeds), sizeof(StepCalls), sizeof(StepPasses)})
+      text += "." + std::to_string(size);
+    return text;
+  }();
+  return name.c_str();
+}
 
 }  // namespace onepass

@@ -17,6 +17,8 @@ namespace onepass {
 struct DropoutStream {
   uint64_t seed, offset, threshold;
   int64_t first = 0;
+  // On a device: null, or what a kernel reads in place of the seed, and of the offset.
+  const uint64_t *seed_at = nullptr, *offset_at = nullptr;
 };
 
 }  // namespace onepass
@@ -27,7 +29,12 @@ struct Philox4 {
   uint32_t x, y, z, w;
 };
 
+#ifndef ONEPASS_DRAWN
+#define ONEPASS_DRAWN() (void)0  // the simulator of kernels counts here
+#endif
+
 ONEPASS_HD Philox4 philox4x32(Philox4 c, uint32_t k0, uint32_t k1) {
+  ONEPASS_DRAWN();
   for (int round = 0; round < 10; round++) {
     uint64_t a = uint64_t(0xD2511F53u) * c.x, b = uint64_t(0xCD9E8D57u) * c.z;
     c = Philox4{uint32_t(b >> 32) ^ c.y ^ k0, uint32_t(b), uint32_t(a >> 32) ^ c.w ^ k1,
@@ -70,9 +77,11 @@ ONEPASS_HD float dropout_scale<float>(uint64_t threshold) {
 
 // 128 bits of plane k of group g.
 ONEPASS_HD Philox4 dropout_plane(DropoutStream s, uint64_t g, uint32_t k) {
-  Philox4 counter{uint32_t(g), (uint32_t(g >> 32) & 0xffffffu) | k << 24, uint32_t(s.offset),
-                  uint32_t(s.offset >> 32)};
-  return philox4x32(counter, uint32_t(s.seed), uint32_t(s.seed >> 32));
+  const uint64_t seed = s.seed_at ? *s.seed_at : s.seed;
+  const uint64_t offset = s.offset_at ? *s.offset_at : s.offset;
+  Philox4 counter{uint32_t(g), (uint32_t(g >> 32) & 0xffffffu) | k << 24, uint32_t(offset),
+                  uint32_t(offset >> 32)};
+  return philox4x32(counter, uint32_t(seed), uint32_t(seed >> 32));
 }
 
 // The keep bits of elements 32 * word_index ... + 31 of the mask, element 32 * word_index in bit 0.

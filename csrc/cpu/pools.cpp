@@ -66,10 +66,19 @@ template <class S, class T>
   T sum = T(0);
   for (int64_t first = 0; first < rows; first += kTogether) {
     const S* at[kTogether];
-    T part[kTogether] = {};
     for (int64_t r = 0; r < kTogether; ++r) at[r] = x + smaller(first + r, rows - 1) * width;
-    for (int64_t i = 0; i < n; ++i)
-      for (int r = 0; r < kTogether; ++r) part[r] += load_as<S, T>(at[r][i]);
+    T a = T(0), b = a, c = a, d = a, e = a, f = a, g = a, h = a;  // as an array they are gathered
+    for (int64_t i = 0; i < n; ++i) {
+      a += load_as<S, T>(at[0][i]);
+      b += load_as<S, T>(at[1][i]);
+      c += load_as<S, T>(at[2][i]);
+      d += load_as<S, T>(at[3][i]);
+      e += load_as<S, T>(at[4][i]);
+      f += load_as<S, T>(at[5][i]);
+      g += load_as<S, T>(at[6][i]);
+      h += load_as<S, T>(at[7][i]);
+    }
+    const T part[kTogether] = {a, b, c, d, e, f, g, h};
     for (int64_t r = 0; r < smaller(kTogether, rows - first); ++r) sum += part[r];
   }
   return sum;

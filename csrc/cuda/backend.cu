@@ -32,6 +32,7 @@ onepass::Backend make_backend() {
   b.last_error = &last_error;
   b.use_device = &use_device;
   b.host_word = &host_word;
+  b.captures = &captures;
   return b;
 }
 

@@ -18,7 +18,28 @@ struct ChannelPath {
   int64_t groups;        // of columns; planes: one channel each
   int64_t splits;        // blocks that share the sums of a group
   int64_t apply_splits;  // and those that share the applying: more, for an even end
+  int32_t held;          // units of each thread that a whole block keeps from the sums on
 };
+
+// How many units, of `bytes` each, every thread of a block that does everything can keep in shared
+// memory, of which a block may have `limit` bytes. The rest it reads again: from memory, or from
+// the cache.
+inline int32_t held_units(const ChannelPath& path, int64_t outer, int64_t inner, int64_t bytes,
+                          int64_t limit) {
+  constexpr int64_t kThreads = 256;
+  const int64_t own = path.columns ? 33 << 10 : 1 << 10;  // what the sums take
+  if (!path.whole || path.width == 1 || path.groups == 0) return 0;
+  const int64_t rows = path.columns ? kThreads / path.lanes : kThreads;
+  const int64_t units = path.columns ? outer : outer * (inner / path.width);
+  const int64_t each = (units + rows - 1) / rows, room = limit - own;
+  if (room <= 0) return 0;
+  // Two blocks of a processor hide each other's waits; one is better than to read again.
+  const int64_t most = room / (kThreads * bytes), half = (limit / 2 - own) / (kThreads * bytes);
+  if (each <= most) return int32_t(each);
+  return int32_t(half > 0 ? half : 0);
+}
+
+constexpr int64_t kSmallPlane = 128;  // and so the most threads side by side
 
 // `unit` is the number of elements that a thread could move at once, 1 if the arrays are not
 // aligned.
@@ -28,10 +49,9 @@ inline ChannelPath channel_path(int64_t outer, int64_t channels, int64_t inner, 
   constexpr int64_t kApplyBlocks = 4224, kApplyLeast = 16384;
   constexpr int64_t kWholeFew = 16384;    // elements of a group up to which one block is as fast
   constexpr int64_t kWholeMany = 131072;  // the same if there are groups for all processors
-  constexpr int64_t kMany = 528;
-  constexpr int64_t kSmallPlane = 128;  // and so the most threads side by side
+  constexpr int64_t kMany = 256;
   const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  ChannelPath path{inner == 1, false, unit, 1, channels, 1, 1};
+  ChannelPath path{inner == 1, false, unit, 1, channels, 1, 1, 0};
   const int64_t columns = channels * inner;  // of a row
   const bool fits = (inner == 1 ? channels : inner) % unit == 0;
   if (!fits) {

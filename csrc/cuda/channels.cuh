@@ -81,12 +81,14 @@ struct Share {
   }
 };
 
-// Calls use(unit, at) for each unit of a walk, in its order; kTogether are fetched at once.
+// Calls use(unit, at, n) for each unit of a walk, the nth; kTogether are fetched at once, by
+// fetch(at, n).
 template <int kTogether, class Fetch, class Use>
 ONEPASS_DEVICE void each_unit(Walk walk, Fetch fetch, Use use) {
-  using U = decltype(fetch(int64_t(0)));
+  using U = decltype(fetch(int64_t(0), 0));
+  int n = 0;
   ONEPASS_NO_UNROLL
-  while (walk.left > 0) {
+  for (; walk.left > 0; n += kTogether) {
     U units[kTogether];
     int64_t at[kTogether];
     bool exists[kTogether];
@@ -94,12 +96,12 @@ ONEPASS_DEVICE void each_unit(Walk walk, Fetch fetch, Use use) {
     for (int j = 0; j < kTogether; ++j) {
       exists[j] = walk.left > 0;
       at[j] = walk.at;
-      if (exists[j]) units[j] = fetch(at[j]);
+      if (exists[j]) units[j] = fetch(at[j], n + j);
       walk.next();
     }
     ONEPASS_UNROLL
     for (int j = 0; j < kTogether; ++j)
-      if (exists[j]) use(units[j], at[j]);
+      if (exists[j]) use(units[j], at[j], n + j);
   }
 }
 

@@ -119,20 +119,26 @@ ONEPASS_DEVICE void activate_backward(const ChosenActivation& f, const T* z, T* 
   }
 }
 
-// The same for a call whose epilogue may be light, Identity or Relu: those are small.
+// The same for the epilogue of a call. Identity and ReLU are small, and all that light ones have.
 template <int W, class T, class Call>
 ONEPASS_DEVICE void activate_in(const Call& call, T* v) {
-  if constexpr (!Call::is_light) return activate<W>(call.activation, v);
   if (call.activation.index == Epilogue::kIdentity) return;
-  ONEPASS_UNROLL
-  for (int w = 0; w < W; ++w) v[w] = Relu<T>{}.forward(v[w]);
+  if (Call::is_light || call.activation.index == Epilogue::kRelu) {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) v[w] = Relu<T>{}.forward(v[w]);
+  } else {
+    activate<W>(call.activation, v);
+  }
 }
+// For another one than Identity, which needs no z.
 template <int W, class T, class Call>
 ONEPASS_DEVICE void activate_backward_in(const Call& call, const T* z, T* g) {
-  if constexpr (!Call::is_light) return activate_backward<W>(call.activation, z, g);
-  if (call.activation.index == Epilogue::kIdentity) return;
-  ONEPASS_UNROLL
-  for (int w = 0; w < W; ++w) g[w] = Relu<T>{}.backward(g[w], z[w]);
+  if (Call::is_light || call.activation.index == Epilogue::kRelu) {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) g[w] = Relu<T>{}.backward(g[w], z[w]);
+  } else {
+    activate_backward<W>(call.activation, z, g);
+  }
 }
 
 }  // namespace

@@ -76,8 +76,8 @@ ONEPASS_DEVICE void encode_block(const float* states, uint32_t salt, int n, uint
 
 // Moves all states of an entry (the operands from kFirst on) into shared memory, or back.
 enum class Way { decode, encode };
-template <Way kWay, int kFirst, int kStates, int kArity>
-ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const uint32_t* salts, float* states) {
+template <Way kWay, int kFirst, int kStates, class Walk>
+ONEPASS_DEVICE void move_block(const Walk& walk, const uint32_t* salts, float* states) {
   const int64_t begin = walk.begin();
   const int n = int(smaller(kCodeBlock, walk.entry().size - begin));
   ONEPASS_NO_UNROLL

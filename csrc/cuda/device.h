@@ -45,6 +45,10 @@
 #define ONEPASS_NO_UNROLL _Pragma("unroll 1")
 // Shared variable of the block: ONEPASS_SHARED(float, tile, [32][33]); aligned to 16 bytes.
 #define ONEPASS_SHARED(T, name, ...) __shared__ __align__(16) T name __VA_ARGS__
+// Pointer to the launch's shared_bytes, aligned to 16: ONEPASS_DYNAMIC_SHARED(float, row);
+#define ONEPASS_DYNAMIC_SHARED(T, name)                                          \
+  extern __shared__ __align__(16) unsigned char onepass_dynamic_shared_memory[]; \
+  T* name = reinterpret_cast<T*>(onepass_dynamic_shared_memory)
 #define ONEPASS_CUDA_OR_SIM(real, simulated) real
 #else
 #define ONEPASS_DEVICE inline
@@ -52,7 +56,16 @@
 #define ONEPASS_UNROLL
 #define ONEPASS_NO_UNROLL
 #define ONEPASS_SHARED(T, name, ...) auto& name = ::cusim::shared_variable<T __VA_ARGS__>([] {})
+#define ONEPASS_DYNAMIC_SHARED(T, name) T* name = ::cusim::dynamic_shared<T>()
 #define ONEPASS_CUDA_OR_SIM(real, simulated) simulated
+#endif
+
+// At most so many registers for a thread; where nvcc cannot be told, as many as let so many blocks
+// of so many threads run at once.
+#if defined(__CUDACC__) && CUDART_VERSION >= 12040
+#define ONEPASS_REGISTERS(registers, threads, blocks) __maxnreg__(registers)
+#else
+#define ONEPASS_REGISTERS(registers, threads, blocks) __launch_bounds__(threads, blocks)
 #endif
 
 namespace onepass {
@@ -60,6 +73,11 @@ namespace cuda {
 
 constexpr int kWarpSize = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
+
+template <class T>
+struct SameType {
+  using type = T;
+};
 
 // The place of a call to a device function, for messages of the simulator. Empty under nvcc.
 #ifdef __CUDACC__
@@ -153,7 +171,17 @@ ONEPASS_DEVICE float exp2_approximate(float x) {
 #endif
 }
 
-// ---- Vector loads and stores -------------------------------------------------------------------
+// ---- Loads and stores --------------------------------------------------------------------------
+
+// One value. The simulator counts its bytes.
+template <class T>
+ONEPASS_DEVICE T load_value(const T* address) {
+  return ONEPASS_CUDA_OR_SIM(*address, cusim::counted_load(address));
+}
+template <class T>
+ONEPASS_DEVICE void store_value(T* address, typename SameType<T>::type value) {
+  ONEPASS_CUDA_OR_SIM(*address = value, cusim::counted_store(address, value));
+}
 
 // N neighbouring elements in registers, moved to and from global memory 16 bytes at a time, or
 // all 8.
@@ -223,15 +251,16 @@ ONEPASS_DEVICE void store_pieces(T* address, const Pack<T, N>& pack) {
 // simulator names the line.
 template <int N, class T>
 ONEPASS_DEVICE Pack<T, N> load_pack(const T* address, [[maybe_unused]] Site site = Site::here()) {
-  return ONEPASS_CUDA_OR_SIM((load_pieces<T, N>(address)),
-                             (*cusim::aligned<const Pack<T, N>>(address, site)));
+  return ONEPASS_CUDA_OR_SIM(
+      (load_pieces<T, N>(address)),
+      (cusim::counted_load(cusim::aligned<const Pack<T, N>>(address, site))));
 }
 
 template <class T, int N>
 ONEPASS_DEVICE void store_pack(T* address, const Pack<T, N>& pack,
                                [[maybe_unused]] Site site = Site::here()) {
   ONEPASS_CUDA_OR_SIM((store_pieces<false>(address, pack)),
-                      (*cusim::aligned<Pack<T, N>>(address, site) = pack));
+                      (cusim::counted_store(cusim::aligned<Pack<T, N>>(address, site), pack)));
 }
 
 // The same for memory that nothing reads again soon: its lines leave the cache first.
@@ -239,15 +268,10 @@ template <class T, int N>
 ONEPASS_DEVICE void store_pack_streaming(T* address, const Pack<T, N>& pack,
                                          [[maybe_unused]] Site site = Site::here()) {
   ONEPASS_CUDA_OR_SIM((store_pieces<true>(address, pack)),
-                      (*cusim::aligned<Pack<T, N>>(address, site) = pack));
+                      (cusim::counted_store(cusim::aligned<Pack<T, N>>(address, site), pack)));
 }
 
 // ---- Host side ---------------------------------------------------------------------------------
-
-template <class T>
-struct SameType {
-  using type = T;
-};
 
 // Starts kernel(arguments…) on `stream`. Arguments convert to the parameter types of the kernel.
 // Returns the error and clears it, so that the next cudaGetLastError does not see it.
@@ -286,6 +310,29 @@ cudaError_t resident_blocks(int* blocks, void (*kernel)(P...), int threads, size
 #else
   (void)kernel, (void)threads, (void)shared_bytes;
   *blocks = cusim::options().resident_blocks;
+  return cudaSuccess;
+#endif
+}
+
+// Lets `kernel` be launched with up to `bytes` of dynamic shared memory; needed once per device
+// where dynamic and static shared memory together exceed 48 KiB.
+template <class... P>
+cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
+  return ONEPASS_CUDA_OR_SIM(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+      cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
+}
+
+// The bytes of shared memory that a block of the current device may have, with that permission.
+inline cudaError_t most_shared_bytes(int* bytes) {
+#ifdef __CUDACC__
+  int device = 0;
+  const cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  return cudaDeviceGetAttribute(bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+#else
+  *bytes = cusim::options().most_shared_bytes;
   return cudaSuccess;
 #endif
 }

@@ -23,6 +23,15 @@ void drop(const Elementwise& call) {
         : elementwise<Repeated<K>::template Of, kNoGradient>(call);
 }
 
+template <class = void>
+__global__ void __launch_bounds__(1) take_kernel(uint64_t* count, uint64_t* taken) {
+  *taken = *count;
+  ++*count;
+}
+void take_number(const TakeNumber& call) {
+  start<1>(&take_kernel<>, 1, static_cast<cudaStream_t>(call.stream), call.count, call.taken);
+}
+
 }  // namespace
 ONEPASS_END
 
@@ -32,4 +41,5 @@ ONEPASS_CUDA_UNIT(dropout) {
   backend->alpha_dropout = &drop<AlphaDropout>;
   backend->alpha_dropout_backward = &drop<AlphaDropoutBackward>;
   backend->dropout_mask = &dropout_mask;
+  backend->take_number = &take_number;
 }

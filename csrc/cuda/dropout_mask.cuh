@@ -71,17 +71,17 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 }  // namespace mask
 
-inline void dropout_mask(const DropoutMask& call) {
+template <bool kPacked>
+void draw_mask(const DropoutMask& call) {
   if (call.elements == 0) return;
   using namespace mask;
-  const bool aligned = begins_with_group(call.random);
-  const auto packed =
-      aligned ? &dropout_mask_kernel<true, true> : &dropout_mask_kernel<true, false>;
-  const auto bytes =
-      aligned ? &dropout_mask_kernel<false, true> : &dropout_mask_kernel<false, false>;
-  const auto kernel = call.packed ? packed : bytes;
+  const auto kernel = begins_with_group(call.random) ? &dropout_mask_kernel<kPacked, true>
+                                                     : &dropout_mask_kernel<kPacked, false>;
   start(kernel, persistent_blocks(kernel, ceil_div(call.elements, kWarps * mask::kBits)),
         static_cast<cudaStream_t>(call.stream), call);
+}
+inline void dropout_mask(const DropoutMask& call) {
+  call.packed ? draw_mask<true>(call) : draw_mask<false>(call);
 }
 
 }  // namespace

@@ -22,8 +22,20 @@ struct ElementwiseCall {
   uint32_t* ticket = nullptr;
   const double* norms = nullptr;
   bool zero_grad = false, skip_nonfinite = false, zero_skipped = true;
-  uint64_t seed = 0;  // of stages
+  uint64_t seed = 0;                // of stages
+  const double* numbers = nullptr;  // see Elementwise
+  DeviceNumber grad_scale, device_max_norm;
 };
+
+// The rows of hyper-parameters: those that came with the call, or, for one that a graph replays,
+// those that the device has been given since.
+template <class T>
+ONEPASS_DEVICE const unsigned char* current_rows(const ElementwiseCall<T>& call,
+                                                 const TableView& table) {
+  if (call.numbers && call.numbers[0] != 0)
+    return reinterpret_cast<const unsigned char*>(call.numbers + 1);
+  return table.rows();
+}
 
 // The scalars per parameter of an update; other functors have none.
 template <class K, int kGradient>
@@ -54,15 +66,25 @@ template <class T>
 struct Ride {
   PrepareGradient<T> prepare;
   bool zero_grad, skip;
+  struct Plain {  // of its size, for shared memory, which holds what has no constructor
+    T numbers[4];
+    bool flags[2];
+  };
 };
 template <class T>
 ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   Ride<T> r{call.prepare, call.zero_grad, false};
+  if (call.grad_scale.data) r.prepare.unscale = unscale_of<T>(value_of(call.grad_scale));
   if (!call.norm) return r;
   r.skip = call.skip_nonfinite && call.norm->first_nonfinite >= 0;
   if (r.skip && !call.zero_skipped) r.zero_grad = false;
   if (call.max_norm >= 0) {
-    Clip clip = clip_to(call.max_norm, call.norm->clamped_norm, call.norm->unit);
+    double max_norm = call.max_norm;
+    if (call.device_max_norm.data) {
+      max_norm = value_of(call.device_max_norm);
+      if (!(max_norm >= 0)) max_norm = math::quiet_nan<double>();
+    }
+    Clip clip = clip_to(max_norm, call.norm->clamped_norm, call.norm->unit);
     clip.coefficient *= call.coefficient;
     r.prepare.set_coefficient(clip);
   }
@@ -88,6 +110,9 @@ ElementwiseCall<T> arguments_of(const Elementwise& call, const TableShape& shape
   arguments.skip_nonfinite = rider.skip_nonfinite;
   arguments.zero_skipped = rider.zero_skipped;
   arguments.seed = call.stages.seed;
+  arguments.numbers = call.numbers;
+  arguments.grad_scale = rider.grad_scale;
+  arguments.device_max_norm = rider.device_max_norm;
   return arguments;
 }
 

@@ -41,6 +41,7 @@ struct CallData {
   double momentum, eps;
   ChosenActivation activation;
   DropoutStream dropout;
+  uint32_t* mask;     // its keep bits, 32 in a word, where kernels do not draw them: see draws_mask
   double keep_scale;  // of dropout, in the computing type
   bool batch_statistics, backward;
   bool packs_parameters;  // those of a unit lie together: see load_parameters
@@ -184,6 +185,14 @@ ONEPASS_DEVICE uint32_t keep_bits(const Call& call, int64_t at) {
   at += call.dropout.first;
   uint32_t bits = keep_word(call.dropout, at / 32) >> (at % 32);
   if (at % 32 + W > 32) bits |= keep_word(call.dropout, at / 32 + 1) << (32 - at % 32);
+  return bits;
+}
+
+// The same from a mask that was drawn before.
+template <int W, class Call>
+ONEPASS_DEVICE uint32_t bits_of_mask(const Call& call, int64_t at) {
+  uint32_t bits = load_value(call.mask + at / 32) >> (at % 32);
+  if (at % 32 + W > 32) bits |= load_value(call.mask + at / 32 + 1) << (32 - at % 32);
   return bits;
 }
 

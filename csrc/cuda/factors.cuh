@@ -39,6 +39,12 @@ ONEPASS_DEVICE int32_t place_of(const Matrices* all, int32_t count, int64_t Matr
   return low;
 }
 
+ONEPASS_DEVICE Entry<kArity> entry_at(const TableView& table, int32_t place) {
+  Entry<kArity> entry = reinterpret_cast<const Entry<kArity>*>(table.fixed())[place];
+  if (auto* const addresses = table.addresses()) entry.data[kGrad] = addresses[place];
+  return entry;
+}
+
 // Element `at` of the gradient, as the update sees it.
 template <class T>
 ONEPASS_DEVICE double square_at(const Entry<kArity>& entry, const unsigned char* table,
@@ -53,17 +59,17 @@ template <class T, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
     sum_kernel(const __grid_constant__ ElementwiseCall<T> call,
                const __grid_constant__ Table<kBytes> table, double* all_sums) {
-  const unsigned char* bytes = table.data();
+  const TableView view = table.view(call.shape);
+  const unsigned char* bytes = view.fixed();
   const Ride<T> riding = ride(call);
   if (riding.skip) return;
-  const auto* entries = reinterpret_cast<const Entry<kArity>*>(bytes);
   const auto* all = reinterpret_cast<const Matrices*>(bytes + call.shape.counters);
   const int lane = lane_of(threadIdx.x);
   const int64_t tiles = all[call.shape.entries].first_tile;
   for (int64_t tile = int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x); tile < tiles;
        tile += int64_t(gridDim.x) * kWarps) {
     const int32_t place = place_of(all, call.shape.entries, &Matrices::first_tile, tile);
-    const Entry<kArity> entry = entries[place];
+    const Entry<kArity> entry = entry_at(view, place);
     const FactorCut cut = all[place].cut();
     double* sums = all_sums + all[place].first_sum;
     const int64_t local = tile - all[place].first_tile, strip = local % cut.strips;
@@ -139,18 +145,18 @@ __global__ void __launch_bounds__(kThreads, 2)
     finish_kernel(const __grid_constant__ ElementwiseCall<T> call,
                   const __grid_constant__ Table<kBytes> table, const double* all_sums,
                   Factored* ones) {
-  const unsigned char* bytes = table.data();
+  const TableView view = table.view(call.shape);
+  const unsigned char* bytes = view.fixed();
   const Ride<T> riding = ride(call);
   if (blockIdx.x == 0 && threadIdx.x == 0) *ones = {1, 1};
   if (riding.skip) return;
-  const auto* entries = reinterpret_cast<const Entry<kArity>*>(bytes);
   const auto* all = reinterpret_cast<const Matrices*>(bytes + call.shape.counters);
   const int64_t jobs = all[call.shape.entries].first_job;
   const int thread = int(threadIdx.x);
-  Functors<K, T, kGrad> functors(call, bytes);
+  Functors<K, T, kGrad> functors(call, view);
   for (int64_t job = blockIdx.x; job < jobs; job += gridDim.x) {
     const int32_t place = place_of(all, call.shape.entries, &Matrices::first_job, job);
-    const Entry<kArity> entry = entries[place];
+    const Entry<kArity> entry = entry_at(view, place);
     const Matrices& own = all[place];
     functors.select(entry);
     const K& k = functors.selected();
@@ -219,7 +225,7 @@ std::vector<Matrices> matrices_of(const Elementwise& call) {
 }
 
 template <class K, class T>
-void factor_as(const Elementwise& call) {
+void factor_as(const Elementwise& call, int64_t* taken) {
   TableBuilder<T, kArity> builder(true);
   builder.fill(
       call.tensors, 0, call.count, int64_t(1) << 30, 0, [](const Tensor& t) { return t.operands; },
@@ -229,12 +235,11 @@ void factor_as(const Elementwise& call) {
   std::vector<int32_t> words(all.size() * sizeof(Matrices) / sizeof(int32_t));
   memcpy(words.data(), all.data(), all.size() * sizeof(Matrices));
   const std::vector<double> rows(call.hyper, call.hyper + call.hyper_rows * call.hyper_size);
-  const auto& bytes = builder.finish(rows, words);
+  builder.finish(rows, words);
   const auto stream = static_cast<cudaStream_t>(call.stream);
-  const ElementwiseCall<T> arguments = arguments_of<T>(call, builder.shape());
   auto* sums = static_cast<double*>(call.workspace);
-  auto* room = static_cast<unsigned char*>(call.workspace) + sum_bytes(call);
-  with_table<false>(bytes, room, stream, [&](const auto& table) {
+  const auto run = [&](const auto& table, const TableShape& shape) {
+    const ElementwiseCall<T> arguments = arguments_of<T>(call, shape);
     constexpr int64_t kBytes = std::decay_t<decltype(table)>::kBytes;
     const auto sum = &sum_kernel<T, kBytes>;
     const auto finish = &finish_kernel<K, T, kBytes>;
@@ -243,14 +248,16 @@ void factor_as(const Elementwise& call) {
             table, sums);
     start(finish, persistent_blocks(finish, all.back().first_job), stream, arguments, table, sums,
           static_cast<Factored*>(call.factored));
-  });
+  };
+  *taken += with_table<false>(builder, kGrad, TableRoom::of<T>(call, *taken), stream, run);
 }
 
 template <template <class> class F>
 void factor(const Elementwise& call) {
   if (!call.workspace) return record_error("sums of rows and columns need a workspace");
-  factor_as<F<float>, float>(call);
-  if (has_any<double>(call.tensors, call.count)) factor_as<F<double>, double>(call);
+  int64_t taken = sum_bytes(call);
+  factor_as<F<float>, float>(call, &taken);
+  if (has_any<double>(call.tensors, call.count)) factor_as<F<double>, double>(call, &taken);
 }
 
 }  // namespace factors

@@ -52,7 +52,7 @@ ONEPASS_DEVICE void gradient_sums_again(const Call& call, int64_t c, const Param
   each_of_channel(call, c, [&](int64_t at) {
     const Unit<T> unit = fetch_unit<1, T, false>(call, at, true, false);
     T g[1], x[1];
-    gradient_of_unit<1, false>(call, &p, unit, call.drops() ? keep_bits<1>(call, at) : 0, true,
+    gradient_of_unit<1, false>(call, &p, unit, call.drops() ? bits_of_mask<1>(call, at) : 0, true,
                                true, g);
     decode_x<1, false>(call, &p, true, unit.x, x);
     *s += double(g[0]);

@@ -12,7 +12,7 @@ namespace {
 template <class K, class T, int kGradient, bool kStaged = false>
 class Functors {
  public:
-  ONEPASS_DEVICE Functors(const ElementwiseCall<T>& call, const unsigned char* table)
+  ONEPASS_DEVICE Functors(const ElementwiseCall<T>& call, const TableView& table)
       : call_(call), table_(table), row_(-1), counter_(-1), step_(0) {}
   template <int kArity>
   ONEPASS_DEVICE void select(const Entry<kArity>& entry) {
@@ -65,11 +65,11 @@ class Functors {
   }
   ONEPASS_DEVICE const double* row_at(int32_t row) const {
     constexpr int kRow = int(K::hyper.size) + (kStaged ? kStageValues : 0);
-    return reinterpret_cast<const double*>(table_ + call_.shape.rows) + row * kRow;
+    return reinterpret_cast<const double*>(current_rows(call_, table_)) + row * kRow;
   }
   ONEPASS_DEVICE K make() const {
     if constexpr (kGradient < 0) {
-      return reinterpret_cast<const K*>(table_ + call_.shape.rows)[row_];
+      return reinterpret_cast<const K*>(table_.rows())[row_];
     } else {
       constexpr int kHyper = int(K::hyper.size);
       const double* from = row_at(row_);
@@ -88,7 +88,7 @@ class Functors {
     ONEPASS_DEVICE Made() : none{} {}
   };
   const ElementwiseCall<T>& call_;
-  const unsigned char* table_;
+  const TableView& table_;
   int32_t row_, counter_;
   int64_t step_;
   Made made_;

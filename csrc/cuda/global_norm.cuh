@@ -25,6 +25,7 @@ struct GlobalNormCall {
   TableShape shape;
   NormOrder order = NormOrder::two;
   double unscale = 1, max_value = GradientRider::kNoLimit;
+  DeviceNumber grad_scale;
   NormPartial* partials = nullptr;
   int64_t first = 0, count = 0;  // of this launch's, and of all together
   GlobalNormResult* result = nullptr;
@@ -206,17 +207,20 @@ template <class T, bool kPlain, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, kPlain ? 3 : 2)
     global_norm_kernel(const __grid_constant__ GlobalNormCall call,
                        const __grid_constant__ Table<kBytes> table) {
-  const unsigned char* bytes = table.data();
-  NormSum<T, kPlain> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
+  const TableView view = table.view(call.shape);
+  const T unscale =
+      call.grad_scale.data ? unscale_of<T>(value_of(call.grad_scale)) : T(call.unscale);
+  NormSum<T, kPlain> sum{call.order, unscale, T(call.max_value), 0, 0, kNone};
   const int tile = call.shape.tile;
-  for (TileWalk<1> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
+  for (TileWalk<1, 0> walk(call.shape, view); walk.has_tile(); walk.next()) {
     const Entry<1>& entry = walk.entry();
     const int64_t begin = walk.begin();
     if (entry.path == Path::units) sum.template units<kUnit<T>>(entry, begin, tile);
     if constexpr (sizeof(T) == 4)
       if (entry.path == Path::narrow_units) sum.template units<8>(entry, begin, tile);
     ONEPASS_NO_UNROLL
-    for (int i = 0; i < 2; ++i) sum.elements(entry, bytes, rest_of_tile<T>(entry, begin, tile, i));
+    for (int i = 0; i < 2; ++i)
+      sum.elements(entry, view.fixed(), rest_of_tile<T>(entry, begin, tile, i));
     sum.end_of_tile(entry.number);
   }
   const NormPartial p = fold_block(call.order, sum);
@@ -241,47 +245,49 @@ inline int64_t global_norm_workspace(const GlobalNorm& call) {
 // Launches the partials of one computing type, from `first` on; returns their number. `finishes`:
 // no other launch follows, so the last block may combine them all.
 template <class T>
-int64_t global_norm_as(const GlobalNorm& call, NormPartial* partials, unsigned char* room,
-                       int64_t first, bool finishes) {
+int64_t global_norm_as(const GlobalNorm& call, NormPartial* partials, int64_t* taken, int64_t first,
+                       bool finishes) {
   TableBuilder<T, 1> builder(false);
   builder.fill(
       call.tensors, 0, call.count, int64_t(1) << 30, 0,
       [&](const Tensor& t) { return t.operands + call.operand; },
       [](const Tensor&, int64_t position) { return position; });
   if (builder.empty()) return 0;
-  const auto& bytes = builder.finish(std::vector<double>(), {});
+  builder.finish(std::vector<double>(), {});
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const int64_t blocks = smaller(kNormBlocks, ceil_div(builder.shape().tiles, 4));
   GlobalNormCall arguments;
-  arguments.shape = builder.shape();
   arguments.order = call.order;
   arguments.unscale = call.unscale;
   arguments.max_value = call.max_value;
+  arguments.grad_scale = call.grad_scale;
   arguments.partials = partials;
   arguments.first = first;
   arguments.count = first + blocks;
   arguments.result = call.result;
   arguments.ticket = finishes ? call.ticket : nullptr;
   const bool plain = call.order == NormOrder::two && !(call.max_value < GradientRider::kNoLimit) &&
-                     !arguments.shape.strided;
-  with_table<sizeof(T) == 4>(bytes, room, stream, [&](const auto& table) {
+                     !builder.shape().strided;
+  const auto run = [&](const auto& table, const TableShape& shape) {
     constexpr int64_t kBytes = std::decay_t<decltype(table)>::kBytes;
+    arguments.shape = shape;
     if constexpr (sizeof(T) == 4)
       if (plain)
         return start(&global_norm_kernel<T, true, kBytes>, blocks, stream, arguments, table);
     start(&global_norm_kernel<T, false, kBytes>, blocks, stream, arguments, table);
-  });
+  };
+  constexpr bool kLarge = sizeof(T) == 4;
+  *taken += with_table<kLarge>(builder, 0, TableRoom::of<T>(call, *taken), stream, run);
   return blocks;
 }
 
 inline void global_norm(const GlobalNorm& call) {
   if (!call.workspace) return record_error("norm needs a workspace");
   auto* partials = static_cast<NormPartial*>(call.workspace);
-  auto* room = static_cast<unsigned char*>(call.workspace) + kPartialBytes;
+  int64_t taken = kPartialBytes;
   const bool two = has_any<double>(call.tensors, call.count);
-  // The stream runs the second launch after the first, so its table may overwrite the first one.
-  int64_t count = global_norm_as<float>(call, partials, room, 0, !two);
-  if (two) count += global_norm_as<double>(call, partials, room, count, true);
+  int64_t count = global_norm_as<float>(call, partials, &taken, 0, !two);
+  if (two) count += global_norm_as<double>(call, partials, &taken, count, true);
   if (call.ticket && count > 0) return;
   GlobalNormCall arguments;
   arguments.order = call.order;

@@ -63,6 +63,20 @@ uint32_t* new_word() { return new uint32_t; }
 
 }  // namespace
 
+bool captures(void* stream) {
+#ifdef __CUDACC__
+  auto status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status) != cudaSuccess) {
+    (void)cudaGetLastError();  // the default stream, while another one captures
+    return false;
+  }
+  return status != cudaStreamCaptureStatusNone;
+#else
+  (void)stream;
+  return cusim::is_recording();
+#endif
+}
+
 void record_error(const char* text) {
   if (!first_error()) first_error() = text;
 }
@@ -75,7 +89,8 @@ const char* last_error() {
 
 int use_device(int device) {
   int before = 0;
-  if (!current_device(&before) || (before != device && !set_device(device))) return -1;
+  if (!current_device(&before)) return -1;
+  if (device >= 0 && device != before && !set_device(device)) return -1;
   return before;
 }
 

@@ -13,6 +13,7 @@ void record_error(const char* text);
 const char* last_error();
 int use_device(int device);
 uint32_t* host_word(int device);
+bool captures(void* stream);
 
 }  // namespace cuda
 }  // namespace onepass

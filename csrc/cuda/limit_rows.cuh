@@ -25,6 +25,8 @@ struct RowLimit {
   int32_t ndim;
   double max_norm;
   T gain;
+  const double* numbers;  // null, or that max_norm and gain are where Elementwise::numbers says:
+  int64_t first;          // the values of the stages
   const GlobalNormResult* norm;  // null, or a step that was not finite changes nothing
   bool at_random;                // how a parameter of 16 bits is rounded
   StepStream random;
@@ -63,6 +65,13 @@ __global__ void __launch_bounds__(kThreads, 2)
   const RowOperand& value = call.master.memory.data ? call.master : call.param;
   StepStream random = call.random;
   if (call.taken) random.step = uint32_t(uint64_t(*call.taken));
+  double max_norm = call.max_norm;
+  T gain = call.gain;
+  if (call.numbers && call.numbers[0] != 0) {
+    const double* values = call.numbers + 1 + call.first;
+    max_norm = values[kMaxRowNorm];
+    gain = T(values[kAverageGain]);
+  }
   const int64_t warps = int64_t(gridDim.x) * kWarps;
   for (int64_t row = int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x); row < call.rows;
        row += warps) {
@@ -73,7 +82,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (measure == 1) sum = squares<1>(call, value, begin, end);
       if (measure == 2) sum = squares<2>(call, value, begin, end);
     }
-    const RowFactor<T> by = row_factor<T>(call.max_norm, sum, measure);
+    const RowFactor<T> by = row_factor<T>(max_norm, sum, measure);
     if (by.is_one() && !call.average.memory.data) continue;
     for (int64_t at = begin + lane_of(threadIdx.x); at < end; at += kWarpSize) {
       T v = call.load(value, at);
@@ -90,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, 2)
           if (value.memory.dtype != DType::f32) v = nearest(v, value.memory.dtype);
       }
       if (call.average.memory.data)
-        call.store(call.average, at, running_average(call.load(call.average, at), v, call.gain));
+        call.store(call.average, at, running_average(call.load(call.average, at), v, gain));
     }
   }
 }
@@ -115,6 +124,8 @@ void limit_rows_of(const Elementwise& call, const Tensor& tensor, const double* 
   for (int d = 0; d < tensor.ndim; ++d) limit.shape[d] = tensor.shape[d];
   limit.max_norm = values[kMaxRowNorm];
   limit.gain = T(values[kAverageGain]);
+  limit.numbers = call.numbers;
+  limit.first = (tensor.hyper_set + 1) * call.hyper_size - kStageValues;
   limit.norm = call.rider.skip_nonfinite ? call.rider.norm : nullptr;
   limit.at_random = values[kStochastic] != 0 && size_of(tensor.operands[0].dtype) == 2;
   limit.random = {call.stages.seed, uint32_t(tensor.parameter),

@@ -14,17 +14,17 @@ namespace {
 // Run by the last block, after all others have read their step. In a rule with scalars the row of
 // each counter follows the counters.
 template <class K, bool kStaged, class T>
-ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned char* table) {
+ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const TableView& table) {
   if (!is_last_block(call.ticket)) return;
   using R = typename K::rule;
-  const auto* counters = reinterpret_cast<const int32_t*>(table + call.shape.counters);
+  const auto* counters = reinterpret_cast<const int32_t*>(table.fixed() + call.shape.counters);
   const int32_t count = call.shape.counter_count / (kScalars<R> > 0 ? 2 : 1);
   for (int32_t i = int32_t(threadIdx.x); i < count; i += kThreads) {
     if constexpr (kScalars<R> > 0) {
       constexpr int kRow = int(K::hyper.size), kFirst = int(R::hyper.size);
       constexpr int kStride = kRow + (kStaged ? kStageValues : 0);
-      const double* from =
-          reinterpret_cast<const double*>(table + call.shape.rows) + counters[count + i] * kStride;
+      const double* from = reinterpret_cast<const double*>(current_rows(call, table)) +
+                           counters[count + i] * kStride;
       double row[kRow];
       ONEPASS_UNROLL
       for (int h = 0; h < kRow; ++h) row[h] = from[h];
@@ -34,6 +34,21 @@ ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned c
         call.scalars[int64_t(counters[i]) * (kRow - kFirst) + s - kFirst] = row[s];
     }
     ++call.steps[counters[i]];
+  }
+}
+
+// In shared memory where there are stages: they leave few registers.
+template <bool kStaged, class T>
+ONEPASS_DEVICE decltype(auto) ride_of_block(const ElementwiseCall<T>& call) {
+  if constexpr (kStaged) {
+    ONEPASS_SHARED(typename Ride<T>::Plain, room, );
+    static_assert(sizeof(typename Ride<T>::Plain) == sizeof(Ride<T>));
+    auto& shared = reinterpret_cast<Ride<T>&>(room);
+    if (threadIdx.x == 0) shared = ride(call);
+    block_sync();
+    return static_cast<const Ride<T>&>(shared);
+  } else {
+    return ride(call);
   }
 }
 
@@ -67,7 +82,7 @@ ONEPASS_DEVICE float* block_of_warp() {
   }
 }
 template <Way kWay, class R>
-ONEPASS_DEVICE void move_codes(const TileWalk<R::kArity>& walk, const R& run) {
+ONEPASS_DEVICE void move_codes(const typename R::Walk& walk, const R& run) {
   if constexpr (R::kMayBeCoded) {
     if (!run.block) return;
     if (kWay == Way::encode) warp_sync(kFullWarp);
@@ -77,15 +92,15 @@ ONEPASS_DEVICE void move_codes(const TileWalk<R::kArity>& walk, const R& run) {
 }
 
 template <class K, class T, int kGradient, bool kStaged, bool kStrided>
-ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned char* bytes) {
+ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const TableView& table) {
   using R = Runner<K, T, kGradient, kStaged>;
-  const Ride<T> riding = ride(call);
+  const auto& riding = ride_of_block<kStaged>(call);
   if (riding.skip && !riding.zero_grad) return;
-  Functors<K, T, kGradient, kStaged> functors(call, bytes);
+  Functors<K, T, kGradient, kStaged> functors(call, table);
   const int tile = call.shape.tile;
   const auto stages = stages_of_warp<kStaged, T>();
   float* const block = block_of_warp<R>();
-  for (TileWalk<R::kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
+  for (typename R::Walk walk(call.shape, table); walk.has_tile(); walk.next()) {
     const Entry<R::kArity>& entry = walk.entry();
     const int64_t begin = walk.begin();
     if (walk.is_new()) {
@@ -116,25 +131,33 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
     for (int i = 0; i < 2; ++i) {
       const Range range = rest_of_tile<T>(entry, begin, tile, i);
       if (range.from < range.to)
-        run.template elements<kStrided>(entry, bytes, begin, range, draw());
+        run.template elements<kStrided>(entry, table.fixed(), begin, range, draw());
     }
     if (!riding.skip) move_codes<Way::encode>(walk, run);
   }
   if constexpr (kGradient >= 0)
-    if (call.shape.counter_count > 0 && !riding.skip) count_steps<K, kStaged>(call, bytes);
+    if (call.shape.counter_count > 0 && !riding.skip) count_steps<K, kStaged>(call, table);
 }
 
+// Two blocks of a multiprocessor have 128 registers for each thread. nvcc takes what it is given:
+// of four floats each, fewer are enough.
+template <class K, class T, bool kStrided>
+constexpr int kBlocks = sizeof(T) == 8 && kStrided ? 1 : 2;
+template <class K, class T, bool kStrided>
+constexpr int kRegisters = sizeof(T) == 4 && !kStrided && Signature<K>::arity <= 4 ? 104
+                           : kBlocks<K, T, kStrided> == 1                          ? 255
+                                                                                   : 128;
 template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 && kStrided ? 1 : 2)
+__global__ void ONEPASS_REGISTERS((kRegisters<K, T, kStrided>), kThreads, (kBlocks<K, T, kStrided>))
     elementwise_kernel(const __grid_constant__ ElementwiseCall<T> call,
                        const __grid_constant__ Table<kBytes> table) {
-  walk_tiles<K, T, kGradient, false, kStrided>(call, table.data());
+  walk_tiles<K, T, kGradient, false, kStrided>(call, table.view(call.shape));
 }
 template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 && !kStrided ? 2 : 1)
     staged_kernel(const __grid_constant__ ElementwiseCall<T> call,
                   const __grid_constant__ Table<kBytes> table) {
-  walk_tiles<K, T, kGradient, true, kStrided>(call, table.data());
+  walk_tiles<K, T, kGradient, true, kStrided>(call, table.view(call.shape));
 }
 
 // ---- host
@@ -182,9 +205,9 @@ auto kernel_of() {
 }
 
 // Launches the tensors of one computing type. `counters` are those whose step ends with this
-// launch.
+// launch. `taken`: the bytes of the workspace that tables have.
 template <class K, class T, int kGradient, bool kStaged>
-void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counters) {
+void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counters, int64_t* taken) {
   using R = Runner<K, T, kGradient, kStaged>;
   constexpr bool kUpdates = kGradient >= 0;
   TableBuilder<T, R::kArity> builder(R::S::draws || call.stages.in_order, !kStaged);
@@ -202,28 +225,35 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     if (builder.empty() && counters.empty()) return;
     if (rows.empty()) rows = rows_of<K, T>(call, std::bool_constant<kUpdates>());
     const auto& bytes = builder.finish(rows, counters);
-    const ElementwiseCall<T> arguments = arguments_of<T>(call, builder.shape());
-    const auto run = [&](auto strided, const auto& table) {
+    const auto run = [&](auto strided, const auto& table, const TableShape& shape) {
       constexpr int64_t kBytes = std::decay_t<decltype(table)>::kBytes;
       const auto kernel = kernel_of<K, T, kGradient, kStaged, decltype(strided)::value, kBytes>();
-      start(kernel, persistent_blocks(kernel, arguments.shape.tiles), stream, arguments, table);
+      start(kernel, persistent_blocks(kernel, shape.tiles), stream, arguments_of<T>(call, shape),
+            table);
     };
-    const auto dense = [&](const auto& table) { run(std::false_type(), table); };
-    const auto strided = [&](const auto& table) { run(std::true_type(), table); };
-    const bool is_strided = arguments.shape.strided;
+    const auto dense = [&](const auto& table, const TableShape& shape) {
+      run(std::false_type(), table, shape);
+    };
+    const auto strided = [&](const auto& table, const TableShape& shape) {
+      run(std::true_type(), table, shape);
+    };
+    const bool is_strided = builder.shape().strided;
     if constexpr (kUpdates) {
       constexpr bool kOnlyStrided = kStaged && sizeof(T) == 8;  // a kernel takes long to compile
+      const auto room = TableRoom::of<T>(call, *taken);
       if (is_strided || kOnlyStrided) {
-        with_table<false>(bytes, call.workspace, stream, strided);
+        *taken += with_table<false>(builder, kGradient, room, stream, strided);
       } else if constexpr (!kOnlyStrided) {
-        with_table<sizeof(T) == 4 && !kStaged>(bytes, call.workspace, stream, dense);
+        constexpr bool kLarge = sizeof(T) == 4 && !kStaged;
+        *taken += with_table<kLarge>(builder, kGradient, room, stream, dense);
       }
     } else if (int64_t(bytes.size()) > kSmallTable) {
       record_error("too many rows of hyper-parameters");
-    } else if (is_strided) {
-      with_inline_table<kSmallTable>(bytes, strided);
     } else {
-      with_inline_table<kSmallTable>(bytes, dense);
+      const auto launched = [&](const auto& table) {
+        is_strided ? strided(table, builder.shape()) : dense(table, builder.shape());
+      };
+      with_inline_table<kSmallTable>(bytes, launched);
     }
   } while (first < call.count);
 }
@@ -240,9 +270,10 @@ void elementwise_staged(const Elementwise& call) {
   }
   // The last launch counts the steps, after all tensors are done.
   const bool two = has_any<double>(call.tensors, call.count);
-  elementwise_as<K<float>, float, kGradient, kStaged>(call,
-                                                      two ? std::vector<int32_t>() : counters);
-  if (two) elementwise_as<K<double>, double, kGradient, kStaged>(call, counters);
+  int64_t taken = 0;
+  elementwise_as<K<float>, float, kGradient, kStaged>(call, two ? std::vector<int32_t>() : counters,
+                                                      &taken);
+  if (two) elementwise_as<K<double>, double, kGradient, kStaged>(call, counters, &taken);
 }
 
 template <template <class> class K, int kGradient>

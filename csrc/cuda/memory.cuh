@@ -93,22 +93,22 @@ ONEPASS_DEVICE uint32_t bfloat16_pair(float low, float high) {
 template <class T>
 ONEPASS_DEVICE T load_element(Memory m, int64_t at) {
   if constexpr (sizeof(T) == 8) {
-    return reinterpret_cast<const double*>(m.data)[at];
+    return load_value(reinterpret_cast<const double*>(m.data) + at);
   } else {
-    if (m.dtype == DType::f32) return reinterpret_cast<const float*>(m.data)[at];
-    const uint16_t bits = reinterpret_cast<const uint16_t*>(m.data)[at];
+    if (m.dtype == DType::f32) return load_value(reinterpret_cast<const float*>(m.data) + at);
+    const uint16_t bits = load_value(reinterpret_cast<const uint16_t*>(m.data) + at);
     return m.dtype == DType::f16 ? float_of(Half{bits}) : float_of(BFloat16{bits});
   }
 }
 template <class T>
 ONEPASS_DEVICE void store_element(Memory m, int64_t at, T value) {
   if constexpr (sizeof(T) == 8) {
-    reinterpret_cast<double*>(m.data)[at] = value;
+    store_value(reinterpret_cast<double*>(m.data) + at, value);
   } else if (m.dtype == DType::f32) {
-    reinterpret_cast<float*>(m.data)[at] = value;
+    store_value(reinterpret_cast<float*>(m.data) + at, value);
   } else {
-    reinterpret_cast<uint16_t*>(m.data)[at] =
-        m.dtype == DType::f16 ? half_of(value).bits : bfloat16_of(value).bits;
+    store_value(reinterpret_cast<uint16_t*>(m.data) + at,
+                m.dtype == DType::f16 ? half_of(value).bits : bfloat16_of(value).bits);
   }
 }
 // A value per channel, of any dtype.
@@ -116,19 +116,20 @@ ONEPASS_DEVICE double load_wide(Memory m, int64_t at, double otherwise) {
   if (!m.data) return otherwise;
   return m.dtype == DType::f64 ? load_element<double>(m, at) : double(load_element<float>(m, at));
 }
+ONEPASS_DEVICE double value_of(const DeviceNumber& number) {
+  return load_wide(memory(number.data, number.dtype), 0, 0);
+}
 ONEPASS_DEVICE void store_wide(Memory m, int64_t at, double value) {
   if (!m.data) return;
   switch (m.dtype) {
     case DType::f64:
       return store_element<double>(m, at, value);
     case DType::f32:
-      reinterpret_cast<float*>(m.data)[at] = float(value);
-      return;
+      return store_value(reinterpret_cast<float*>(m.data) + at, float(value));
     case DType::f16:
-      reinterpret_cast<uint16_t*>(m.data)[at] = half_of(float(value)).bits;
-      return;
+      return store_value(reinterpret_cast<uint16_t*>(m.data) + at, half_of(float(value)).bits);
     case DType::bf16:
-      reinterpret_cast<uint16_t*>(m.data)[at] = bfloat16_of(float(value)).bits;
+      return store_value(reinterpret_cast<uint16_t*>(m.data) + at, bfloat16_of(float(value)).bits);
   }
 }
 
@@ -138,13 +139,13 @@ ONEPASS_DEVICE Raw fetch(Memory m, int64_t at) {
   Raw raw{};
   if constexpr (W == 1) {
     if constexpr (sizeof(T) == 8) {
-      const uint64_t bits = reinterpret_cast<const uint64_t*>(m.data)[at];
+      const uint64_t bits = load_value(reinterpret_cast<const uint64_t*>(m.data) + at);
       raw[0] = uint32_t(bits);
       raw[1] = uint32_t(bits >> 32);
     } else if (m.dtype == DType::f32) {
-      raw[0] = reinterpret_cast<const uint32_t*>(m.data)[at];
+      raw[0] = load_value(reinterpret_cast<const uint32_t*>(m.data) + at);
     } else {
-      raw[0] = reinterpret_cast<const uint16_t*>(m.data)[at];
+      raw[0] = load_value(reinterpret_cast<const uint16_t*>(m.data) + at);
     }
   } else if constexpr (sizeof(T) == 8) {
     raw = load_pack<4>(reinterpret_cast<const uint32_t*>(m.data + at * 8));

@@ -3,18 +3,33 @@
 //
 // If a block can hold its channels' work, one kernel does everything: it sums, finishes the
 // channels and visits the memory again while it is in cache. Otherwise several blocks share the
-// sums, a small kernel combines them in order, and a third applies them: in memory order if it
-// draws dropout bits, so that neighbouring threads share them, else by channels. Sums are in
-// double, of x minus the channel's first element, as on the CPU: exact at any magnitude.
+// sums, a small kernel combines them in order, and a third applies them: forward in memory order if
+// it draws dropout bits, so that neighbouring threads share them, else by channels. Where channels
+// are walked over with dropout, a kernel before has drawn its bits into a mask. Sums are in double,
+// of x minus the channel's first element, as on the CPU: exact at any magnitude.
 #pragma once
 #include "cuda/channels.cuh"
 #include "cuda/divide.cuh"
+#include "cuda/dropout_mask.cuh"
 #include "cuda/finish.cuh"
 #include "cuda/launch.cuh"
 
 ONEPASS_BEGIN
 namespace {
 namespace normalise {
+
+// How many arrays of a unit the second walk of a whole block needs again.
+template <class Call>
+ONEPASS_HD int parts_held(const Call& call) {
+  if (!call.backward) return 1;
+  return call.residual && call.activation.index != kIdentity ? 3 : 2;
+}
+
+// The bytes of a unit of W elements.
+template <class Call>
+ONEPASS_HD constexpr int bytes_held(int width) {
+  return width * (Call::is_narrow ? 2 : int(sizeof(typename Call::Computing)));
+}
 
 // ---- a thread's sums
 
@@ -37,7 +52,7 @@ ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const
                                  int64_t at, bool scaled, Sums<kColumns ? W : 1>* sums) {
   T g[W];
   [[maybe_unused]] T x[W];
-  gradient_of_unit<W, kColumns>(call, p, unit, call.drops() ? keep_bits<W>(call, at) : 0, scaled,
+  gradient_of_unit<W, kColumns>(call, p, unit, call.drops() ? bits_of_mask<W>(call, at) : 0, scaled,
                                 false, g);
   if (call.dresidual) store_unit<W, T>(call.in(call.dresidual), at, g);
   if (!call.is_norm && call.dx) store_unit<W, T>(call.in(call.dx), at, g);
@@ -51,8 +66,49 @@ ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const
   }
 }
 
-template <int W, bool kColumns, bool kForward, class T, class Call>
-ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W, kColumns>& share) {
+// Units that a whole block keeps in shared memory, each thread its own.
+template <int W, class Call>
+struct Held {
+  static constexpr int kWords = bytes_held<Call>(W) / 4;
+  using Stored = Pack<uint32_t, kWords == 2 || kWords == 4 ? kWords : 4>;
+  Stored* memory;
+  int units, parts;  // of each thread, and arrays of a unit
+
+  ONEPASS_DEVICE Held(const Call& call, Stored* to)
+      : memory(to), units(W == 1 ? 0 : call.path.held), parts(parts_held(call)) {}
+  ONEPASS_DEVICE Stored& part(int n, int i) const {
+    return memory[(n * parts + i) * kThreads + int(threadIdx.x)];
+  }
+  ONEPASS_DEVICE void put(int n, int i, const Raw& raw) const {
+    Stored stored;
+    ONEPASS_UNROLL
+    for (int k = 0; k < int(sizeof(Stored) / 4); ++k) stored[k] = raw[k];
+    part(n, i) = stored;
+  }
+  ONEPASS_DEVICE Raw get(int n, int i) const {
+    const Stored stored = part(n, i);
+    Raw raw{};
+    ONEPASS_UNROLL
+    for (int k = 0; k < int(sizeof(Stored) / 4); ++k) raw[k] = stored[k];
+    return raw;
+  }
+  template <bool kForward, class T>
+  ONEPASS_DEVICE void keep(int n, const Unit<T>& unit) const {
+    if (n >= units) return;
+    put(n, 0, unit.x);
+    if (!kForward) put(n, 1, unit.dy);
+    if (parts == 3) put(n, 2, unit.residual);
+  }
+};
+// Of kernels that keep nothing.
+struct NoneHeld {
+  template <bool, class T>
+  ONEPASS_DEVICE void keep(int, const Unit<T>&) const {}
+};
+
+template <int W, bool kColumns, bool kForward, class T, class Call, class Kept = NoneHeld>
+ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W, kColumns>& share,
+                                                const Kept& held = Kept()) {
   constexpr int kEach = kColumns ? W : 1;
   Sums<kEach> sums{};
   T shift[kEach];
@@ -71,8 +127,9 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
   const bool needs_x = kForward || call.is_norm || call.activation.index != kIdentity;
   each_unit<kForward ? 4 : 2>(
       share.walk(),
-      [&](int64_t at) { return fetch_unit<W, T, kForward>(call, at, needs_x, false); },
-      [&](const Unit<T>& unit, int64_t at) {
+      [&](int64_t at, int) { return fetch_unit<W, T, kForward>(call, at, needs_x, false); },
+      [&](const Unit<T>& unit, int64_t at, int n) {
+        held.template keep<kForward>(n, unit);
         if constexpr (kForward) {
           add_forward<W, kColumns>(unit.x, call.dtype(), shift, &sums);
         } else {
@@ -189,47 +246,42 @@ ONEPASS_DEVICE void parameters_at(const Call& call, Place place, bool scaled, Pa
   }
 }
 
-template <class T, bool kForward, int W, class Call>
+template <class T, int W, class Call>
 ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Place& place,
                                const Unit<T>& unit, uint32_t kept, bool scaled) {
   Parameters<T> p[W];
   parameters_at<W>(call, place, scaled, p);
-  if constexpr (kForward) {
-    forward_unit<W, true>(call, p, unit, at, kept, scaled);
-  } else {
-    backward_unit<W, true>(call, p, unit, at, kept, scaled);
-  }
+  forward_unit<W, true>(call, p, unit, at, kept, scaled);
 }
 template <class Call>
 ONEPASS_DEVICE bool backward_needs_x(const Call& call) {
   return call.corrects() || (call.activation.index != kIdentity && !call.kept_gradient);
 }
 
-template <class T, bool kForward, int W, class Call>
+template <class T, int W, class Call>
 ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word, bool scaled) {
   constexpr int kSteps = 1024 / (kWarpSize * W);
   const int first = lane_of(threadIdx.x) * W;  // in the tile
-  const bool needs_x = kForward || backward_needs_x(call);
   const int64_t total = call.elements();
   Place place = Place::of(call, begin + first);
   const Place step_by = Place::of(call, kWarpSize * W);
   Unit<T> next{};
-  if (begin + first + W <= total) next = fetch_unit<W, T, kForward>(call, begin + first, needs_x);
+  if (begin + first + W <= total) next = fetch_unit<W, T, true>(call, begin + first, true);
   ONEPASS_NO_UNROLL
   for (int step = 0; step < kSteps; ++step) {
     const int in_tile = step * kWarpSize * W + first;
     const int64_t at = begin + in_tile, following = at + kWarpSize * W;
     const Unit<T> unit = next;
     if (step + 1 < kSteps && following + W <= total)
-      next = fetch_unit<W, T, kForward>(call, following, needs_x);
+      next = fetch_unit<W, T, true>(call, following, true);
     const uint32_t kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
-    if (at + W <= total) apply_unit<T, kForward, W>(call, at, place, unit, kept, scaled);
+    if (at + W <= total) apply_unit<T, W>(call, at, place, unit, kept, scaled);
     place.move(call, step_by);
   }
 }
-// In memory order, in tiles of 1024 elements a warp, whose lanes draw dropout's bits together.
-// Arrays that are not aligned, and the tile that units do not cover, go one by one.
-template <class T, bool kForward, class Call>
+// Forward in memory order, in tiles of 1024 elements a warp, whose lanes draw dropout's bits
+// together. Arrays that are not aligned, and the tile that units do not cover, go one by one.
+template <class T, class Call>
 __global__ void __launch_bounds__(kThreads, 2)
     apply_kernel(const __grid_constant__ Call call, bool aligned) {
   const bool scaled = any_scaled(call);
@@ -237,17 +289,18 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int64_t end = tiles * (int64_t(blockIdx.x) + 1) / gridDim.x;
   int64_t tile = tiles * blockIdx.x / gridDim.x + warp_of(threadIdx.x);
   for (; tile < end; tile += kWarps) {
-    const uint32_t word = call.drops() ? keep_word_of_lane(call.dropout, tile * 32) : 0;
+    const uint32_t word = keep_word_of_lane(call.dropout, tile * 32);
     if (aligned && (tile + 1 < tiles || call.elements() % kUnit<T> == 0)) {
-      apply_tile<T, kForward, kUnit<T>>(call, tile * 1024, word, scaled);
+      apply_tile<T, kUnit<T>>(call, tile * 1024, word, scaled);
     } else {
-      apply_tile<T, kForward, 1>(call, tile * 1024, word, scaled);
+      apply_tile<T, 1>(call, tile * 1024, word, scaled);
     }
   }
 }
 
-template <class T, bool kForward, int W, bool kColumns, class Call>
-ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& share) {
+template <class T, bool kForward, int W, bool kColumns, class Call, class Kept = NoneHeld>
+ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& share,
+                                const Kept& held = Kept()) {
   if (!share.active || !call.applies()) return;
   constexpr int kEach = kColumns ? W : 1;
   Parameters<T> p[kEach];
@@ -258,19 +311,29 @@ ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& shar
     scaled = scaled || p[i].scales();
   }
   const bool needs_x = kForward || backward_needs_x(call);
-  const bool draws = call.drops() && !(call.backward && call.kept_gradient);
-  each_unit<2>(
-      share.walk(), [&](int64_t at) { return fetch_unit<W, T, kForward>(call, at, needs_x); },
-      [&](const Unit<T>& unit, int64_t at) {
-        const uint32_t kept = draws ? keep_bits<W>(call, at) : 0;
-        if constexpr (kForward) {
-          forward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
-        } else {
-          backward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
-        }
-      });
+  const bool drops = call.drops() && !(call.backward && call.kept_gradient);
+  const auto fetch_kept = [&](int64_t at, [[maybe_unused]] int n) {
+    if constexpr (!std::is_same_v<Kept, NoneHeld>) {
+      if (n < held.units) {
+        Unit<T> unit{held.get(n, 0), {}, {}};
+        if (kForward && call.residual) unit.residual = fetch<W, T>(call.in(call.residual), at);
+        if (!kForward) unit.dy = held.get(n, 1);
+        if (held.parts == 3) unit.residual = held.get(n, 2);
+        return unit;
+      }
+    }
+    return fetch_unit<W, T, kForward>(call, at, needs_x);
+  };
+  each_unit<2>(share.walk(), fetch_kept, [&](const Unit<T>& unit, int64_t at, int) {
+    const uint32_t kept = drops ? bits_of_mask<W>(call, at) : 0;
+    if constexpr (kForward) {
+      forward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
+    } else {
+      backward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
+    }
+  });
 }
-// Calls without dropout, by channels, whose parameters stay in registers. It begins where the sums
+// By channels, whose parameters stay in registers. It begins where the sums
 // ended: that memory may still be in the second-level cache.
 template <class T, bool kForward, bool kColumns, int W, class Call>
 __global__ void __launch_bounds__(kThreads, 2) share_kernel(const __grid_constant__ Call call) {
@@ -284,13 +347,16 @@ __global__ void __launch_bounds__(kThreads, 2) share_kernel(const __grid_constan
 template <class T, bool kForward, bool kColumns, int W, class Call>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
     whole_kernel(const __grid_constant__ Call call) {
+  using Kept = Held<W, Call>;
+  ONEPASS_DYNAMIC_SHARED(typename Kept::Stored, memory);
+  const Kept held(call, memory);
   const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
-  const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
+  const auto sums = sum_share<W, kColumns, kForward, T>(call, share, held);
   fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
     finish_channel<T, kForward>(call, c, s, q);
   });
   block_sync();
-  if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share);
+  if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share, held);
 }
 
 // ---- host
@@ -308,10 +374,16 @@ inline int unit_of(DType dtype) { return dtype == DType::f64 ? 2 : 4; }
 // forward, with a light epilogue. with_path knows the same.
 inline ChannelPath path_of(const Channelwise& c) {
   int unit = unit_of(c.dtype);
-  const bool few = c.inner > 1 || (!c.dy && is_light(c.epilogue));
-  const int64_t length = c.inner == 1 ? c.channels : c.inner;
-  if (size_of(c.dtype) == 2 && few && length % 8 == 0 && all_aligned(c, 8)) unit = 8;
+  const bool planes = c.inner > 1 && c.inner % 8 == 0;
+  const bool columns = c.inner == 1 || (c.inner <= kSmallPlane && c.inner % unit != 0);
+  const bool few = !c.dy && is_light(c.epilogue) && c.channels * c.inner % 8 == 0;
+  if (size_of(c.dtype) == 2 && (planes || (columns && few)) && all_aligned(c, 8)) unit = 8;
   return channel_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1);
+}
+// Whether keep bits are drawn before the kernels that walk over channels; forward the kernel that
+// applies has them, unless it does everything.
+inline bool draws_mask(const Channelwise& c, const ChannelPath& path, bool backward) {
+  return c.epilogue.dropout.threshold != 0 && (backward || path.whole);
 }
 inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
@@ -342,13 +414,11 @@ Call describe(const Channelwise& c, bool backward) {
   call.parameters = c.workspace;
   call.partial = reinterpret_cast<double*>(static_cast<char*>(c.workspace) + parameter_bytes(c));
   call.scaled = reinterpret_cast<uint32_t*>(call.partial + 2 * c.channels * call.path.splits);
+  call.mask = call.scaled + ceil_div(c.channels, kWarps);
   call.packs_parameters = c.inner == 1 && c.channels % unit_of(c.dtype) == 0;
   call.keep_scale = c.dtype == DType::f64
                         ? dropout_scale<double>(c.epilogue.dropout.threshold)
                         : double(dropout_scale<float>(c.epilogue.dropout.threshold));
-  // The residual's gradient is g: what the first pass wrote, the second reads, unless it was
-  // rounded.
-  if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
   return call;
 }
 template <class Call>
@@ -366,6 +436,19 @@ Call describe(const ChannelNorm& n, bool backward) {
   call.shares = n.shares;
   call.share_count = n.share_count;
   return call;
+}
+
+// What the second walk finds: in shared memory, or in an array of the call.
+template <class Call>
+void choose_kept(const Channelwise& c, Call* call) {
+  if (Call::is_norm && call->sums() && call->applies())
+    call->path.held =
+        held_units(call->path, c.outer, c.inner,
+                   parts_held(*call) * bytes_held<Call>(call->path.width), shared_limit());
+  // The residual's gradient is g: what the first pass wrote, the second reads, unless it was
+  // rounded, or the block still has what it follows from.
+  if (call->backward && size_of(c.dtype) >= 4 && call->path.held == 0)
+    call->kept_gradient = c.dresidual;
 }
 
 // Calls f with the width of the call's path as a constant, and whether it is of columns. 8 is the
@@ -398,7 +481,11 @@ bool run_sums(const Call& call, cudaStream_t stream) {
     constexpr bool kColumns = decltype(columns)::value;
     constexpr int W = decltype(width)::value;
     if (whole) {
-      start(&whole_kernel<T, kForward, kColumns, W, Call>, path.groups, stream, call);
+      const auto kernel = &whole_kernel<T, kForward, kColumns, W, Call>;
+      Call own = call;
+      const int64_t bytes = int64_t(path.held) * parts_held(call) * bytes_held<Call>(W) * kThreads;
+      if (bytes > 0 && !allows_shared(kernel, bytes)) own.path.held = 0;
+      start_with(own.path.held > 0 ? bytes : 0, kernel, path.groups, stream, own);
     } else if (call.sums()) {  // backward, z depends on the rule
       using Summed = std::conditional_t<kForward, typename Call::Elements, Call>;
       start(&sum_kernel<T, kForward, kColumns, W, Summed>, path.groups * path.splits, stream,
@@ -412,9 +499,9 @@ bool run_sums(const Call& call, cudaStream_t stream) {
 template <class T, bool kForward, class Call>
 void run_apply(const Call& call, bool aligned, cudaStream_t stream) {
   if (!call.applies()) return;
-  if constexpr (!Call::is_light)
-    if (call.drops() && !call.kept_gradient) {
-      const auto apply = &apply_kernel<T, kForward, Call>;
+  if constexpr (!Call::is_light && kForward)
+    if (call.drops()) {
+      const auto apply = &apply_kernel<T, Call>;
       start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call,
             aligned);
       return;
@@ -442,6 +529,13 @@ template <bool kForward, class Call>
 void run(const Channelwise& c, const Call& call) {
   if (!c.workspace && c.channels > 0)
     return record_error("a call along channels needs a workspace");
+  if constexpr (!Call::is_light) {
+    const bool applies = call.applies() && !(call.backward && call.kept_gradient);
+    const bool uses = kForward ? call.sums() && applies : call.sums() || applies;
+    if (uses && draws_mask(c, call.path, !kForward))
+      draw_mask<true>({reinterpret_cast<uint8_t*>(call.mask), ceil_div(call.elements(), 32) * 32,
+                       call.dropout, true, c.stream, nullptr});
+  }
   run_as<typename Call::Computing, kForward>(call, all_aligned(c, unit_of(c.dtype)),
                                              static_cast<cudaStream_t>(c.stream));
 }
@@ -465,14 +559,20 @@ void with_call(const Channelwise& c, F f) {
 
 template <template <class> class R, bool kForward, class Description>
 void run(const Description& d) {
-  with_call<R>(d, [&](auto kind) { run<kForward>(d, describe<decltype(kind)>(d, !kForward)); });
+  with_call<R>(d, [&](auto kind) {
+    auto call = describe<decltype(kind)>(d, !kForward);
+    choose_kept(d, &call);
+    run<kForward>(d, call);
+  });
 }
 
 }  // namespace normalise
 
 inline int64_t channelwise_workspace(const Channelwise& c) {
-  return normalise::parameter_bytes(c) + 16 * c.channels * normalise::path_of(c).splits +
-         4 * ceil_div(c.channels, kWarps);
+  const ChannelPath path = normalise::path_of(c);
+  const int64_t masked = normalise::draws_mask(c, path, c.dy) ? c.outer * c.channels * c.inner : 0;
+  return normalise::parameter_bytes(c) + 16 * c.channels * path.splits +
+         4 * (ceil_div(c.channels, kWarps) + ceil_div(masked, 32));
 }
 
 // Templates, so that a unit has the kernels of what it names.

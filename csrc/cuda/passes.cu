@@ -9,6 +9,18 @@
 #include "cuda/units.h"
 #include "kernels/watch.h"
 
+ONEPASS_BEGIN
+namespace {
+
+void write(const HostBytes& bytes) {
+  const auto* from = static_cast<const unsigned char*>(bytes.from);
+  write_changes(static_cast<unsigned char*>(bytes.to), {}, {from, from + bytes.size},
+                static_cast<cudaStream_t>(bytes.stream));
+}
+
+}  // namespace
+ONEPASS_END
+
 ONEPASS_CUDA_UNIT(passes) {
   using namespace onepass::ONEPASS_ISA;
   backend->watch_before = &tensor_norms::measure<Variant<WatchBefore, 0>::Measure, onepass::kGrad>;
@@ -16,4 +28,5 @@ ONEPASS_CUDA_UNIT(passes) {
   backend->limit_rows = &limit_rows;
   backend->global_norm = &global_norm;
   backend->global_norm_workspace = &global_norm_workspace;
+  backend->write = &write;
 }

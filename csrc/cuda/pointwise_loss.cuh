@@ -111,8 +111,8 @@ template <class L, class T>
 __global__ void __launch_bounds__(kThreads, kLossBlocks<L, T>)
     pointwise_loss_kernel(const __grid_constant__ Call<L, T> call,
                           const __grid_constant__ Table<kSmallTable> table) {
-  const unsigned char* bytes = table.data();
-  for (TileWalk<kLossOperands> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
+  const TableView view{table.bytes, nullptr, call.shape};  // of one tensor: it is always here
+  for (TileWalk<kLossOperands> walk(call.shape, view); walk.has_tile(); walk.next()) {
     const Entry<kLossOperands>& entry = walk.entry();
     const int64_t begin = walk.begin();
     const auto run = [&](auto width) {
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kThreads, kLossBlocks<L, T>)
       ONEPASS_UNROLL
       for (int c = 0; c < kSlots; ++c) slots[c] = 0;
       if constexpr (W == 1) {
-        tile.elements(bytes, begin, slots);
+        tile.elements(view.fixed(), begin, slots);
       } else {
         tile.units(begin, slots);
       }

@@ -13,8 +13,9 @@ struct Runner {
   static constexpr int kOwn = int(S::arity), kArity = kOwn + (kStaged ? kStageOperands : 0);
   static constexpr int kFirstState = kGradient + 1, kStates = kOwn - kFirstState;
   static constexpr bool kMayBeCoded = kStaged && sizeof(T) == 4 && kStates > 0;
+  using Walk = TileWalk<kArity, kGradient>;
   K k;
-  Ride<T> ride;
+  std::conditional_t<kStaged, const Ride<T>&, Ride<T>> ride;
   std::conditional_t<kStaged, const StageTensor<T>*, std::nullptr_t> stages;
   float* block;  // the states of a tile in shared memory, if they are codes; else null
 

@@ -2,10 +2,14 @@
 // The host makes it in table_builder.cuh.
 //
 // Every tensor is cut into tiles, which never cross a tensor; one warp does a tile. The table is
-// one block of bytes: entries, a last one with only the number of tiles, rows of functors or
-// hyper-parameters, numbers of counters, then shapes and strides of tensors that are not dense. It
+// one block of bytes: entries, a last one with only the number of tiles, numbers of counters,
+// shapes and strides of tensors that are not dense, then rows of functors or hyper-parameters. It
 // is a kernel argument if it fits; otherwise small kernels write it into the workspace. So it needs
 // no copy and no allocation, and is legal in a graph.
+//
+// A caller may keep a workspace from one call to the next (KeptTable). What seldom changes is then
+// written once, and the rest comes with each launch: the rows and, if there is room, the addresses
+// of one operand.
 #pragma once
 #include "cuda/dropout_bits.cuh"
 #include "cuda/folds.cuh"
@@ -54,26 +58,45 @@ struct TableShape {
   int32_t rows = 0, counters = 0;  // offsets in bytes
   int32_t counter_count = 0;
   bool strided = false;  // an entry has shape and strides
+  bool apart = false;    // the rows come with the launch,
+  bool moves = false;    // and so do the addresses of one operand
 };
 
-// ---- the argument of a kernel: the table, or its address
+// The parts of a table. Each is found anew from the kernel's arguments: to keep them would take
+// registers.
+struct TableView {
+  const unsigned char *here, *elsewhere;
+  const TableShape& shape;
 
+  ONEPASS_HD const unsigned char* fixed() const { return elsewhere ? elsewhere : here; }
+  ONEPASS_HD const unsigned char* rows() const {
+    return (shape.apart ? here : fixed()) + shape.rows;
+  }
+  // Of one operand of each entry; null: the entries have them.
+  ONEPASS_HD char* const* addresses() const {
+    return shape.moves ? reinterpret_cast<char* const*>(here) : nullptr;
+  }
+};
+
+// The argument of a kernel: the table, or its address.
 template <int64_t kSize>
 struct Table {
   static constexpr int64_t kBytes = kSize;
   const unsigned char* elsewhere;  // null: here
   alignas(16) unsigned char bytes[kSize];
-  ONEPASS_HD const unsigned char* data() const { return elsewhere ? elsewhere : bytes; }
+  ONEPASS_HD TableView view(const TableShape& shape) const { return {bytes, elsewhere, shape}; }
 };
 
 // The tiles of a block are neighbours and its warps take them in turn. A warp searches its first
 // entry, then follows the list, and keeps the entry in registers: stores might change the table,
-// and its lines leave the cache.
-template <int kArity>
+// and its lines leave the cache. kMoving: the operand whose addresses may come with the launch.
+template <int kArity, int kMoving = -1>
 class TileWalk {
  public:
-  ONEPASS_DEVICE TileWalk(const TableShape& shape, const unsigned char* table)
-      : entries_(reinterpret_cast<const Entry<kArity>*>(table)), size_(shape.tile) {
+  ONEPASS_DEVICE TileWalk(const TableShape& shape, const TableView& table)
+      : table_(table),
+        entries_(reinterpret_cast<const Entry<kArity>*>(table.fixed())),
+        size_(shape.tile) {
     tile_ = int32_t(shape.tiles * blockIdx.x / gridDim.x) + warp_of(threadIdx.x);
     end_ = int32_t(shape.tiles * (int64_t(blockIdx.x) + 1) / gridDim.x);
     int32_t low = 0, high = shape.entries;  // the tile is in [low, high)
@@ -95,7 +118,8 @@ class TileWalk {
   // Whether this is the first tile of its tensor for this warp.
   ONEPASS_DEVICE bool is_new() const { return is_new_; }
   ONEPASS_DEVICE const Entry<kArity>& entry() const { return entry_; }
-  // Where operand o is, read from the table: an index into registers would take local memory.
+  // Where operand o, which does not move, is: read from the table: an index into registers would
+  // take local memory.
   ONEPASS_DEVICE char* data(int o) const { return entries_[place_].data[o]; }
   // First element of the tile; below 0 if the tensor has a lead.
   ONEPASS_DEVICE int64_t begin() const {
@@ -105,9 +129,12 @@ class TileWalk {
  private:
   ONEPASS_DEVICE void load() {
     entry_ = entries_[place_];
+    if constexpr (kMoving >= 0)
+      if (auto* const addresses = table_.addresses()) entry_.data[kMoving] = addresses[place_];
     until_ = entries_[place_ + 1].first_tile;
     is_new_ = true;
   }
+  const TableView& table_;
   const Entry<kArity>* entries_;
   Entry<kArity> entry_;
   int32_t tile_, end_, until_;  // until_: the first tile of the next entry

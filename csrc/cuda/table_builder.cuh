@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/codes.h"
+#include "core/kept_table.h"
 #include "cuda/table.cuh"
 
 ONEPASS_BEGIN
@@ -20,10 +21,11 @@ bool has_any(const Tensor* tensors, int64_t count) {
   return false;
 }
 
-// The most bytes that `count` tensors of a call need, each with a counter and its row.
+// The most bytes that `count` tensors of a call need, each with a counter and its row, in one table
+// or in two, of floats and of doubles.
 inline int64_t table_bound(const Tensor* tensors, int64_t count, int64_t entry_bytes, int64_t arity,
                            int64_t row_bytes, int64_t rows) {
-  int64_t bytes = (count + 1) * entry_bytes + rows * row_bytes + 8 * count + 64;
+  int64_t bytes = (count + 2) * entry_bytes + 2 * rows * row_bytes + 8 * count + 128;
   for (int64_t t = 0; t < count; ++t) bytes += (1 + arity) * tensors[t].ndim * 8;
   return ceil_div(bytes, 16) * 16;
 }
@@ -82,20 +84,47 @@ class TableBuilder {
     entries_.push_back(last);
     const int64_t entry_bytes = int64_t(entries_.size() * sizeof(Entry<kArity>));
     const auto row_bytes = int64_t(rows.size() * sizeof(R));
-    shape_.rows = int32_t(ceil_div(entry_bytes, 16) * 16);
-    shape_.counters = int32_t(ceil_div(shape_.rows + row_bytes, 8) * 8);
+    shape_.counters = int32_t(ceil_div(entry_bytes, 16) * 16);
     shape_.counter_count = int32_t(counters.size());
     const int64_t dims_at = ceil_div(shape_.counters + 4 * int64_t(counters.size()), 8) * 8;
     for (Entry<kArity>& e : entries_)
       if (e.dims) e.dims += dims_at - 8;
-    bytes_.assign(size_t(ceil_div(dims_at + int64_t(dims_.size()) * 8, 16) * 16), 0);
+    shape_.rows = int32_t(ceil_div(dims_at + int64_t(dims_.size()) * 8, 16) * 16);
+    bytes_.assign(size_t(ceil_div(shape_.rows + row_bytes, 16) * 16), 0);
     memcpy(bytes_.data(), entries_.data(), size_t(entry_bytes));
     copy(shape_.rows, rows);
     copy(shape_.counters, counters);
     copy(dims_at, dims_);
     return bytes_;
   }
+  const std::vector<unsigned char>& bytes() const { return bytes_; }
   const TableShape& shape() const { return shape_; }
+
+  // The same in two parts, of which the second comes with a launch: rows, and with moving >= 0 the
+  // addresses of that operand.
+  struct Parts {
+    std::vector<unsigned char> fixed, own;
+    TableShape shape;
+  };
+  Parts parts(int moving) const {
+    Parts p;
+    p.shape = shape_;
+    p.shape.apart = true;
+    p.shape.moves = moving >= 0;
+    const auto rows = bytes_.begin() + shape_.rows;
+    p.fixed.assign(bytes_.begin(), rows);
+    const int64_t addresses = p.shape.moves ? shape_.entries * int64_t(sizeof(char*)) : 0;
+    p.shape.rows = int32_t(ceil_div(addresses, 16) * 16);
+    p.own.assign(size_t(p.shape.rows), 0);
+    p.own.insert(p.own.end(), rows, bytes_.end());
+    for (int32_t e = 0; p.shape.moves && e < shape_.entries; ++e) {
+      unsigned char* const address = p.fixed.data() + size_t(e) * sizeof(Entry<kArity>) +
+                                     offsetof(Entry<kArity>, data) + size_t(moving) * sizeof(char*);
+      memcpy(p.own.data() + size_t(e) * sizeof(char*), address, sizeof(char*));
+      memset(address, 0, sizeof(char*));
+    }
+    return p;
+  }
 
  private:
   template <class V>
@@ -176,13 +205,29 @@ __global__ void __launch_bounds__(kThreads, 2)
     words[i] = reinterpret_cast<const uint64_t*>(from.bytes)[i];
 }
 
-// Calls `run(kernel argument)` with the table in the smallest place that holds it: a small
-// argument, a large one (kLarge: that kernel exists), or the workspace.
+// Memory for tables that do not come with the launch: of the call, or kept.
+struct TableRoom {
+  unsigned char* at;       // null: there is none
+  KeptTable* kept;         // what is in it; null: unknown
+  unsigned char* another;  // for a table that may not be written there
+
+  // Room for the table of tensors that are computed in T, `taken` bytes into the workspace.
+  template <class T, class Call>
+  static TableRoom of(const Call& call, int64_t taken) {
+    const auto behind = [&](void* memory) {
+      return memory ? static_cast<unsigned char*>(memory) + taken : nullptr;
+    };
+    return {behind(call.workspace), call.tables ? call.tables + (sizeof(T) == 8) : nullptr,
+            behind(call.spare)};
+  }
+};
+
 template <int64_t kBytes, class Run>
-void with_inline_table(const std::vector<unsigned char>& bytes, Run run) {
+void with_inline_table(const std::vector<unsigned char>& bytes, Run run,
+                       const unsigned char* elsewhere = nullptr) {
   Table<kBytes> table;
-  table.elsewhere = nullptr;
-  memcpy(table.bytes, bytes.data(), bytes.size());
+  table.elsewhere = elsewhere;
+  if (!bytes.empty()) memcpy(table.bytes, bytes.data(), bytes.size());
   run(table);
 }
 template <int64_t kSize>
@@ -194,22 +239,78 @@ void write_slice(unsigned char* to, const std::vector<unsigned char>& bytes, int
   memcpy(slice.bytes, bytes.data() + at, size_t(n));
   start(&write_table<kSize>, 1, stream, to, slice, int32_t(n));
 }
-template <bool kLarge, class Run>
-void with_table(const std::vector<unsigned char>& bytes, void* workspace, cudaStream_t stream,
-                Run run) {
+inline void write_changes(unsigned char* to, const std::vector<unsigned char>& held,
+                          const std::vector<unsigned char>& bytes, cudaStream_t stream) {
   const auto size = int64_t(bytes.size());
-  if (size <= kSmallTable) return with_inline_table<kSmallTable>(bytes, run);
-  if constexpr (kLarge)
-    if (size <= kLargeTable) return with_inline_table<kLargeTable>(bytes, run);
-  if (!workspace) return record_error("a long list of tensors needs a workspace");
-  auto* to = static_cast<unsigned char*>(workspace);
-  int64_t at = 0;
-  for (; size - at > kSmallTable; at += kLargeTable)
-    write_slice<kLargeTable>(to + at, bytes, at, stream);
-  if (at < size) write_slice<kSmallTable>(to + at, bytes, at, stream);
-  Table<kSmallTable> table;
-  table.elsewhere = to;
-  run(table);
+  for (int64_t at = 0; at < size;) {
+    const bool large = size - at > kSmallTable;
+    const int64_t n = smaller(large ? kLargeTable : kSmallTable, size - at);
+    if (int64_t(held.size()) < at + n ||
+        memcmp(held.data() + at, bytes.data() + at, size_t(n)) != 0)
+      large ? write_slice<kLargeTable>(to + at, bytes, at, stream)
+            : write_slice<kSmallTable>(to + at, bytes, at, stream);
+    at += n;
+  }
+}
+// Where the bytes are; writes what is not there yet.
+inline const unsigned char* brought_up_to_date(const TableRoom& room,
+                                               const std::vector<unsigned char>& bytes,
+                                               cudaStream_t stream) {
+  if (!room.kept) {
+    write_changes(room.at, {}, bytes, stream);
+    return room.at;
+  }
+  KeptTable& kept = *room.kept;
+  if (kept.at != room.at) kept = {room.at, {}};
+  const bool captured = captures(stream), same = kept.held == bytes;
+  if (same) {
+    kept.in_graph = kept.in_graph || captured;
+  } else if (captured || kept.in_graph) {
+    kept.outgrown = kept.in_graph;
+    write_changes(room.another, {}, bytes, stream);
+    return room.another;
+  } else {
+    write_changes(room.at, kept.held, bytes, stream);
+    kept.held = bytes;
+  }
+  return room.at;
+}
+
+// Calls `run(kernel argument, shape)` with the table in the smallest place that holds it: a small
+// argument, a large one (kLarge: that kernel exists), or the room, where it may be kept but for
+// what changes: the rows, and operand `moving`. Returns the bytes that it takes of the room.
+template <bool kLarge, class Builder, class Run>
+int64_t with_table(const Builder& builder, int moving, const TableRoom& room, cudaStream_t stream,
+                   Run run) {
+  const auto at = [&](const unsigned char* elsewhere, const std::vector<unsigned char>& bytes,
+                      const TableShape& shape) {
+    const auto here = [&](const auto& table) { run(table, shape); };
+    if (int64_t(bytes.size()) <= kSmallTable) {
+      with_inline_table<kSmallTable>(bytes, here, elsewhere);
+      return true;
+    }
+    if constexpr (kLarge) {
+      if (int64_t(bytes.size()) <= kLargeTable) {
+        with_inline_table<kLargeTable>(bytes, here, elsewhere);
+        return true;
+      }
+    }
+    return false;
+  };
+  if (at(nullptr, builder.bytes(), builder.shape())) return 0;
+  if (!room.at) {
+    record_error("a long list of tensors needs a workspace");
+    return 0;
+  }
+  for (const int operand : {moving, -1}) {
+    if (!room.kept) break;
+    const auto parts = builder.parts(operand);
+    if (int64_t(parts.own.size()) > (kLarge ? kLargeTable : kSmallTable)) continue;
+    at(brought_up_to_date(room, parts.fixed, stream), parts.own, parts.shape);
+    return int64_t(parts.fixed.size());
+  }
+  at(brought_up_to_date(room, builder.bytes(), stream), {}, builder.shape());
+  return int64_t(builder.bytes().size());
 }
 
 }  // namespace

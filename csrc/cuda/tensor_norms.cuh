@@ -143,11 +143,11 @@ __global__ void __launch_bounds__(kThreads, kMeasuringBlocks<T, Signature<K>::te
     measure_kernel(const __grid_constant__ ElementwiseCall<T> call,
                    const __grid_constant__ Table<kBytes> table, double* sums) {
   constexpr int kArity = int(Signature<K>::arity), kTerms = int(Signature<K>::terms);
-  const unsigned char* bytes = table.data();
+  const TableView view = table.view(call.shape);
   const Ride<T> riding = ride(call);
   if (riding.skip) return;
-  Functors<K, T, kGradient> functors(call, bytes);
-  for (TileWalk<kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
+  Functors<K, T, kGradient> functors(call, view);
+  for (TileWalk<kArity, kGradient> walk(call.shape, view); walk.has_tile(); walk.next()) {
     const Entry<kArity>& entry = walk.entry();
     const int64_t begin = walk.begin();
     if (walk.is_new()) functors.select(entry);
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, kMeasuringBlocks<T, Signature<K>::te
       for (int m = 0; m < kMeasures<T>; ++m) ONEPASS_UNROLL
       for (int c = 0; c < kSlots; ++c) found[s][m][c] = 0;
       if constexpr (decltype(width)::value == 1) {
-        tile.template elements<kStrided>(bytes, begin, found);
+        tile.template elements<kStrided>(view.fixed(), begin, found);
       } else {
         tile.units(begin, found);
       }
@@ -177,10 +177,10 @@ __global__ void __launch_bounds__(kThreads, kMeasuringBlocks<T, Signature<K>::te
 // A block for each tensor, a thread for each column.
 template <class T, int kArity, int kTerms, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
-    finish_kernel(const __grid_constant__ Table<kBytes> table, const double* sums, int64_t tiles,
-                  double* norms) {
+    finish_kernel(const __grid_constant__ TableShape shape,
+                  const __grid_constant__ Table<kBytes> table, const double* sums, double* norms) {
   ONEPASS_SHARED(double, columns, [kColumns]);
-  const auto* entries = reinterpret_cast<const Entry<kArity>*>(table.data());
+  const auto* entries = reinterpret_cast<const Entry<kArity>*>(table.view(shape).fixed());
   const Entry<kArity>& entry = entries[blockIdx.x];
   const int64_t first = entry.first_tile, end = entries[blockIdx.x + 1].first_tile;
   double measures[kMeasures<T>];
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   for (int s = 0; s < kTerms; ++s) {
     ONEPASS_UNROLL
     for (int m = 0; m < kMeasures<T>; ++m) {
-      const double* row = sums + int64_t(s * kMeasures<T> + m) * tiles;
+      const double* row = sums + int64_t(s * kMeasures<T> + m) * shape.tiles;
       measures[m] = sum_of_columns(row, first, end, columns);
     }
     if (threadIdx.x == 0) norms[int64_t(entry.number) * kTerms + s] = norm_of<T>(measures);
@@ -206,7 +206,7 @@ inline int64_t sum_bytes(const Elementwise& call, int64_t norms) {
 }
 
 template <class K, class T, int kGradient>
-void measure_as(const Elementwise& call) {
+void measure_as(const Elementwise& call, int64_t* taken) {
   constexpr int kArity = int(Signature<K>::arity), kTerms = int(Signature<K>::terms);
   TableBuilder<T, kArity> builder(true);
   builder.fill(
@@ -214,33 +214,37 @@ void measure_as(const Elementwise& call) {
       [](const Tensor& t, int64_t) { return t.parameter; });
   if (builder.empty()) return;
   const std::vector<double> rows(call.hyper, call.hyper + call.hyper_rows * call.hyper_size);
-  const auto& bytes = builder.finish(rows, {});
+  builder.finish(rows, {});
   const auto stream = static_cast<cudaStream_t>(call.stream);
-  const ElementwiseCall<T> arguments = arguments_of<T>(call, builder.shape());
   auto* sums = static_cast<double*>(call.workspace);
-  auto* room = static_cast<unsigned char*>(call.workspace) + sum_bytes(call, kTerms);
-  const int64_t tiles = arguments.shape.tiles, entries = arguments.shape.entries;
-  const auto run = [&](auto strided, const auto& table) {
+  const auto run = [&](auto strided, const auto& table, const TableShape& shape) {
     constexpr int64_t kBytes = std::decay_t<decltype(table)>::kBytes;
     const auto kernel = &measure_kernel<K, T, kGradient, decltype(strided)::value, kBytes>;
-    start(kernel, persistent_blocks(kernel, tiles), stream, arguments, table, sums);
-    start(&finish_kernel<T, kArity, kTerms, kBytes>, entries, stream, table, sums, tiles,
+    start(kernel, persistent_blocks(kernel, shape.tiles), stream, arguments_of<T>(call, shape),
+          table, sums);
+    start(&finish_kernel<T, kArity, kTerms, kBytes>, shape.entries, stream, shape, table, sums,
           call.norms);
   };
-  if (arguments.shape.strided) {
-    with_table<false>(bytes, room, stream,
-                      [&](const auto& table) { run(std::true_type(), table); });
-  } else {
-    with_table<sizeof(T) == 4>(bytes, room, stream,
-                               [&](const auto& table) { run(std::false_type(), table); });
-  }
+  const auto room = TableRoom::of<T>(call, *taken);
+  constexpr bool kLarge = sizeof(T) == 4;
+  const auto strided = [&](const auto& table, const TableShape& shape) {
+    run(std::true_type(), table, shape);
+  };
+  const auto dense = [&](const auto& table, const TableShape& shape) {
+    run(std::false_type(), table, shape);
+  };
+  *taken += builder.shape().strided ? with_table<false>(builder, kGradient, room, stream, strided)
+                                    : with_table<kLarge>(builder, kGradient, room, stream, dense);
 }
 
 template <template <class> class M, int kGradient>
 void measure(const Elementwise& call) {
   if (!call.workspace) return record_error("measuring tensors needs a workspace");
-  measure_as<M<float>, float, kGradient>(call);
-  if (has_any<double>(call.tensors, call.count)) measure_as<M<double>, double, kGradient>(call);
+  constexpr auto kTerms = int64_t(Signature<M<float>>::terms);
+  int64_t taken = sum_bytes(call, kTerms);
+  measure_as<M<float>, float, kGradient>(call, &taken);
+  if (has_any<double>(call.tensors, call.count))
+    measure_as<M<double>, double, kGradient>(call, &taken);
 }
 
 }  // namespace tensor_norms

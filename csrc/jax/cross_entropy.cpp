@@ -1,5 +1,5 @@
 // cross_entropy, and its gradient in the same pass.
-#include <cstring>
+#include <string>
 #include <vector>
 
 #include "jax/frame.h"
@@ -13,8 +13,14 @@ void widen(const Buffer& from, std::vector<int64_t>* to) {
   for (size_t i = 0; i < to->size(); ++i) (*to)[i] = int64_t(labels[i]);
 }
 
-// As int64; those of uint64 that it cannot hold become negative, which no label is.
-std::vector<int64_t> labels_of(const Buffer& target) {
+[[noreturn]] void outside(const std::string& label, size_t i, int64_t classes, int64_t ignored) {
+  throw Refused("'target' holds " + label + " at element " + std::to_string(i) +
+                ", expected 0 <= label < " + std::to_string(classes) + ", or ignore_index " +
+                std::to_string(ignored));
+}
+
+// As int64.
+std::vector<int64_t> labels_of(const Buffer& target, int64_t classes, int64_t ignored) {
   std::vector<int64_t> labels(size_t(target.size()));
   switch (target.type) {
     case XLA_FFI_DataType_S8:
@@ -38,8 +44,12 @@ std::vector<int64_t> labels_of(const Buffer& target) {
     case XLA_FFI_DataType_U32:
       widen<uint32_t>(target, &labels);
       break;
-    default:
+    default: {  // what int64 cannot hold would become negative, and might be ignore_index
+      const auto* const wide = target.as<uint64_t>();
+      for (size_t i = 0; i < labels.size(); ++i)
+        if (wide[i] > uint64_t(INT64_MAX)) outside(std::to_string(wide[i]), i, classes, ignored);
       widen<uint64_t>(target, &labels);
+    }
   }
   return labels;
 }
@@ -51,9 +61,7 @@ void check(const std::vector<int64_t>& labels, int64_t classes, int64_t ignored)
   if (fine) return;
   size_t i = 0;
   while (labels[i] == ignored || uint64_t(labels[i]) < uint64_t(classes)) ++i;
-  throw Refused("'target' holds " + std::to_string(labels[i]) + " at element " + std::to_string(i) +
-                ", expected 0 <= label < " + std::to_string(classes) + ", or ignore_index " +
-                std::to_string(ignored));
+  outside(std::to_string(labels[i]), i, classes, ignored);
 }
 
 }  // namespace
@@ -80,7 +88,7 @@ void cross_entropy(const Frame& f) {
   if (f.integer("probabilities") != 0) {
     call.probabilities = target.data;
   } else {
-    labels = labels_of(target);
+    labels = labels_of(target, call.classes, call.ignore_index);
     check(labels, call.classes, call.ignore_index);
     call.labels = labels.data();
   }

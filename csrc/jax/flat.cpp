@@ -22,11 +22,16 @@ void copy(void* copies, int64_t i) {
 }  // namespace
 
 void unflatten(const Frame& f) {
-  const char* from = f.argument(0).as<const char>();
+  const Buffer flat = f.argument(0);
+  const char* from = flat.as<const char>();
+  int64_t left = flat.size();
   std::vector<Copy> copies;
   for (int64_t i = 0; i < f.results(); ++i) {
     const Buffer to = f.result(i);
     const size_t bytes = size_t(to.size() * size_of(dtype_of(to)));
+    if ((left -= to.size()) < 0 || to.type != flat.type)
+      throw Refused("the buffer has " + std::to_string(flat.size()) +
+                    " elements, expected those of all leaves");
     copies.push_back({to.data, from, bytes});
     from += bytes;
   }

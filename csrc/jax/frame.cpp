@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <new>
 
 #ifdef __SSE2__
 #include <xmmintrin.h>
@@ -101,6 +102,7 @@ std::string Frame::text(const char* name) const {
 
 double Frame::number(int64_t i) const {
   const Buffer b = argument(i);
+  if (b.size() != (b.type == XLA_FFI_DataType_U32 ? 2 : 1)) unexpected("several numbers for one");
   switch (b.type) {
     case XLA_FFI_DataType_F32:
       return double(value_of<float>(b));
@@ -129,14 +131,14 @@ uint64_t Frame::word(int64_t i) const {
   return word;
 }
 
-DropoutStream Frame::dropout(int64_t i, int64_t elements) const {
+DropoutStream Frame::dropout(int64_t i) const {
   const double p = number(i);
   if (!(p >= 0 && p <= 1))
     throw Refused("the probability of dropout is " + shown(p) + ", expected 0 <= p <= 1");
   const uint64_t first = word(i + 3), most = uint64_t(1) << 62;
-  if (first >= most / uint64_t(elements))
+  if (first >= most)
     throw Refused("'first' is " + std::to_string(first) + ", expected an element below 2**62");
-  return {word(i + 1), word(i + 2), host::dropout_threshold(p), int64_t(first) * elements};
+  return {word(i + 1), word(i + 2), host::dropout_threshold(p), int64_t(first)};
 }
 
 std::string shown(double value) {
@@ -146,6 +148,20 @@ std::string shown(double value) {
 }
 
 // ---- handlers
+
+namespace {
+
+// Kernels compute as they do elsewhere: XLA has its threads flush subnormal numbers.
+class UsualArithmetic {
+ public:
+  UsualArithmetic();
+  ~UsualArithmetic();
+  UsualArithmetic(const UsualArithmetic&) = delete;
+  UsualArithmetic& operator=(const UsualArithmetic&) = delete;
+
+ private:
+  uint64_t saved_ = 0;
+};
 
 #ifdef __SSE2__
 UsualArithmetic::UsualArithmetic() : saved_(_mm_getcsr()) {
@@ -164,6 +180,8 @@ UsualArithmetic::UsualArithmetic() = default;
 UsualArithmetic::~UsualArithmetic() = default;
 #endif
 
+// Whether the frame asks what version of XLA's interface its handler was written for, and not for
+// a call.
 bool answers_version(const XLA_FFI_CallFrame& frame) {
   if (!frame.extension_start || frame.extension_start->type != XLA_FFI_Extension_Metadata)
     return false;
@@ -174,12 +192,30 @@ bool answers_version(const XLA_FFI_CallFrame& frame) {
   return true;
 }
 
-XLA_FFI_Error* error_of(const XLA_FFI_CallFrame& frame, const std::string& message) {
+XLA_FFI_Error* error_of(const XLA_FFI_CallFrame& frame, XLA_FFI_Error_Code code, const char* what) {
+  const std::string message = Frame(frame).text("op") + ": " + what;
   XLA_FFI_Error_Create_Args args{};
   args.struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE;
   args.message = message.c_str();
-  args.errc = XLA_FFI_Error_Code_INVALID_ARGUMENT;
+  args.errc = code;
   return frame.api->XLA_FFI_Error_Create(&args);
+}
+
+}  // namespace
+
+XLA_FFI_Error* handle(const XLA_FFI_CallFrame& frame, void (*run)(const Frame&)) {
+  if (answers_version(frame)) return nullptr;
+  try {
+    const UsualArithmetic usual;
+    run(Frame(frame));
+    return nullptr;
+  } catch (const Refused& error) {
+    return error_of(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, error.what());
+  } catch (const std::bad_alloc&) {
+    return error_of(frame, XLA_FFI_Error_Code_RESOURCE_EXHAUSTED, "there is no memory left");
+  } catch (const std::exception& error) {
+    return error_of(frame, XLA_FFI_Error_Code_INTERNAL, error.what());
+  }
 }
 
 }  // namespace onepass::jax

@@ -3,8 +3,9 @@
 // supported: a runtime accepts handlers that are older than itself.
 //
 // XLA runs handlers on threads of its own, several at a time. Nothing here is written after
-// registration, Python is called by muon.cpp alone, and the pool that runs the kernels serves one
-// call at a time: chunks of another one run on the thread that it came on.
+// registration, which one thread does (python/onepass/jax/_targets.py), Python is called by
+// muon.cpp alone, and the pool that runs the kernels serves one call at a time: chunks of another
+// one run on the thread that it came on.
 #pragma once
 #include <xla/ffi/api/c_api.h>
 
@@ -62,9 +63,8 @@ class Frame {
   double number(int64_t argument) const;
   // A whole number of 64 bits: one integer, or two words, the low one first.
   uint64_t word(int64_t argument) const;
-  // p, seed, offset and first, which are arguments one after the other. Bit `first` of the mask is
-  // that of a unit of so many elements.
-  DropoutStream dropout(int64_t argument, int64_t elements = 1) const;
+  // p, seed, offset and first, which are arguments one after the other.
+  DropoutStream dropout(int64_t argument) const;
 
  private:
   const void* attribute(const char* name, XLA_FFI_AttrType type) const;
@@ -87,33 +87,11 @@ void set_lent(const Lent* lent);
 
 // ---- handlers
 
-// Kernels compute as they do elsewhere: XLA has its threads flush subnormal numbers.
-class UsualArithmetic {
- public:
-  UsualArithmetic();
-  ~UsualArithmetic();
-  UsualArithmetic(const UsualArithmetic&) = delete;
-  UsualArithmetic& operator=(const UsualArithmetic&) = delete;
-
- private:
-  uint64_t saved_ = 0;
-};
-
-// Whether the frame asks what version of XLA's interface its handler was written for, and not for
-// a call.
-bool answers_version(const XLA_FFI_CallFrame& frame);
-XLA_FFI_Error* error_of(const XLA_FFI_CallFrame& frame, const std::string& message);
-
+// What XLA calls: the answer to what version of its interface this is for, or `run`.
+XLA_FFI_Error* handle(const XLA_FFI_CallFrame& frame, void (*run)(const Frame&));
 template <void (*kRun)(const Frame&)>
 XLA_FFI_Error* handler(XLA_FFI_CallFrame* frame) {
-  if (answers_version(*frame)) return nullptr;
-  try {
-    const UsualArithmetic usual;
-    kRun(Frame(*frame));
-    return nullptr;
-  } catch (const std::exception& error) {
-    return error_of(*frame, Frame(*frame).text("op") + ": " + error.what());
-  }
+  return handle(*frame, kRun);
 }
 
 // What the files of this folder do, each a target of XLA named "onepass_…".
@@ -128,6 +106,7 @@ void row_norm(const Frame&);
 void row_norm_backward(const Frame&);
 void cross_entropy(const Frame&);
 void update(const Frame&);
+void average(const Frame&);
 void muon(const Frame&);
 void global_norm(const Frame&);
 void unflatten(const Frame&);

@@ -23,6 +23,7 @@ constexpr struct {
     {"onepass_row_norm_backward", &handler<&row_norm_backward>},
     {"onepass_cross_entropy", &handler<&cross_entropy>},
     {"onepass_update", &handler<&update>},
+    {"onepass_average", &handler<&average>},
     {"onepass_muon", &handler<&muon>},
     {"onepass_global_norm", &handler<&global_norm>},
     {"onepass_unflatten", &handler<&unflatten>},
@@ -41,9 +42,11 @@ py::capsule capsule_of(XLA_FFI_Handler* function) {
 
 // Name → handler, of the kernels in the capsule.
 py::dict targets(const py::capsule& lent) {
-  const void* table = PyCapsule_GetPointer(lent.ptr(), "onepass.Lent");
-  if (!table) throw py::error_already_set();
-  set_lent(static_cast<const Lent*>(table));
+  if (!PyCapsule_IsValid(lent.ptr(), lent_name()))
+    throw py::import_error(
+        "onepass.jax: _jax and _C of onepass were built from different sources: install onepass "
+        "again");
+  set_lent(static_cast<const Lent*>(PyCapsule_GetPointer(lent.ptr(), lent_name())));
   py::dict all;
   for (const auto& target : kTargets) all[target.name] = capsule_of(target.handler);
   return all;

@@ -6,9 +6,10 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <cstring>
+#include <new>
 
-#include "jax/passes.h"
+#include "jax/step.h"
+#include "kernels/gradient.h"
 
 namespace onepass::jax {
 namespace {
@@ -38,18 +39,21 @@ py::array array_of(const Buffer& buffer, bool writeable) {
   return array;
 }
 
-// The numbers of the options, the rate that of this step.
 py::list numbers_of(const Frame& f) {
-  const Buffer hyper = f.argument(kHyper);
-  std::vector<double> values(size_t(hyper.size()) / 2);
-  std::memcpy(values.data(), hyper.data, values.size() * sizeof(double));
-  values[0] = rate_of(f, values[0]);
+  std::vector<double> values(size_t(f.argument(kHyper).size()) / 2);
+  read_hyper(f, values.data(), int64_t(values.size()));
   py::list numbers;
   for (const double value : values) numbers.append(value);
   return numbers;
 }
 
-void step_in_python(const Frame& f, const std::string& op, int64_t states, bool in_place) {
+py::list arrays_of(const std::vector<Buffer>& buffers, bool writeable) {
+  py::list arrays;
+  for (const Buffer& buffer : buffers) arrays.append(array_of(buffer, writeable));
+  return arrays;
+}
+
+void step_in_python(const Frame& f, const std::string& op, const Parameters& all, int64_t states) {
   double unscale = 1;
   py::object max_norm = py::none();
   if (f.argument(kMaxNorm).size() > 0) {
@@ -61,36 +65,40 @@ void step_in_python(const Frame& f, const std::string& op, int64_t states, bool 
       max_norm = py::float_(most);
     }
   }
-  py::list leaves, given, results;
-  for (const Leaf& leaf : leaves_of(f))
+  py::list leaves, kept;
+  for (const Leaf& leaf : all.leaves)
     leaves.append(py::make_tuple(leaf.height, leaf.width, leaf.size));
-  for (int64_t i = kStates + states + in_place; i < f.arguments(); ++i)
-    given.append(array_of(f.argument(i), false));
-  for (int64_t i = 2; i < f.results(); ++i) results.append(array_of(f.result(i), true));
-  const int32_t count = *f.argument(kCount).as<int32_t>();
+  for (int64_t s = 0; s < states; ++s) kept.append(array_of(f.result(2 + s), true));
+  const py::list before = f.integer("in_place") != 0 ? py::list() : arrays_of(all.before, false);
   py::module_::import("onepass.jax._muon")
-      .attr("step")(op, numbers_of(f), count, unscale, max_norm, f.integer("maximize") != 0,
-                    in_place, leaves, given, results);
+      .attr("step")(op, numbers_of(f), count_of(f.argument(kCount)), unscale, max_norm,
+                    f.integer("maximize") != 0, leaves, arrays_of(all.gradients, false), before,
+                    kept, arrays_of(all.after, true));
 }
 
 }  // namespace
 
 void muon(const Frame& f) {
-  const int64_t states = f.integer("states"), first = kStates + states;
-  const bool in_place = f.integer("in_place") != 0;
-  for (int64_t s = 0; s < states; ++s) moved(f.argument(kStates + s), f.result(2 + s));
-  const int64_t moving = f.results() - 2 - states;
-  for (int64_t i = 0; i < moving; ++i)
-    moved(f.argument(in_place ? first : first + moving + i), f.result(2 + states + i));
+  const int64_t states = f.integer("states"), first = kNumbers + numbers(f);
+  require(first + states <= f.arguments() && 2 + states <= f.results());
+  for (int64_t s = 0; s < states; ++s) {
+    require(f.argument(first + s).size() == f.result(2 + s).size());
+    moved(f.argument(first + s), f.result(2 + s));
+  }
+  const Parameters all(f, first + states, 2 + states);
+  all.move();
   const std::string op = f.text("op");
   const py::gil_scoped_acquire gil;
   try {
-    step_in_python(f, op, states, in_place);
+    step_in_python(f, op, all, states);
   } catch (const py::error_already_set& error) {
+    if (error.matches(PyExc_MemoryError)) throw std::bad_alloc();
     const std::string words = py::str(error.value());
     const std::string prefix = op + ": ";  // which the handler writes
-    throw Refused(words.compare(0, prefix.size(), prefix) == 0 ? words.substr(prefix.size())
-                                                               : words);
+    const bool known = words.compare(0, prefix.size(), prefix) == 0;
+    const std::string message = known ? words.substr(prefix.size()) : words;
+    if (error.matches(PyExc_ValueError) || error.matches(PyExc_TypeError)) throw Refused(message);
+    throw std::runtime_error(message);
   }
   *f.result(0).as<int32_t>() = count_after(f);
 }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "jax/frame.h"
+#include "kernels/channel_norm_list.h"
 
 namespace onepass::jax {
 namespace {
@@ -93,7 +94,7 @@ void run_rows(const Frame& f, RowNorm* call, bool backward) {
   (backward ? cpu.row_norm_backward : cpu.row_norm)[f.integer("rule")](*call);
 }
 
-constexpr int kBatchNorm = 0;  // in ChannelNorms (kernels/channel_norm_list.h)
+constexpr int kBatchNorm = host::index_in<host::BatchNormRule>(host::ChannelNorms{});
 
 }  // namespace
 

@@ -1,13 +1,12 @@
 // A whole optimizer step in one call.
 //
-// Arguments: hyper (the bits of doubles, two words each), count (of steps before this one), lr
-// (empty: that in hyper), scalars (like hyper), max_norm (empty: no clipping), grad_norm (empty:
-// that of the gradients of this call), the states, each of all parameters one after the other, and
-//   "updates"   the gradients, then the parameters, as arrays of any shapes
-//   "apply"     the parameters, one after the other in one array, then the gradients: arrays that
-//               have as many elements together
-// Results: count, scalars, the states, and what is to be added to each parameter; or the
-// parameters.
+// Arguments: hyper (the bits of doubles, two words each), count (of steps before this one), scalars
+// (like hyper), max_norm (empty: no clipping), grad_norm (empty: that of the gradients of this
+// call); a number for each place in the attribute "places", instead of the one in hyper; the
+// states, each of all parameters one after the other; the parameters; the gradients.
+//
+// Results: count, scalars, the states, and for each array of parameters what is to be added to it;
+// or, with the attribute "in_place", what it becomes.
 //
 // The attribute "leaves" of a rule that needs sums over each parameter has (height, width, size) of
 // each: its last two extents, 0 and 0 where it has fewer than two.
@@ -15,7 +14,7 @@
 #include <optional>
 #include <vector>
 
-#include "jax/passes.h"
+#include "jax/step.h"
 
 namespace onepass::jax {
 namespace {
@@ -24,15 +23,12 @@ namespace {
 class Row {
  public:
   Row(const Frame& f, int32_t rule) : rule_(lent().update_row(rule)) {
-    const Buffer hyper = f.argument(kHyper), scalars = f.argument(kScalars);
     values_.resize(size_t(rule_.hyper + rule_.scalars));
-    const size_t given = size_t(rule_.hyper - rule_.counts_steps);
-    std::memcpy(values_.data(), hyper.data, given * sizeof(double));
-    const int64_t rate = f.integer("rate");
-    if (rate >= 0) values_[size_t(rate)] = rate_of(f, values_[size_t(rate)]);
+    const int32_t given = rule_.hyper - rule_.counts_steps;
+    read_hyper(f, values_.data(), given);
     next_count_ = count_after(f);
-    if (rule_.counts_steps) values_[given] = double(next_count_);
-    std::memcpy(own_scalars(), scalars.data, size_t(rule_.scalars) * sizeof(double));
+    if (rule_.counts_steps) values_[size_t(given)] = double(next_count_);
+    read_doubles(f.argument(kScalars), own_scalars(), rule_.scalars);
     if (rule_.scalars > 0 && rule_.advances_first) rule_.advance(values_.data());
   }
   // The count and the scalars after the step.
@@ -54,40 +50,6 @@ class Row {
   int32_t next_count_;
   std::vector<double> values_;
 };
-
-// ---- parameters in place
-
-// Over whole parameters, which are moved.
-void run(const Frame& f, const Passes& passes, const std::vector<Leaf>& leaves,
-         const std::vector<Operand>& states, Tensors* tensors, Elementwise step) {
-  tensors->cut();
-  std::optional<FactoredStates> factored;
-  if (passes.factors > 0) factored.emplace(leaves, states, tensors);
-  tensors->describe(&step);
-  if (step.schedule.elements == 0) return;
-  passes.clip(f, *tensors, &step);
-  passes.run(step, factored ? &*factored : nullptr);
-}
-
-void apply(const Frame& f, const Passes& passes, const Elementwise& step,
-           const std::vector<Operand>& states) {
-  const int64_t first = kStates + int64_t(states.size());
-  const Operand parameters = moved(f.argument(first), f.result(f.results() - 1));
-  std::vector<Leaf> leaves = leaves_of(f);
-  if (leaves.empty())
-    for (int64_t i = first + 1; i < f.arguments(); ++i)
-      leaves.push_back({0, 0, f.argument(i).size()});
-  // Each in an array of its own, or all in one.
-  const bool flat = f.arguments() - first - 1 != int64_t(leaves.size());
-  Tensors tensors(int64_t(leaves.size()), int64_t(states.size()));
-  int64_t element = 0;
-  for (size_t i = 0; i < leaves.size(); element += leaves[i++].size) {
-    const Operand gradient = operand_of(f.argument(first + 1 + (flat ? 0 : int64_t(i))));
-    tensors.set(int64_t(i), leaves[i].size, at(parameters, element),
-                flat ? at(gradient, element) : gradient, passes.of_elements(states), element);
-  }
-  run(f, passes, leaves, states, &tensors, step);
-}
 
 // ---- what is to be added
 
@@ -114,25 +76,42 @@ void store_difference(void* to, const T* after, const void* before, int64_t n) {
   }
 }
 
+constexpr int64_t kMostStates = 8;  // of a rule
+
 // Elements that are worked on at once, in the first two levels of cache.
 constexpr int64_t kPart = 4096;
 
 struct Updates {
-  Elementwise step;
-  Run<Elementwise> driver;
-  Tensors* tensors;
-  Schedule schedule;
-  std::vector<Operand> results;
+  const StepCalls& step;
+  const Tensors& tensors;
+  const Schedule& schedule;
+  const std::vector<Operand>& results;
 };
+
+// Of a tensor by itself.
+void run_update(const StepCalls& step, const Tensor& tensor) {
+  const Piece piece{0, 0, tensor.size};
+  const int64_t group[] = {0, 1};
+  Elementwise call = step.update;
+  call.tensors = &tensor;
+  call.count = 1;
+  call.schedule.pieces = &piece;
+  call.schedule.groups = group;
+  call.schedule.group_count = 1;
+  call.schedule.elements = tensor.size;
+  Workspace workspace;
+  call.workspace = workspace.of(workspace_bytes(step.backend, call));
+  step.backend.update[step.rule][step.variant](call);
+}
 
 // A run of one tensor: the parameters are copied to the computing type, moved there, and
 // subtracted.
 template <class S, class T>
 void update_part(const Updates& job, int64_t tensor, int64_t begin, int64_t n) {
   T moving[kPart];
-  const Tensor& whole = job.tensors->all[size_t(tensor)];
-  const int64_t width = job.tensors->width;
-  Operand operands[kFirstState + 8];
+  const Tensor& whole = job.tensors.all[size_t(tensor)];
+  const int64_t width = job.tensors.width;
+  Operand operands[kFirstState + kMostStates];
   for (int64_t k = 0; k < width; ++k) operands[k] = at(whole.operands[k], begin);
   const void* const before = operands[kParam].data;
   load<S>(moving, before, n);
@@ -140,16 +119,7 @@ void update_part(const Updates& job, int64_t tensor, int64_t begin, int64_t n) {
   Tensor part = whole;
   part.size = n;
   part.operands = operands;
-  const Piece piece{0, 0, n};
-  const int64_t group[] = {0, 1};
-  Elementwise call = job.step;
-  call.tensors = &part;
-  call.count = 1;
-  call.schedule.pieces = &piece;
-  call.schedule.groups = group;
-  call.schedule.group_count = 1;
-  call.schedule.elements = n;
-  job.driver(call);
+  run_update(job.step, part);
   store_difference<S>(at(job.results[size_t(tensor)], begin).data, moving, before, n);
 }
 
@@ -176,9 +146,8 @@ void update_piece(const Updates& job, const Piece& piece) {
 
 void update_group(void* context, int64_t group) {
   const Updates& job = *static_cast<const Updates*>(context);
-  const Schedule& schedule = job.schedule;
-  for (int64_t p = schedule.groups[group]; p < schedule.groups[group + 1]; ++p)
-    update_piece(job, schedule.pieces[p]);
+  for (int64_t p = job.schedule.groups[group]; p < job.schedule.groups[group + 1]; ++p)
+    update_piece(job, job.schedule.pieces[p]);
 }
 
 template <class S>
@@ -222,49 +191,137 @@ struct Differences {
   }
 };
 
-void updates(const Frame& f, const Passes& passes, const Elementwise& step,
-             const std::vector<Operand>& states) {
-  const int64_t first = kStates + int64_t(states.size()), count = (f.arguments() - first) / 2;
-  const int64_t first_result = 2 + int64_t(states.size());
-  Tensors tensors(count, int64_t(states.size()));
-  std::vector<Operand> results, before;
-  int64_t element = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const Buffer gradient = f.argument(first + i), parameter = f.argument(first + count + i);
-    const Buffer result = f.result(first_result + i);
-    before.push_back(operand_of(parameter));
-    results.push_back(passes.whole() ? moved(parameter, result) : operand_of(result));
-    tensors.set(i, gradient.size(), passes.whole() ? results.back() : before.back(),
-                operand_of(gradient), passes.of_elements(states), element);
-    element += gradient.size();
+// The states, in the memory of their results.
+std::vector<Operand> states_of(const Frame& f, int64_t first, int64_t count) {
+  require(count >= 0 && count <= kMostStates && first + count <= f.arguments() &&
+          2 + count <= f.results());
+  std::vector<Operand> states;
+  for (int64_t s = 0; s < count; ++s) {
+    const Buffer from = f.argument(first + s), to = f.result(2 + s);
+    require(from.size() == to.size());
+    states.push_back(moved(from, to));
   }
-  if (element == 0) return;
-  if (passes.whole()) {
-    run(f, passes, leaves_of(f), states, &tensors, step);
-    const Schedule schedule = tensors.schedule.view();
+  return states;
+}
+
+std::vector<Operand> parts_of(const Parameters& all, const std::vector<Buffer>& arrays) {
+  std::vector<Operand> parts;
+  int64_t element = 0;
+  for (size_t i = 0; i < all.leaves.size(); element += all.leaves[i++].size)
+    parts.push_back(all.part(arrays, i, element));
+  return parts;
+}
+
+void run(const StepNeeds& needs, StepCalls* calls) {
+  const StepPasses passes = lent().passes(needs);
+  Workspace workspace;
+  calls->workspace = workspace.of(passes.workspace(*calls));
+  for (const StepPass* pass : passes) pass->run(calls);
+}
+
+void describe_norm(const Tensors& tensors, StepCalls* calls) {
+  tensors.describe(&calls->norm);
+  calls->norm.operand = int32_t(kGrad);
+  calls->norm.result = &calls->measured;
+}
+
+// What max_norm asks for: a norm, unless the call has one, and a factor by which to clip.
+void clip(const Frame& f, const Tensors& tensors, StepNeeds* needs, StepCalls* calls) {
+  if (f.argument(kMaxNorm).size() == 0) return;
+  calls->update.rider.max_norm = max_norm_of(f);
+  describe_norm(tensors, calls);
+  needs->decision = true;
+  needs->global_norm = f.argument(kGradNorm).size() == 0;
+  if (!needs->global_norm) calls->measured.clamped_norm = f.number(kGradNorm);
+}
+
+// The passes over these tensors.
+void run_step(const Frame& f, const Parameters& all, const std::vector<Operand>& states,
+              int64_t first_state, StepNeeds needs, Tensors* tensors, StepCalls* calls) {
+  Elementwise& call = calls->update;
+  std::optional<FactoredStates> factored;
+  if (needs.factors) {
+    factored.emplace(all.leaves, states, tensors);
+    const int64_t sizes[] = {factored->rows, factored->columns, factored->elements};
+    for (int64_t s = 0; s < 3; ++s) require(f.argument(first_state + s).size() >= sizes[s]);
+    factored->describe(&call);
+  }
+  tensors->describe(&call);
+  call.norm_count = f.integer("norms");
+  std::vector<double> norms(size_t(call.norm_count * call.count));
+  call.norms = norms.data();
+  call.rider.coefficient = f.integer("maximize") != 0 ? -1 : 1;
+  clip(f, *tensors, &needs, calls);
+  run(needs, calls);
+}
+
+// What is to be added. `moved`: the results are parameters that have been moved already.
+void store_updates(const Parameters& all, const Tensors& tensors, const StepCalls& calls,
+                   bool moved) {
+  const std::vector<Operand> results = parts_of(all, all.after);
+  const Schedule schedule = tensors.schedule.view();
+  if (moved) {
+    const std::vector<Operand> before = parts_of(all, all.before);
     Differences job{schedule, results, before};
     lent().parallel_for(schedule.group_count, &Differences::group, &job);
   } else {
-    tensors.cut();
-    Updates job{step, passes.update(), &tensors, tensors.schedule.view(), results};
-    passes.clip(f, tensors, &job.step);
-    lent().parallel_for(job.schedule.group_count, &update_group, &job);
+    Updates job{calls, tensors, schedule, results};
+    lent().parallel_for(schedule.group_count, &update_group, &job);
   }
 }
 
 }  // namespace
 
 void update(const Frame& f) {
-  const Passes passes(f);
-  const int64_t state_count = f.integer("states");
-  Row row(f, passes.rule);
-  std::vector<Operand> states;
-  for (int64_t s = 0; s < state_count; ++s)
-    states.push_back(moved(f.argument(kStates + s), f.result(2 + s)));
-  Elementwise step;
-  row.describe(&step);
-  (f.integer("in_place") != 0 ? apply : updates)(f, passes, step, states);
+  StepCalls calls{lent().cpu(), int32_t(f.integer("kernel")), int32_t(f.integer("variant"))};
+  StepNeeds needs;
+  needs.factors = f.integer("factors") > 0;
+  needs.norms = f.integer("norms") > 0;
+  Row row(f, calls.rule);
+  const int64_t first = kNumbers + numbers(f), count = f.integer("states");
+  const std::vector<Operand> states = states_of(f, first, count);
+  const Parameters all(f, first + count, 2 + count);
+  const bool in_place = f.integer("in_place") != 0;
+  require(!needs.factors || count == 3);
+  for (int64_t s = 0; s < count && !needs.factors; ++s)
+    require(f.argument(first + s).size() == all.elements);
+  // A rule that needs no sums over its parameter may take it part by part.
+  needs.update = in_place || needs.factors || needs.norms;
+  if (needs.update) all.move();
+  Tensors tensors(all, needs.update ? all.after : all.before, states, !needs.factors);
+  row.describe(&calls.update);
+  if (all.elements > 0) {
+    run_step(f, all, states, first, needs, &tensors, &calls);
+    if (!in_place) store_updates(all, tensors, calls, needs.update);
+  }
   row.store(f);
+}
+
+// x = y + (1 - 1/β)·(z - y), what a schedule-free optimizer evaluates at: a step of SGD along z, as
+// python/onepass/optim/_schedule_free.py has it.
+//
+// Arguments: hyper and count of the optimizer, the parameters y, z. Results: the parameters x. The
+// attribute "row" has the hyper-parameters of SGD, whose rate is to be filled in.
+void average(const Frame& f) {
+  const Buffer hyper = f.argument(0);
+  std::vector<double> own(size_t(hyper.size() / 2));
+  read_doubles(hyper, own.data(), int64_t(own.size()));
+  const int64_t place = f.integer("beta");
+  require(place >= 0 && place < int64_t(own.size()));
+  int64_t size;
+  const double* const given = f.reals("row", &size);
+  std::vector<double> row(given, given + size);
+  row.at(0) = 1 / own[size_t(place)] - 1;
+  const Parameters all(f, 2, 0);
+  all.move();
+  if (count_of(f.argument(1)) == 0 || all.elements == 0) return;  // y = z = x
+  Tensors tensors(all, all.after, {}, true);
+  StepCalls calls{lent().cpu(), int32_t(f.integer("kernel")), 0};
+  tensors.describe(&calls.update);
+  calls.update.hyper = row.data();
+  calls.update.hyper_rows = 1;
+  calls.update.hyper_size = size;
+  run({}, &calls);
 }
 
 // Arguments: the gradients. Results: their norm as a number, and as the words of a double.
@@ -272,10 +329,16 @@ void global_norm(const Frame& f) {
   Tensors tensors(f.arguments(), 0);
   for (int64_t i = 0; i < f.arguments(); ++i) {
     const Operand gradient = operand_of(f.argument(i));
-    tensors.set(i, f.argument(i).size(), gradient, gradient, {}, 0);
+    tensors.set(i, f.argument(i).size(), gradient, gradient);
   }
   tensors.cut();
-  const double norm = norm_of(tensors).norm;
+  StepCalls calls{lent().cpu(), 0, 0};
+  describe_norm(tensors, &calls);
+  StepNeeds needs;
+  needs.global_norm = true;
+  needs.update = false;
+  if (calls.norm.schedule.elements > 0) run(needs, &calls);
+  const double norm = calls.measured.norm;
   if (dtype_of(f.result(0)) == DType::f64)
     *f.result(0).as<double>() = norm;
   else

@@ -15,8 +15,25 @@ constexpr int kNoGradient = -1;
 
 template <class T>
 ONEPASS_HD T clamp_gradient(T g, T max_value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (sizeof(T) == 4) {  // in two instructions, which keep NaN
+    float clamped;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(clamped) : "f"(g), "f"(-max_value));
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(clamped) : "f"(clamped), "f"(max_value));
+    return clamped;
+  }
+#endif
   const T low = g < -max_value ? -max_value : g;
   return low > max_value ? max_value : low;
+}
+
+// 1/scale of a number that no host has checked; NaN, which every gradient then becomes, where the
+// host would refuse it.
+template <class T>
+ONEPASS_HD T unscale_of(double scale) {
+  const T unscale = T(1 / scale);
+  return unscale >= math::Format<T>::kMinNormal && math::isfinite(unscale) ? unscale
+                                                                           : math::quiet_nan<T>();
 }
 
 // The factor that brings a norm down to max_norm: coefficient · rest. `rest` is a power of two, and

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from onepass.bench._table import EVEN, is_busy
+from onepass.bench._table import EVEN, error_text, is_busy, time_text, wrong_text
 
-from generate import charts
+from generate import aims, charts
 from generate.docstrings import slug
 from generate.libraries import table
 from generate.names import Name
@@ -32,6 +32,7 @@ GROUPS = {
 }  # fmt: skip
 # In docs/findings.md, below a heading: the rows that it explains, by a pattern of their names.
 MARK = re.compile(r"^<!-- behind (cpu|cuda): (.+?) -->$")
+AIMS = "Aims on a GPU, and what falls short"  # its heading in docs/findings.md
 HEAD = """# Performance
 
 <!-- Written by python docs/generate --performance from bench/results/*.json. -->
@@ -120,6 +121,11 @@ def page() -> str:
         if file.slower:
             lines = [_behind(file, row) for row in file.slower]
             parts += [f"### {file.title}, {file.date}", table(BEHIND, lines)]
+    aimed = [file for file in files() if file.on_gpu and aims.reached(file)]
+    if aimed:
+        parts += ["## Aims on a GPU", aims.TEXT]
+        for file in aimed:
+            parts += aims.section(file, time, slug(AIMS))
     parts.append("## All rows")
     for file in files():
         words = f"Ratios and shares of the limit of all rows on {file.title}"
@@ -276,7 +282,7 @@ def _details(group: str, rows: Sequence[Row]) -> str:
         inside = f" ({row.products:.0%} in products)" if row.products else ""
         cells = [
             *(row.name, row.dtype, row.threads, _timed(row) + inside),
-            f"{row.bytes / row.seconds / 1e9:.3g}" if row.bytes else "",
+            f"{row.gb_per_second:.3g}" if row.gb_per_second else "",
             *(_percent(row.share), _standing(row), beside),
             _error(row),
         ]
@@ -296,15 +302,8 @@ NARROW = "\u00a0"  # a number and its unit stay on one line
 
 
 def time(seconds: float) -> str:
-    """With a unit that leaves one to three digits before the point."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{_digits(seconds / size)}{NARROW}{unit}"
-    return f"{_digits(seconds * 1e9)}{NARROW}ns"
-
-
-def _digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
+    """With a unit."""
+    return time_text(seconds, "µs").replace(" ", NARROW)
 
 
 def _timed(row: Row) -> str:
@@ -315,12 +314,8 @@ def _timed(row: Row) -> str:
 
 def _error(row: Row) -> str:
     if row.wrong:
-        return "no result" if row.error is None else f"{row.error:.3g} times its bound"
-    if row.error is None:
-        return ""
-    if row.ulps:
-        return f"{row.ulps:.2g} ulp"
-    return f"{row.error:.2g} of its bound" if row.error else "exact"
+        return wrong_text(row.error)
+    return "" if row.error is None else error_text(row.error, row.ulps, "its bound")
 
 
 def _standing(row: Row) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onepass.bench._row import ON_DEMAND, is_rival
-from onepass.bench._table import EVEN, best_rival, is_even
+from onepass.bench._table import EVEN, best_rival, is_even, rate
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench" / "results"
 NAMED = re.compile(r"(?P<machine>.+?)-(?P<date>\d{4}-\d\d-\d\d)(-.*)?\.json")
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     threads: str
     seconds: float
     beside: dict[str, float]
-    bytes: float = 0.0
+    gb_per_second: float | None = None
     share: float | None = None
     low: float | None = None
     high: float | None = None
@@ -158,7 +158,7 @@ def _second(entry: dict[str, Any]) -> Row:
         name=entry["row"], group=entry["group"], dtype=entry.get("dtype") or "",
         threads="GPU" if device.startswith("cuda") else str(entry["threads"]), seconds=ours,
         beside=_sorted(entry["ratios"] | entry.get("own", {})),
-        bytes=entry.get("bytes") or 0.0 if limit else 0.0, share=limit / ours if limit else None,
+        gb_per_second=rate(entry), share=limit / ours if limit else None,
         low=entry.get("low", {}).get("onepass"), high=entry.get("high", {}).get("onepass"),
         error=entry.get("error"), ulps=entry.get("ulps"), wrong=bool(entry.get("wrong")),
         products=entry["products"] / ours if entry.get("products") else None,
@@ -172,12 +172,13 @@ def _first(entry: dict[str, Any]) -> Row:
     name, share = entry["name"], entry["share_of_copy"]
     ours = times.pop("onepass")
     times.pop("copy", None)
-    dtype = re.search(r" (float32|float16|bfloat16|float64)(?! states)$", name)
+    dtype = re.search(r" (float32|float16|bfloat16|float64)(?=$| graph$)", name)
     row = Row(
-        name=name.removesuffix(dtype[0]) if dtype else name, group=_group(entry),
+        name=name.replace(dtype[0], "") if dtype else name, group=_group(entry),
         dtype=dtype[1] if dtype else "float32", threads="GPU", seconds=ours,
         beside=_sorted({k: v / ours for k, v in times.items()}),
-        bytes=entry.get("bytes") or 0.0, share=share or None,
+        gb_per_second=entry["bytes"] / ours / 1e9 if entry.get("bytes") else None,
+        share=share or None,
     )  # fmt: skip
     return row._replace(even=1 / EVEN < row.ratio < EVEN)  # there are no samples
 

@@ -34,29 +34,32 @@ activation_backward: dict[str, Callable[..., Array]]
 activation_backward_y: dict[str, Callable[..., Array]]
 
 def dropout(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+    x: Array, out: Array | None, p: float, seed: int | Array, offset: int | Array, first: int, /
 ) -> Array: ...
 def feature_dropout(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+    x: Array, out: Array | None, p: float, seed: int | Array, offset: int | Array, first: int, /
 ) -> Array: ...
 def alpha_dropout(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+    x: Array, out: Array | None, p: float, seed: int | Array, offset: int | Array, first: int, /
 ) -> Array: ...
 def alpha_dropout_backward(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+    x: Array, out: Array | None, p: float, seed: int | Array, offset: int | Array, first: int, /
 ) -> Array: ...
 def feature_alpha_dropout(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+    x: Array, out: Array | None, p: float, seed: int | Array, offset: int | Array, first: int, /
 ) -> Array: ...
 def feature_alpha_dropout_backward(
-    x: Array, out: Array | None, p: float, seed: int, offset: int, first: int, /
+    x: Array, out: Array | None, p: float, seed: int | Array, offset: int | Array, first: int, /
 ) -> Array: ...
+
+# Of a count on a CUDA device, one number of int64: copies it into `taken` and adds one.
+def take_number(count: Array, taken: Array, /) -> None: ...
 def dropout_mask(
     out: Array | None,
     shape: Sequence[int],
     p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     packed: bool,
     /,
@@ -72,8 +75,8 @@ def bias_act(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> Array: ...
@@ -86,8 +89,8 @@ def bias_act_backward(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, Array]: ...
@@ -104,8 +107,8 @@ def layer_norm(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
@@ -120,8 +123,8 @@ def layer_norm_backward(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     out: Array | None,
     /,
@@ -137,8 +140,8 @@ def rms_norm(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
@@ -153,8 +156,8 @@ def rms_norm_backward(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     out: Array | None,
     /,
@@ -170,8 +173,8 @@ def group_norm(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
@@ -186,8 +189,8 @@ def group_norm_backward(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     out: Array | None,
     /,
@@ -205,8 +208,8 @@ def instance_norm(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
@@ -220,8 +223,8 @@ def instance_norm_backward(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     out: Array | None,
     /,
@@ -255,8 +258,8 @@ def batch_norm(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
@@ -272,8 +275,8 @@ def batch_norm_backward(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     out: Array | None,
     add: Array | None,
@@ -297,8 +300,8 @@ def batch_norm_of_shares(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
@@ -313,8 +316,8 @@ def batch_norm_backward_sums(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     share: Array,
     /,
@@ -330,8 +333,8 @@ def batch_norm_backward_of_shares(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     shares: Array,
     dresidual: Array | None,
@@ -356,8 +359,8 @@ def batch_renorm(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
@@ -373,8 +376,8 @@ def batch_renorm_backward(
     activation: str,
     options: tuple[float, ...],
     dropout_p: float,
-    seed: int,
-    offset: int,
+    seed: int | Array,
+    offset: int | Array,
     first: int,
     out: Array | None,
     add: Array | None,
@@ -553,6 +556,11 @@ class Plan:
     # device (array, the parameters that had one, how many there are, device, stream), where the
     # array has two norms of each parameter, its own and its gradient's, then its change's.
     watch: bool
+    # Whether a CUDA graph was captured that holds a step; `renew` gives its replays these rows of
+    # hyper-parameters, as `step` takes them.
+    @property
+    def captured(self) -> bool: ...
+    def renew(self, hyper: Any, /) -> None: ...
     @property
     def watched(self) -> tuple[Any, ...] | None: ...
     def __init__(
@@ -587,9 +595,9 @@ class Plan:
         self,
         grads: Sequence[Array | None],
         hyper: Sequence[Sequence[float]],
-        unscale: float,
+        unscale: float | Array,  # an array on a CUDA device: of what to divide by
         max_value: float | None,
-        max_norm: float | None,
+        max_norm: float | Array | None,
         check_nonfinite: bool,
         zero_grad: bool,
         maximize: bool,

@@ -10,12 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 Array: TypeAlias = Any
 DType: TypeAlias = Any
@@ -136,7 +133,12 @@ def zeros(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
 
 
 def zeros_like(x: Array, dtype: DType) -> Array:
-    """Zeros of the shape and memory order of ``x``."""
+    """Zeros of the shape and memory order of ``x``, to be kept: a state, a sum.
+
+    Raises:
+        RuntimeError: a CUDA graph is being captured.
+    """
+    refuse_capture_beside(x)
     lib = library(x)
     if is_torch(lib):
         return lib.zeros_like(x, dtype=dtype, requires_grad=False)
@@ -144,6 +146,45 @@ def zeros_like(x: Array, dtype: DType) -> Array:
         return np.zeros_like(as_ndarray(x), dtype=dtype)
     with x.device:
         return lib.zeros_like(x, dtype=dtype)
+
+
+def refuse_capture_beside(x: Array) -> None:
+    """As :func:`refuse_capture`, where ``x`` lies on a CUDA device."""
+    lib = library(x)
+    if is_torch(lib):
+        if x.is_cuda:
+            refuse_capture(lib)
+    elif lib is not np:
+        with x.device:
+            refuse_capture(lib)
+
+
+def refuse_capture(lib: Any) -> None:
+    """Raises RuntimeError where the current stream of CuPy or PyTorch captures a CUDA graph: what
+    is zeroed there is zeroed again at each replay, and with it the states of an optimizer."""
+    if _captures(lib):
+        raise RuntimeError(
+            "a CUDA graph is being captured, and each replay of it would set the states of an "
+            "optimizer that are made now to zero again: make the optimizer, and take its first "
+            "step, before the capture begins"
+        )
+
+
+def _captures(lib: Any) -> bool:
+    if is_torch(lib):
+        return bool(lib.cuda.is_current_stream_capturing())
+    return bool(lib.cuda.get_current_stream().is_capturing())
+
+
+def is_capturing(x: Array) -> bool:
+    """Whether ``x`` is on a CUDA device and its library's current stream captures a graph."""
+    lib = library(x)
+    if lib is np or (is_torch(lib) and not x.is_cuda):
+        return False
+    if is_torch(lib):
+        return _captures(lib)
+    with x.device:
+        return _captures(lib)
 
 
 def is_floating(x: Array) -> bool:
@@ -358,6 +399,11 @@ def _cupy() -> Any:
 
 
 _captured: list[Array] = []
+
+
+def keep_for_graph(array: Array) -> None:
+    """Keeps memory for good that the launches of a CUDA graph use."""
+    _captured.append(array)
 
 
 def kept(made: Array) -> Array:

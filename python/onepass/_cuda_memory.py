@@ -6,6 +6,7 @@ csrc/bind calls these functions by name: it allocates no device memory and creat
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,14 @@ from onepass._array import (
     copy_into,
     is_tensor_of_torch,
     is_torch,
+    keep_for_graph,
     kept,
     library,
+    refuse_capture,
     torch_if_imported,
 )
+
+__all__ = ["keep_for_graph"]  # csrc/bind finds it here
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,16 +43,23 @@ def current_stream(x: Array, device: int) -> int:
 def lend(
     like: Array, count: int, dtype: str, device: int, stream: int, zeroed: bool = False
 ) -> Array:
-    """Memory on a CUDA device from the pool of the library of ``like``, for work on ``stream``."""
+    """Memory on a CUDA device from the pool of the library of ``like``, for work on ``stream``.
+
+    Args:
+        zeroed: it is kept, and counts: a graph that is being captured must not zero it.
+    """
     lib, at_home = _cuda_library(like)
     make = lib.zeros if zeroed else lib.empty
     if is_torch(lib):
         with lib.cuda.stream(None if at_home else lib.cuda.ExternalStream(stream, device=device)):
+            if zeroed:
+                refuse_capture(lib)
             return make(count, dtype=getattr(lib, dtype), device=f"cuda:{device}")
     with lib.cuda.Device(device):
-        if at_home:
-            return kept(make(count, dtype))
-        with lib.cuda.ExternalStream(stream, device):
+        own = nullcontext() if at_home else lib.cuda.ExternalStream(stream, device)
+        with own:
+            if zeroed:
+                refuse_capture(lib)
             return kept(make(count, dtype))
 
 
@@ -77,7 +89,25 @@ def synchronize(x: Array, device: int) -> None:
 
 
 def order(first: int, then: int, device: int) -> None:
-    """Later work on the stream ``then`` waits for present work on ``first``; the host does not."""
+    """Later work on the stream ``then`` waits for present work on ``first``; the host does not.
+
+    Raises:
+        RuntimeError: one of them captures a CUDA graph, and the other is outside of it.
+    """
+    try:
+        _order(first, then, device)
+    except Exception as error:
+        if "captur" not in str(error).lower():
+            raise
+        raise RuntimeError(
+            f"a CUDA graph is being captured, and of the streams on which the arrays of this call "
+            f"are worked on, {first:#x} and {then:#x}, one is outside of the capture: make the "
+            "capturing stream the current one of each library, or let the other wait for an event "
+            "of it first"
+        ) from error
+
+
+def _order(first: int, then: int, device: int) -> None:
     lib, _ = _cuda_library(None)
     if is_torch(lib):
         event = lib.cuda.Event()

@@ -9,7 +9,8 @@ from onepass import _C, _machine
 from onepass._streams import fastest, least_seconds, size_of, ways
 
 _LEVEL = "ONEPASS_CPU_LEVEL"
-_COPIED = 64 << 20  # bytes of a copy: more than most caches hold
+_PAGE = 4096
+_LEAST_COPIED = 64 << 20  # bytes of a copy
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ def _level_reason(level: str, levels: tuple[str, ...]) -> str:
 
 def _threads_reason(threads: int, limits: _C.ThreadLimits) -> str:
     if threads != limits["default"]:
-        return "chosen by set_num_threads or threadpoolctl"
+        return (
+            "set by set_num_threads, by threadpoolctl or by the first call, which would now take "
+            f"{limits['default']}"
+        )
     if limits["variable"] is not None:
         return f"{limits['variable']} says so"
     quota, affinity = limits["quota"], limits["affinity"]
@@ -119,5 +123,11 @@ def _notes(
 
 
 def _copy_rate(threads: int) -> float:
-    copy = 1, 1, 0
-    return _COPIED / least_seconds(fastest(ways(copy, size_of(copy, _COPIED), threads), threads))
+    copy, count = (1, 1, 0), _copied(threads)
+    return count / least_seconds(fastest(ways(copy, size_of(copy, count), threads), threads))
+
+
+def _copied(threads: int) -> int:
+    """Bytes of a copy: more than the caches hold, where so much memory is free."""
+    wanted = max(_LEAST_COPIED, 4 * _machine.last_caches(threads))
+    return max(_LEAST_COPIED, min(wanted, _machine.free_memory() // 8 // _PAGE * _PAGE))

@@ -60,8 +60,9 @@ def get_num_threads() -> int:
 
 
 def cpu_level() -> str:
-    """The instruction-set level in use: "v2", "v3" or "v4" of x86-64; "base" elsewhere.
+    """The instruction-set level in use.
 
+    It is "v2", "v3" or "v4" of x86-64, "neon" of aarch64, "base" elsewhere.
     Results do not depend on it. The default is the best level of the processor, or the environment
     variable ``ONEPASS_CPU_LEVEL``.
 

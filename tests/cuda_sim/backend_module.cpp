@@ -11,7 +11,12 @@
 //   device_fails(text)            its next call does nothing and leaves this error
 //   current_device(device)        makes a device the current one, and returns which one was
 //   set_order(name, seed, resident_blocks)
-//   channel_path(outer, channels, inner, unit)
+//   start_recording()             launches are kept, as a CUDA graph that is captured keeps them …
+//   stop_recording()              … until here: the number of the graph
+//   replay(graph)                 runs its launches
+//   counts(), reset_counts()      launches, bytes read and written, and calls of Philox since then
+//   set_shared_limit(bytes)       of shared memory that a block may have, until set_order
+//   channel_path(outer, channels, inner, unit, bytes, limit)
 //   row_norm_path(outer, groups, channels, inner, unit, is_double, backward)
 #include <Python.h>
 
@@ -71,8 +76,7 @@ struct Device {
 
   template <class Call>
   static void run(void (*function)(const Call&), int64_t, const Call& call) {
-    const int device = inner().use_device(0);
-    inner().use_device(device);
+    const int device = inner().use_device(-1);
     launches.push_back({device, call.stream});
     if (fault.empty()) return function(call);
     reported = fault;
@@ -98,6 +102,8 @@ template <class Side>
 void dropout_mask(const DropoutMask& call) {
   Side::run(inner().dropout_mask, 0, call);
 }
+void host_bytes(const HostBytes& call) { Device::run(inner().write, 0, call); }
+void take_number(const TakeNumber& call) { Device::run(inner().take_number, 0, call); }
 template <class Side>
 void global_norm(const GlobalNorm& call) {
   Side::run(inner().global_norm, inner().global_norm_workspace(call), call);
@@ -255,6 +261,8 @@ PyObject* backend(PyObject*, PyObject*) {
 PyObject* device_backend(PyObject*, PyObject*) {
   static Backend table = make_backend<Device>();
   table.last_error = &Device::last_error;
+  table.write = &host_bytes;
+  table.take_number = &take_number;
   return capsule(table);
 }
 
@@ -292,15 +300,56 @@ PyObject* set_order(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+std::vector<cusim::Recording> graphs;
+PyObject* start_recording(PyObject*, PyObject*) {
+  cusim::start_recording();
+  Py_RETURN_NONE;
+}
+PyObject* stop_recording(PyObject*, PyObject*) {
+  graphs.push_back(cusim::stop_recording());
+  return PyLong_FromSize_t(graphs.size() - 1);
+}
+PyObject* replay(PyObject*, PyObject* number) {
+  const size_t graph = PyLong_AsSize_t(number);
+  if (PyErr_Occurred()) return nullptr;
+  for (const auto& launch : graphs.at(graph)) {
+    const cudaError_t error = launch();
+    if (error == cudaSuccess) continue;
+    PyErr_SetString(PyExc_RuntimeError, cusim::error_string(error));
+    return nullptr;
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* counts(PyObject*, PyObject*) {
+  const auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
+  const cusim::Counts& c = cusim::counts;
+  return Py_BuildValue("{s:K,s:K,s:K,s:K}", "launches", number(c.launches), "read", number(c.read),
+                       "written", number(c.written), "philox", number(c.draws));
+}
+PyObject* reset_counts(PyObject*, PyObject*) {
+  cusim::counts = {};
+  Py_RETURN_NONE;
+}
+
+PyObject* set_shared_limit(PyObject*, PyObject* bytes) {
+  cusim::Options options = cusim::options();
+  options.most_shared_bytes = int(PyLong_AsLong(bytes));
+  cusim::set_options(options);
+  Py_RETURN_NONE;
+}
+
 PyObject* path(PyObject*, PyObject* args) {
-  long long outer, channels, inner_size;
+  long long outer, channels, inner_size, bytes = 16, limit = 0;
   int unit;
-  if (!PyArg_ParseTuple(args, "LLLi", &outer, &channels, &inner_size, &unit)) return nullptr;
+  if (!PyArg_ParseTuple(args, "LLLi|LL", &outer, &channels, &inner_size, &unit, &bytes, &limit))
+    return nullptr;
   const auto p = onepass::cuda::channel_path(outer, channels, inner_size, unit);
-  return Py_BuildValue("{s:O,s:O,s:i,s:i,s:L,s:L}", "columns", p.columns ? Py_True : Py_False,
-                       "whole", p.whole ? Py_True : Py_False, "width", int(p.width), "lanes",
-                       int(p.lanes), "groups", static_cast<long long>(p.groups), "splits",
-                       static_cast<long long>(p.splits));
+  const int held = onepass::cuda::held_units(p, outer, inner_size, bytes, limit);
+  return Py_BuildValue(
+      "{s:i,s:O,s:O,s:i,s:i,s:L,s:L}", "held", held, "columns", p.columns ? Py_True : Py_False,
+      "whole", p.whole ? Py_True : Py_False, "width", int(p.width), "lanes", int(p.lanes), "groups",
+      static_cast<long long>(p.groups), "splits", static_cast<long long>(p.splits));
 }
 
 PyObject* row_path(PyObject*, PyObject* args) {
@@ -325,6 +374,12 @@ PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"device_fails", device_fails, METH_O, nullptr},
                          {"current_device", current_device, METH_O, nullptr},
                          {"set_order", set_order, METH_VARARGS, nullptr},
+                         {"start_recording", start_recording, METH_NOARGS, nullptr},
+                         {"stop_recording", stop_recording, METH_NOARGS, nullptr},
+                         {"replay", replay, METH_O, nullptr},
+                         {"counts", counts, METH_NOARGS, nullptr},
+                         {"reset_counts", reset_counts, METH_NOARGS, nullptr},
+                         {"set_shared_limit", set_shared_limit, METH_O, nullptr},
                          {"channel_path", path, METH_VARARGS, nullptr},
                          {"row_norm_path", row_path, METH_VARARGS, nullptr},
                          {nullptr, nullptr, 0, nullptr}};

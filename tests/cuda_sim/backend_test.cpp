@@ -12,6 +12,7 @@ namespace {
 
 void devices(std::string*) {
   check(cuda.use_device(1) == 0 && cuda.use_device(0) == 1, "use_device does not say what was");
+  check(cuda.use_device(-1) == 0 && cuda.use_device(-1) == 0, "asking for the device changes it");
   check(cuda.use_device(7) == -1 && cuda.last_error() != nullptr, "device 7 exists");
   uint32_t* word = cuda.host_word(1);
   check(word && *word == 0 && word == cuda.host_word(1), "a host word is made anew");
@@ -31,6 +32,7 @@ int main() {
       {"updates", updates_part},
       {"counted_steps", counted_steps_part},
       {"stages", stages_part},
+      {"kept", kept_part},
       {"global_norm", global_norm_part},
       {"factors", factors_part},
       {"devices", devices},

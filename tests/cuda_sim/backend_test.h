@@ -170,6 +170,7 @@ void masks_part(std::string* bits);
 void updates_part(std::string* bits);
 void counted_steps_part(std::string* bits);
 void stages_part(std::string* bits);
+void kept_part(std::string* bits);
 void global_norm_part(std::string* bits);
 void factors_part(std::string* bits);
 void channel_norms_part(std::string* bits);

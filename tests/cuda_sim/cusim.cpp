@@ -7,6 +7,7 @@
 #include "cusim.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -684,6 +685,7 @@ cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes
                 Random(chosen.seed),
                 {}};
   if (races_checked()) launch.host.tsan = __tsan_get_current_fiber();
+  count(&counts.launches, 1);
   gridDim = grid;
   blockDim = block;
   const std::string error = run_blocks(launch);
@@ -691,6 +693,21 @@ cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes
   set_error(error);
   return error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }
+
+namespace {
+
+std::atomic<bool> recording{false};
+Recording recorded;
+
+}  // namespace
+
+bool is_recording() { return recording; }
+void start_recording() { recording = true; }
+Recording stop_recording() {
+  recording = false;
+  return std::exchange(recorded, {});
+}
+void record(std::function<cudaError_t()> launch) { recorded.push_back(std::move(launch)); }
 
 void block_sync(Site site) { block().block_sync(site); }
 

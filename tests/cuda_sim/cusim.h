@@ -4,12 +4,17 @@
 // kernels never name it. Tests use the part marked "for tests". It checks what the source says, not
 // what a GPU does with it. One launch runs at a time: a second host thread waits for the first.
 #pragma once
+#include <cfenv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -41,6 +46,10 @@ enum cudaError_t {
 };
 using cudaStream_t = struct CUstream_st*;
 
+// core/philox.h says where; it may be included before this file (see FLAGS of
+// test_cuda_backend.py).
+#define ONEPASS_DRAWN() ::cusim::count(&::cusim::counts.draws, 1)
+
 namespace cusim {
 
 // ---- For tests -------------------------------------------------------------------------------
@@ -52,7 +61,8 @@ enum class Order { kForward, kReverse, kRandom };
 struct Options {
   Order order = Order::kForward;
   uint64_t seed = 0;
-  int resident_blocks = 4;  // what onepass::cuda::resident_blocks answers
+  int resident_blocks = 4;            // what onepass::cuda::resident_blocks answers
+  int most_shared_bytes = 227 << 10;  // likewise; of sm_90
 };
 
 Options options();
@@ -60,6 +70,24 @@ void set_options(const Options& options);
 
 // The error of the last launch, with thread, block, file and line; "" if there was none.
 std::string last_error();
+
+// What kernels have done since the counts were last set to zero: launches, bytes that the load and
+// store wrappers of device.h and memory.cuh have moved, and calls of Philox.
+struct Counts {
+  uint64_t launches = 0, read = 0, written = 0, draws = 0;
+};
+inline Counts counts;
+
+// What a CUDA graph does: launches from start_recording to stop_recording do not run but are kept,
+// with their arguments, and run at each replay.
+using Recording = std::vector<std::function<cudaError_t()>>;
+void start_recording();
+Recording stop_recording();
+bool is_recording();
+
+inline void count(uint64_t* which, uint64_t by) {  // relaxed: it orders no two CUDA threads
+  __atomic_fetch_add(which, by, __ATOMIC_RELAXED);
+}
 
 // ---- For device.h ----------------------------------------------------------------------------
 
@@ -111,6 +139,17 @@ T atomic(T* address, Update update) {
 
 [[noreturn]] void fail(const char* what, Site site);
 
+template <class T>
+T counted_load(const T* address) {
+  count(&counts.read, sizeof(T));
+  return *address;
+}
+template <class T>
+void counted_store(T* address, T value) {
+  count(&counts.written, sizeof(T));
+  *address = value;
+}
+
 template <class To, class T>
 To* aligned(T* address, Site site) {
   if (reinterpret_cast<uintptr_t>(address) % alignof(To) != 0)
@@ -146,11 +185,30 @@ struct Call {
 };
 
 cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes);
+void record(std::function<cudaError_t()> launch);
 
 template <class... P, size_t... I>
 void run_kernel(const Call& call, std::index_sequence<I...>) {
   auto* kernel = reinterpret_cast<void (*)(P...)>(const_cast<void*>(call.kernel));
   kernel(*static_cast<const P*>(call.arguments[I])...);
+}
+
+// start(arguments) with copies of them, and with the processor's treatment of subnormals, as now.
+template <class... P, class Start, size_t... I>
+std::function<cudaError_t()> kept_launch(Start start, const void* const* arguments,
+                                         std::index_sequence<I...>) {
+  const auto copies = std::make_shared<std::tuple<P...>>(*static_cast<const P*>(arguments[I])...);
+  std::fenv_t mode;
+  std::fegetenv(&mode);
+  return [=] {
+    const void* addresses[] = {static_cast<const void*>(&std::get<I>(*copies))..., nullptr};
+    std::fenv_t before;
+    std::fegetenv(&before);
+    std::fesetenv(&mode);
+    const cudaError_t error = start(addresses);
+    std::fesetenv(&before);
+    return error;
+  };
 }
 
 template <class... P>
@@ -159,8 +217,12 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t dynamic_b
   const auto run = [](const Call& call) {
     run_kernel<P...>(call, std::index_sequence_for<P...>());
   };
-  return launch({reinterpret_cast<const void*>(kernel), arguments, run}, grid, block,
-                dynamic_bytes);
+  const auto start = [=](const void* const* given) {
+    return launch({reinterpret_cast<const void*>(kernel), given, run}, grid, block, dynamic_bytes);
+  };
+  if (!is_recording()) return start(arguments);
+  record(kept_launch<P...>(start, arguments, std::index_sequence_for<P...>()));
+  return cudaSuccess;
 }
 
 cudaError_t allow_dynamic_shared(const void* kernel, size_t bytes);

@@ -3,15 +3,6 @@
 #pragma once
 #include "cuda/device.h"
 
-#ifdef __CUDACC__
-// Pointer to the launch's shared_bytes, aligned to 16: ONEPASS_DYNAMIC_SHARED(float, row);
-#define ONEPASS_DYNAMIC_SHARED(T, name)                                          \
-  extern __shared__ __align__(16) unsigned char onepass_dynamic_shared_memory[]; \
-  T* name = reinterpret_cast<T*>(onepass_dynamic_shared_memory)
-#else
-#define ONEPASS_DYNAMIC_SHARED(T, name) T* name = ::cusim::dynamic_shared<T>()
-#endif
-
 namespace onepass {
 namespace cuda {
 
@@ -79,18 +70,6 @@ ONEPASS_DEVICE T atomic_or(T* address, T value) {
   static_assert(std::is_unsigned_v<T>, "atomic_or is on unsigned integers");
   return ONEPASS_CUDA_OR_SIM(atomicOr(cuda_integer(address), CudaInteger<T>(value)),
                              cusim::atomic(address, [=](T old) { return old | value; }));
-}
-
-// ---- Launches ----------------------------------------------------------------------------------
-
-// Lets `kernel` be launched with up to `bytes` of dynamic shared memory; needed once per device
-// where dynamic and static shared memory together exceed 48 KiB.
-template <class... P>
-cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
-  return ONEPASS_CUDA_OR_SIM(
-      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-      cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
 }
 
 }  // namespace cuda

@@ -1,6 +1,7 @@
 """python -m fuzz TARGET --seconds N: feeds a target with bytes until the time is over.
 
-With atheris, which follows what the bytes reach; an input that fails is kept below build/fuzz.
+With atheris, which follows what the bytes reach in Python; of compiled code, the array border above
+all, it sees results and crashes alone. An input that fails is kept below build/fuzz.
 """
 
 from __future__ import annotations

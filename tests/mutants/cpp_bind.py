@@ -14,11 +14,11 @@ BIND = [
     ),
     Mutant(
         "plan: a skipped step moves the averages of LAMB",
-        "csrc/bind/plan_passes.cpp",
-        """void before_update(Calls* calls) {
+        "csrc/core/passes.cpp",
+        """void before_update(StepCalls* calls) {
   if (calls->skipped) return;
 """,
-        """void before_update(Calls* calls) {
+        """void before_update(StepCalls* calls) {
 """,
         ("tests/test_tensor_norms.py::test_overflow_on_the_first_step_changes_nothing",),
     ),

@@ -86,8 +86,8 @@ CUDA = [
     Mutant(
         "CUDA: the norm of float64 values beside floats overwrites their partials",
         "csrc/cuda/global_norm.cuh",
-        "count += global_norm_as<double>(call, partials, room, count, true);",
-        "count += global_norm_as<double>(call, partials, room, 0, true);",
+        "count += global_norm_as<double>(call, partials, &taken, count, true);",
+        "count += global_norm_as<double>(call, partials, &taken, 0, true);",
         ("tests/test_cuda_backend.py::test_a_norm_of_float32_and_float64_arrays",),
     ),
     Mutant(

@@ -98,8 +98,8 @@ BENCH = [
     Mutant(
         "compare: what can be seen leaves out the noise of what is seen",
         "python/onepass/bench/_changes.py",
-        "return max(LEAST, noise(change)) + POWER * change.deviation",
-        "return max(LEAST, noise(change))",
+        "return max(LEAST, noise(found)) + POWER * found.deviation",
+        "return max(LEAST, noise(found))",
         ("tests/test_bench_compare.py::test_same_says_what_it_cannot_see",),
     ),
     Mutant(
@@ -273,8 +273,8 @@ BENCH = [
     Mutant(
         "bench --resume: rows that are not chosen count",
         "python/onepass/bench/_session.py",
-        "*_table.summary(self.shown, absent)",
-        "*_table.summary([*self.found.values()], absent)",
+        "*_table.summary(self.shown, absent, asked)",
+        "*_table.summary([*self.found.values()], absent, asked)",
         (
             "tests/test_bench_files.py::test_a_resumed_run_shows_what_is_chosen_and_keeps_the_record",
         ),
@@ -318,7 +318,7 @@ BENCH = [
     ),
     Mutant(
         "bench: the message leaves out a filter",
-        "python/onepass/bench/_session.py",
+        "python/onepass/bench/_choice.py",
         'if name not in ("only", "groups")',
         'if name not in ("only", "groups", "shape")',
         ("tests/test_bench_command.py::test_wrong_use_is_one_line[--only ^softmax --shape 1]",),
@@ -371,6 +371,13 @@ BENCH = [
         "compiled(lambda *x: model(*x))",
         "model",
         ("tests/test_bench_rivals.py::test_modules_that_are_compiled_have_the_gradients_of_ours",),
+    ),
+    Mutant(
+        "bench: gradients of a layer are not checked",
+        "python/onepass/bench/_networks.py",
+        "(compare(*kernel) for kernel in kernels)",
+        "(compare(*kernel) for kernel in kernels[:1])",
+        ("tests/test_bench_checks.py::test_a_layer_is_checked_by_the_formulas",),
     ),
     Mutant(
         "compare: a median beside the faster half of samples",

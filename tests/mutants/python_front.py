@@ -295,8 +295,8 @@ FRONT = [
     Mutant(
         "torch: backward of dropout draws another mask",
         f"{TORCH}/nn/_elementwise.py",
-        "_DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 0, 0)],",
-        "_DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 1, 0)],",
+        "_DROPOUTS[kind][1](dy, _like(dy), p, as_word(seed), 0, 0)],",
+        "_DROPOUTS[kind][1](dy, _like(dy), p, as_word(seed), 1, 0)],",
         (f"{TORCH_NN}::test_dropout_follows_torchs_generator",),
     ),
     Mutant(

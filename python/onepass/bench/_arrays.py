@@ -6,22 +6,16 @@ draws about as many as a check compares, and the device repeats them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from onepass.bench._check import MOST
+from onepass.bench._check import few
 from onepass.bench._records import case as records
 from onepass.bench._row import Context
 
 DEVICE = "cuda"  # PyTorch's name of it
-
-
-def stored(dtype: str) -> np.dtype[Any]:
-    """NumPy's type of that name."""
-    return records.BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
 
 
 def itemsize(dtype: str) -> int:
@@ -29,15 +23,10 @@ def itemsize(dtype: str) -> int:
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
-def few(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """As many rows as are compared, two at least, if there are as many."""
-    return (min(shape[0], max(2, MOST // max(1, math.prod(shape[1:])))), *shape[1:])
-
-
 def inputs(context: Context, case: Any, shape: tuple[int, ...], options: Any) -> tuple[Any, ...]:
     """Those of a row of the records, in the dtype and on the device of the context."""
     if context.device == "cpu":
-        return tuple(case.inputs(shape, stored(context.dtype), options))
+        return tuple(case.inputs(shape, context.dtype, options))
     # NumPy may lack bfloat16; vectors of channels are float32 beside either.
     kind = "float16" if context.dtype == "bfloat16" else context.dtype
     rows, *rest = few(shape)
@@ -83,8 +72,7 @@ def drawn(context: Context, shapes: Sequence[tuple[int, ...]]) -> list[list[Any]
     """Parameters, and gradients a hundredth as large on a GPU."""
     if context.device == "cpu":
         rng = np.random.default_rng(0)
-        kind = stored(context.dtype)
-        return [[rng.standard_normal(s).astype(kind) for s in shapes] for _ in range(2)]
+        return [[rng.standard_normal(s).astype(context.dtype) for s in shapes] for _ in range(2)]
     return [[_random(context, shape).mul_(scale) for shape in shapes] for scale in (1.0, 0.01)]
 
 

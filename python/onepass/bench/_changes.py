@@ -245,14 +245,14 @@ def _disagreement(d: Array, noise: Array, common: float) -> float:
     return (apart - 1) * variance if apart > APART else 0.0
 
 
-def noise(change: Level) -> float:
+def noise(found: Level) -> float:
     """What chance alone may do."""
-    return CERTAIN * change.deviation
+    return CERTAIN * found.deviation
 
 
-def sees(change: Level) -> float:
+def sees(found: Level) -> float:
     """A change that is found in 95 of 100 comparisons."""
-    return max(LEAST, noise(change)) + POWER * change.deviation
+    return max(LEAST, noise(found)) + POWER * found.deviation
 
 
 # ---- what is learned

@@ -21,6 +21,11 @@ from onepass.bench._row import Check, named
 MOST = 1 << 17
 
 
+def few(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """As many rows as are compared, two at least, if there are as many."""
+    return (min(shape[0], max(2, MOST // max(1, math.prod(shape[1:])))), *shape[1:])
+
+
 def of_case(
     case: Any,
     shape: tuple[int, ...],
@@ -32,7 +37,7 @@ def of_case(
 ) -> Check:
     """Of a row of the records. ``place`` puts an array on a device, ``back`` brings a result.
     ``inputs`` are those of the row, where they have been made."""
-    short = (max(2, MOST // max(1, math.prod(shape[1:]))), *shape[1:])
+    short = few(shape)
     note, part = "", None
     if short[0] < shape[0]:
         if case.by_rows:

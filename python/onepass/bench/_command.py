@@ -93,7 +93,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.dtype == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
         raise UsageError("--dtype bfloat16: NumPy has it with ml_dtypes; pip install ml_dtypes")
     files = [path for path in (options.json, options.csv, options.html) if path is not None]
-    if len(set(files)) < len(files):
+    if len({path.resolve() for path in files}) < len(files):
         raise UsageError("--json, --csv and --html: expected a file for each")
     if options.resume and options.json is None:
         raise UsageError("--resume: expected --json FILE, whose rows are not measured again")

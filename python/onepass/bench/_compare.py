@@ -15,7 +15,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from onepass import _console
@@ -69,6 +69,7 @@ class Comparison:
     """What `compare` found: the changed rows first.
 
     failed  rows that raised an error in the new run, and what it said
+    wrong   rows that are wrong in the new run, and were not measured in the old one
     mended  rows that raised an error or were wrong in the old run, and are right in the new one
     """
 
@@ -77,6 +78,7 @@ class Comparison:
     only_new: list[str]
     notes: list[str]
     failed: list[str] = dataclasses.field(default_factory=list)
+    wrong: list[str] = dataclasses.field(default_factory=list)
     mended: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -110,9 +112,9 @@ def compare(old: Source, new: Source, *, across_machines: bool = False) -> Compa
         across_machines: compare files of different machines, by their ratios alone.
 
     Returns:
-        ``changes``, a `Change` for each row and number of threads; ``failed`` and ``mended``: rows
-        that raised an error in the new run, or no longer do; ``only_old``, ``only_new``: rows of
-        one file. ``print`` shows the table.
+        ``changes``, a `Change` for each row and number of threads; ``failed``, ``wrong`` and
+        ``mended``: rows that raised an error in the new run, are wrong without an old time, or are
+        right again; ``only_old``, ``only_new``: rows of one file. ``print`` shows the table.
 
     Raises:
         ValueError: a file cannot be read, or the files are of different machines.
@@ -161,8 +163,16 @@ def _compared(old: Results, new: Results, across: bool) -> Comparison:
         for place in new.skipped
         if place in new.failed
     ]
+    wrong = [key for key, e in new.entries.items() if e.wrong and key not in old.entries]
+    places = dict.fromkeys(key[:4] for key in wrong)
     return Comparison(
-        changes, _rest(old, new), _rest(new, old), notes, failed, list(_mended(old, new))
+        changes,
+        _rest(old, new),
+        _rest(new, old, without=wrong),
+        notes,
+        failed,
+        [_described(place, new) for place in places],
+        list(_mended(old, new)),
     )
 
 
@@ -190,12 +200,12 @@ def _other_versions(old: Results, new: Results) -> dict[str, str]:
     return {label: min(names & other) for label, names in of.items() if names & other}
 
 
-def _rest(one: Results, other: Results) -> list[str]:
+def _rest(one: Results, other: Results, without: Sequence[Key] = ()) -> list[str]:
     """Rows that the other file lacks, with the reason where one is known."""
     return [
         _described(key[:4], other, key[4])
         for key in one.entries
-        if key not in other.entries and key[:4] not in other.failed
+        if key not in other.entries and key[:4] not in other.failed and key not in without
     ]
 
 
@@ -276,6 +286,8 @@ def _lines(found: Comparison) -> Iterator[str]:
             )
     for row in found.failed:
         yield f"FAILED in the new file: {row}"
+    for row in found.wrong:
+        yield f"WRONG in the new file: {row}"
     for row in found.mended:
         yield f"mended: {row}"
     for title, rows in (("old", found.only_old), ("new", found.only_new)):
@@ -286,6 +298,8 @@ def _lines(found: Comparison) -> Iterator[str]:
     for change in found.changes:
         count[change.verdict] += 1
     total = ", ".join(f"{count[v]} {v}" for v in ORDER if count[v] or v in (SLOWER, FASTER, SAME))
+    if found.wrong:
+        total = f"{len(found.wrong)} WRONG without an old time, {total}"
     if found.failed:
         total = f"{len(found.failed)} FAILED, {total}"
     if found.blind:
@@ -316,13 +330,13 @@ def main(arguments: Iterable[str]) -> int:
         if not options.across_machines:
             check_same_machine(old, new)
         found = _compared(old, new, options.across_machines)
-        if not (found.changes or found.failed or found.mended):
+        if not (found.changes or found.failed or found.wrong or found.mended):
             raise UsageError(f"{old.name} and {new.name} have no row in common")
     except UsageError as error:
         _console.write(f"onepass bench compare: {error}\n", sys.stderr)
         return 2
     _console.write(f"{found}\n", sys.stdout)
-    return int(bool(found.slower or found.failed))
+    return int(bool(found.slower or found.failed or found.wrong))
 
 
 def _matching(results: Results, only: str) -> Results:

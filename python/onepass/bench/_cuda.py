@@ -73,7 +73,8 @@ class Meter(_run.Meter):
         device, host = _cuda_timing.interleaved(self.on, functions, self.rounds, self.most_seconds)
         found = {label: [s / repeats for s in samples] for label, samples in device.items()}
         calls = {label: median(samples) / repeats for label, samples in host.items()}
-        return found | {"limit": [workload.bytes / rate]}, {"host": calls}
+        limit = {} if workload.bytes is None else {"limit": [workload.bytes / rate]}
+        return found | limit, {"host": calls}
 
     def release(self) -> None:
         self.on.release()

@@ -7,7 +7,6 @@ the parameters after it, without dropout, whose bits every library draws in its 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,28 +18,23 @@ from onepass.bench._peers._library import MakeNetwork, Step
 from onepass.bench._records import cases
 from onepass.bench._row import Check, Context, Row, Workload
 from onepass.bench._training import (
-    BETAS,
-    DECAY,
     MAX_NORM,
     NETWORKS,
     SMOOTH,
+    AdamWOptions,
     Network,
-    Rate,
+    model_of,
     target,
 )
 
 
-def ours(network: Network, rate: Rate, dropout: bool) -> Step:
+def ours(network: Network, options: AdamWOptions, dropout: bool) -> Step:
     from onepass import nn, optim
 
     nn.manual_seed(0)
-    model, loss = network.modules(nn, dropout), nn.CrossEntropyLoss()
+    model, loss = model_of(network, nn, dropout), nn.CrossEntropyLoss()
     x, t = network.x, target(network)
-    for p, start in zip(model.parameters(), network.parameters(), strict=True):
-        p.data[...] = start
-    optimizer = optim.AdamW(
-        model.parameters(), lr=rate.lr, eps=rate.eps, betas=BETAS, weight_decay=DECAY
-    )
+    optimizer = optim.AdamW(model.parameters(), **vars(options))
 
     def run() -> Any:
         value, dy = loss(model(x), t)
@@ -61,9 +55,7 @@ def checked(network: Network, make: MakeNetwork = ours) -> Check:
     loss, got = float(step.run()), step.read()
     start = [p.astype(np.float64) for p in network.parameters()]
     want_loss, grads = network.in_double(start, network.x.astype(np.float64), target(network))
-    run = cases.optimizers.BY_NAME["adamw"].trajectory(
-        network.parameters(), **dataclasses.asdict(SMOOTH), betas=BETAS, weight_decay=DECAY
-    )
+    run = cases.optimizers.BY_NAME["adamw"].trajectory(network.parameters(), **vars(SMOOTH))
     run.step(grads, max_norm=MAX_NORM)
     norm = math.sqrt(sum(float((g**2).sum()) for g in grads))
     largest = max(float(np.abs(g).max()) for g in grads) * min(1.0, MAX_NORM / norm)
@@ -76,11 +68,10 @@ def checked(network: Network, make: MakeNetwork = ours) -> Check:
 
 def _made(network: Network) -> Callable[[Context], Workload]:
     def make(context: Context) -> Workload:
-        found = peers.networks(context, network, Rate())
+        found = peers.networks(context, network, AdamWOptions())
         return Workload(
-            {"onepass": ours(network, Rate(), True).run, **found.functions},
+            {"onepass": ours(network, AdamWOptions(), True).run, **found.functions},
             sum(p.size for p in network.parameters()),
-            network.bytes(),
             check=lambda: checked(network),
             products=network.products(),
             missing=found.missing,

@@ -34,6 +34,7 @@ YES_OR_NO = Kind("true or false", lambda value: isinstance(value, bool))
 COUNT = Kind("a whole number >= 1", lambda value: type(value) is int and value >= 1)
 SECONDS = Kind("a number > 0", lambda value: _is_number(value) and value > 0)
 LOAD = Kind("a number >= 0", lambda value: _is_number(value) and value >= 0)
+LOAD_OR_NONE = Kind("a number >= 0 or null", lambda value: value is None or LOAD.has(value))
 NUMBER_OR_NONE = Kind("a number or null", lambda value: value is None or _is_number(value))
 
 
@@ -176,8 +177,10 @@ def _check_measured(result: Place) -> None:
         _check_labels(result.part(name), samples.value)
         for label in result.value[name]:
             result.part(name).of(label).check(SECONDS)
+    # Where memory sets no limit, there are none.
+    moved = LOAD if "limit" in samples.value else LOAD_OR_NONE
     for name, kind in (
-        ("elements", COUNT), ("bytes", LOAD), ("error", NUMBER_OR_NONE), ("ulps", NUMBER_OR_NONE),
+        ("elements", COUNT), ("bytes", moved), ("error", NUMBER_OR_NONE), ("ulps", NUMBER_OR_NONE),
         ("products", NUMBER_OR_NONE), ("checked", TEXT), ("wrong", YES_OR_NO), ("missing", OBJECT),
     ):  # fmt: skip
         result.part(name).check(kind)

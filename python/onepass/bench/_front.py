@@ -12,10 +12,9 @@ from typing import Any
 from onepass._streams import Function, Streams
 from onepass.bench import _check as check
 from onepass.bench._beside import beside
-from onepass.bench._networks import FORMS, Around
+from onepass.bench._networks import FORMS, Around, MakeModule
+from onepass.bench._peers import need_torch
 from onepass.bench._row import Check, Context, Row, Workload, named
-
-Make = Callable[[Any], Any]
 
 
 def _training(model: Any, around: Around, x: Any, *target: Any) -> Function:
@@ -29,11 +28,12 @@ def _training(model: Any, around: Around, x: Any, *target: Any) -> Function:
 
 
 def _row(
-    shape: tuple[int, ...], make: Make, streams: Streams, classes: int = 0
+    shape: tuple[int, ...], make: MakeModule, streams: Streams, classes: int = 0
 ) -> Callable[[Context], Workload]:
     """``make(nn)`` builds the model from the modules of ``nn``, ours or PyTorch's."""
 
     def made(context: Context) -> Workload:
+        need_torch()
         import torch
 
         from onepass.torch import nn
@@ -59,13 +59,13 @@ def _row(
     return made
 
 
-def _compared(shape: tuple[int, ...], make: Make, classes: int) -> Check:
+def _compared(shape: tuple[int, ...], make: MakeModule, classes: int) -> Check:
     """Ours beside PyTorch's modules in float64, on as many rows as are compared at most."""
     import torch
 
     from onepass.torch import nn
 
-    few = (min(shape[0], max(2, check.MOST // math.prod(shape[1:]))), *shape[1:])
+    few = check.few(shape)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(few, generator=generator)
     target = [torch.randint(0, classes, few[:1], generator=generator)] if classes else []
@@ -83,7 +83,7 @@ def _compared(shape: tuple[int, ...], make: Make, classes: int) -> Check:
     return check.worst(checks, f"at {named(few)}, beside PyTorch in float64")
 
 
-def _followed(norm: str, channels: int) -> Make:
+def _followed(norm: str, channels: int) -> MakeModule:
     """The norm and ReLU: one module of ours, two of PyTorch's."""
 
     def make(nn: Any) -> Any:

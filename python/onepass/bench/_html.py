@@ -13,8 +13,9 @@ from typing import Any
 from onepass import _page
 from onepass._page import embedded
 from onepass._page import text as _text
+from onepass.bench._rates import size_text
 from onepass.bench._row import GROUPS
-from onepass.bench._table import best_rival, plain
+from onepass.bench._table import best_rival, plain, rate, time_text
 
 COLUMNS = {
     "row": "what is measured, and the elements",
@@ -55,20 +56,11 @@ def _machine(about: Mapping[str, Any]) -> str:
     items = []
     for name, value in about.items():
         if isinstance(value, Mapping):
-            value = ", ".join(f"{k} {_bytes(v)}" for k, v in value.items())
+            value = ", ".join(f"{k} {size_text(v)}" for k, v in value.items())
         if value not in (None, ""):
             value = f"{value:.3g}" if isinstance(value, float) else value
             items.append(f"<div><dt>{_text(name)}</dt> <dd>{_text(value)}</dd></div>")
     return "".join(items)
-
-
-def _bytes(value: object) -> str:
-    if not isinstance(value, int):
-        return str(value)
-    for unit, scale in (("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if value >= scale:
-            return f"{value / scale:g} {unit}"
-    return f"{value} bytes"
 
 
 def _table(group: str, results: list[dict[str, Any]]) -> str:
@@ -97,8 +89,8 @@ def _cells(result: dict[str, Any]) -> Iterator[str]:
     ours = seconds["onepass"]
     low, high = result["low"]["onepass"], result["high"]["onepass"]
     yield _cell(ours, f"{_time(ours)}<small>{_time(low)} to {_time(high)}</small>")
-    moved = result["bytes"] / ours if "limit" in seconds else None
-    yield _ABSENT if moved is None else _cell(moved, f"{moved / 1e9:.3g}")
+    moved = rate(result)
+    yield _ABSENT if moved is None else _cell(moved, f"{moved:.3g}")
     yield _limit(seconds["limit"] / ours if "limit" in seconds else None)
     ratios = sorted(result["ratios"].items(), key=lambda item: item[1])
     best = best_rival(result)
@@ -152,10 +144,7 @@ def _error(result: Mapping[str, Any]) -> str:
 
 
 def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= scale:
-            return f"{seconds / scale:.4g} {unit}"
-    return f"{seconds * 1e6:.4g} µs"
+    return time_text(seconds, "µs")
 
 
 _STYLE = """

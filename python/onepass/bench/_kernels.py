@@ -136,17 +136,16 @@ def checked(
 ) -> Callable[[], Check] | None:
     """The check of records; ``inputs`` are those of the only one. On a GPU of few rows, and none
     where NumPy lacks the dtype."""
-    dtype = arrays.stored(context.dtype)
-    if dtype is None:
+    if context.dtype == "bfloat16" and records.BFLOAT16 is None:
         return None
     if context.device == "cpu":
         return lambda: check.worst(
-            check.of_case(case, shape, str(dtype), options, inputs=inputs) for case in kernels
+            check.of_case(case, shape, context.dtype, options, inputs=inputs) for case in kernels
         )
-    small = arrays.few(shape)
+    small = check.few(shape)
     return lambda: check.worst(
         (
-            check.of_case(case, small, str(dtype), options, arrays.placed, arrays.back)
+            check.of_case(case, small, context.dtype, options, arrays.placed, arrays.back)
             for case in kernels
         ),
         f"at {named(small)}",
@@ -182,15 +181,15 @@ def streams(
 ) -> Streams:
     """What a row reads and writes, from its results on a few rows of that shape. An input that need
     not be read does not count: all add up to the bytes of the record."""
-    kind = arrays.stored(dtype)
+    itemsize = arrays.itemsize(dtype)
     few = (min(8, shape[0]), *shape[1:]) if len(shape) > 1 else (min(4096, shape[0]),)
     options = options_of(case, options)
-    inputs = case.inputs(few, kind, options)
+    inputs = case.inputs(few, dtype, options)
     results = case.run(inputs, options)
-    array = math.prod(few) * kind.itemsize
+    array = math.prod(few) * itemsize
     updated = _bytes([inputs[i] for i in case.written], array)
     written = _bytes(results[: len(results) - len(case.written)], array)
-    count = case.bytes(kind.itemsize) * math.prod(few)
+    count = case.bytes(itemsize) * math.prod(few)
     parts = (max(0.0, count - written - 2 * updated), written, updated)
     unit = min(array, *(part for part in parts if part > count / 20))
     if any(abs(part / unit - round(part / unit)) > 0.2 for part in parts):

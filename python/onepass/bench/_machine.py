@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from onepass._machine import caches as caches
 from onepass._machine import cpu
+from onepass._machine import last_cache as last_cache
 
 
 def processors() -> int:
@@ -18,28 +19,6 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def caches() -> dict[str, int]:
-    """Bytes of each level of data cache of the first processor: {"L1": …}; empty if not known."""
-    found: dict[str, int] = {}
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            kind, level, size = (
-                (folder / n).read_text().strip() for n in ("type", "level", "size")
-            )
-        except OSError:
-            continue
-        number = re.fullmatch(r"(\d+)([KMG]?)", size)
-        if kind != "Instruction" and number:
-            scale = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[number[2]]
-            found[f"L{level}"] = int(number[1]) * scale
-    return found
-
-
-def last_cache() -> int:
-    """Bytes of the last level; 32 MiB if not known."""
-    return max(caches().values(), default=32 << 20)
 
 
 # See `_session.restart`.

@@ -13,16 +13,17 @@ import numpy as np
 
 from onepass._streams import Function, Streams
 from onepass.bench._beside import beside
-from onepass.bench._check import within, worst
+from onepass.bench._check import compared, within, worst
 from onepass.bench._peers import Found
 from onepass.bench._peers._torch_compile import compiled
+from onepass.bench._records import cases
 from onepass.bench._row import Check, Context, Make, Row, Workload, named
 from onepass.bench._training import lying, residual_of
 
 # Of the largest value of each array: ours agree with float64 within 3e-6 (20 layers, images 32×32).
 SHARE = 1e-4
 DRAWS = 5
-SIZES = {"64x1x8x8": (64, 1, 8, 8), "32x3x32x32": (32, 3, 32, 32)}
+SIZES = ((64, 1, 8, 8), (32, 3, 32, 32))
 
 
 def lenet(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
@@ -71,6 +72,7 @@ def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
 
 
 NETWORKS = {"lenet": lenet, "resnet20": resnet20}
+MakeModule = Callable[[Any], Any]  # from the modules of onepass.nn or torch.nn
 Around = Callable[[Any], Callable[..., Any]]
 # PyTorch's forms of a module: label -> what makes the function that runs its forward.
 FORMS: dict[str, Around] = {
@@ -82,7 +84,8 @@ FORMS: dict[str, Around] = {
 class Layer(NamedTuple):
     """One layer between others: its forward, and all gradients.
 
-    make     make(n): from the modules of `n`, ours or PyTorch's
+    make     its module
+    record   of its forward, in the table of kernels, and the options that the formula has
     shape    of x
     smaller  so many times fewer elements has y
     images   arrays like x that the fewest reads and writes move
@@ -90,7 +93,8 @@ class Layer(NamedTuple):
     streams  the loop that is nearest to them
     """
 
-    make: Callable[[Any], Any]
+    make: MakeModule
+    record: tuple[str, dict[str, Any]]
     shape: tuple[int, ...]
     smaller: int
     images: int
@@ -106,18 +110,31 @@ IMAGES, DEEP = (8, 64, 56, 56), (8, 64, 32, 32)
 # In C order and with the channels last. A maximum remembers its place, 4 bytes written and read; a
 # depthwise convolution reads x again for the gradient of its weight.
 LAYERS = {
-    "max pool 2x2": Layer(lambda n: n.MaxPool2d(2), IMAGES, 4, 2, 4, Streams(1, 1)),
-    "max pool 3x3 stride 2": Layer(lambda n: n.MaxPool2d(3, 2, 1), IMAGES, 4, 2, 4, Streams(1, 1)),
-    "avg pool 2x2": Layer(lambda n: n.AvgPool2d(2), IMAGES, 4, 2, 2, Streams(1, 1)),
+    "max pool 2x2": Layer(
+        lambda n: n.MaxPool2d(2), ("max_pool2d", {"kernel_size": 2}), IMAGES, 4, 2, 4,
+        Streams(1, 1),
+    ),
+    "max pool 3x3 stride 2": Layer(
+        lambda n: n.MaxPool2d(3, 2, 1),
+        ("max_pool2d", {"kernel_size": 3, "stride": 2, "padding": 1}), IMAGES, 4, 2, 4,
+        Streams(1, 1),
+    ),
+    "avg pool 2x2": Layer(
+        lambda n: n.AvgPool2d(2), ("avg_pool2d", {"kernel_size": 2}), IMAGES, 4, 2, 2,
+        Streams(1, 1),
+    ),
     "global avg pool": Layer(
-        lambda n: n.AdaptiveAvgPool2d(1), IMAGES, 56 * 56, 2, 2, Streams(1, 1)
+        lambda n: n.AdaptiveAvgPool2d(1), ("adaptive_avg_pool2d", {"output_size": 1}), IMAGES,
+        56 * 56, 2, 2, Streams(1, 1),
     ),
     "depthwise 3x3": Layer(
-        lambda n: n.Conv2d(64, 64, 3, padding=1, groups=64, bias=False), DEEP, 1, 3, 2,
-        Streams(3, 2),
+        lambda n: n.Conv2d(64, 64, 3, padding=1, groups=64, bias=False),
+        ("depthwise_conv2d", {"kernel_size": 3, "padding": 1}), DEEP, 1, 3, 2, Streams(3, 2),
     ),
     "depthwise 3x3 stride 2": Layer(
-        lambda n: n.Conv2d(64, 64, 3, 2, 1, groups=64, bias=False), DEEP, 4, 3, 2, Streams(2, 1)
+        lambda n: n.Conv2d(64, 64, 3, 2, 1, groups=64, bias=False),
+        ("depthwise_conv2d", {"kernel_size": 3, "stride": 2, "padding": 1}), DEEP, 4, 3, 2,
+        Streams(2, 1),
     ),
 }  # fmt: skip
 ORDERS = {"": False, " channels last": True}
@@ -213,33 +230,54 @@ class _Double:
         return functools.partial(cls, dtype="float64") if has_dtype else cls
 
 
-def checked(make: Callable[..., Any], shape: tuple[int, ...], last: bool = False) -> Check:
+def layer_checked(layer: Layer, last: bool) -> Check:
+    """Its result and all gradients beside the float64 formulas of the table of kernels."""
+    from onepass import nn
+
+    rng = np.random.default_rng(0)
+    model, shape = layer.make(nn), (2, *layer.shape[1:])
+    x = lying(rng.standard_normal(shape).astype(np.float32), last)
+    y = model(x)
+    dy = lying(rng.standard_normal(y.shape).astype(np.float32), last)
+    dx, parameters = model.backward(dy), list(model.parameters())
+    weights = [p.data for p in parameters]
+    kernels = [("", [x, *weights], y), ("_backward", [dy, *weights, x], dx)]
+    kernels += [("_weight_backward", [dy, x], p.grad) for p in parameters]
+    name, options = layer.record
+
+    def compare(part: str, inputs: list[Any], got: Any) -> Check:
+        case = cases.BY_NAME[name + part]
+        want = case.expect(inputs, options)[0]  # the maximum comes before its place
+        return compared(got, want, case.tolerance, "float32", case.elementwise)
+
+    return worst((compare(*kernel) for kernel in kernels), f"at {named(shape)}")
+
+
+def checked(make: Callable[..., Any], shape: tuple[int, ...]) -> Check:
     """Results and gradients in float32 beside those of the same modules in float64. Where rounding
     turns a ReLU or a maximum, gradients jump by some percent, in one draw of data and not in the
     next: those of one of DRAWS have to agree, and the results of all that are made."""
-    results, gradients = _drawn(make, shape, last, 0)
+    results, gradients = _drawn(make, shape, 0)
     for seed in range(1, DRAWS):
         if gradients.error <= 1:
             break
-        more, others = _drawn(make, shape, last, seed)
+        more, others = _drawn(make, shape, seed)
         results = max(results, more, key=lambda check: check.error)
         gradients = min(gradients, others, key=lambda check: check.error)
     note = f"at {named(shape)}, within {SHARE:g} of its own float64 run"
     return worst(iter((results, gradients)), note)
 
 
-def _drawn(
-    make: Callable[..., Any], shape: tuple[int, ...], last: bool, seed: int
-) -> tuple[Check, Check]:
+def _drawn(make: Callable[..., Any], shape: tuple[int, ...], seed: int) -> tuple[Check, Check]:
     """Of the results, and of the gradients, of one draw of data and weights."""
     from onepass import nn
 
     rng = np.random.default_rng(seed)
-    x = lying(rng.standard_normal(shape), last)
+    x = rng.standard_normal(shape)
     nn.manual_seed(seed)
     single, double = make(nn, shape), make(_Double(), shape)
     double.load_state_dict({k: v.astype(np.float64) for k, v in single.state_dict().items()})
-    dy = lying(rng.standard_normal(double(x).shape), last)
+    dy = rng.standard_normal(double(x).shape)
     pairs = []
     for model, dtype in ((single, np.float32), (double, np.float64)):
         y = model(x.astype(dtype))
@@ -250,15 +288,13 @@ def _drawn(
 
 
 def _network(name: str, shape: tuple[int, ...]) -> Make:
-    """A convolutional network; the bytes are those of its images alone."""
+    """A convolutional network."""
 
     def make(context: Context) -> Workload:
-        elements = math.prod(shape)
         found = step_functions(context, NETWORKS[name], shape)
         return Workload(
             found.functions,
-            elements,
-            4.0 * elements,
+            math.prod(shape),
             missing=found.missing,
             check=lambda: checked(NETWORKS[name], (8, *shape[1:])),
         )
@@ -278,7 +314,7 @@ def _layer(name: str, last: bool) -> Make:
             math.prod(shape),
             layer.bytes(),
             layer.streams,
-            lambda: checked(lambda n, *_, **__: layer.make(n), (2, *shape[1:]), last),
+            lambda: layer_checked(layer, last),
             missing=found.missing,
         )
 
@@ -291,5 +327,5 @@ def rows() -> Iterator[Row]:
         for order, last in ORDERS.items():
             yield Row(f"{name}{order} fwd+bwd", "conv", _layer(name, last))
     for name in NETWORKS:
-        for order, images in SIZES.items():
-            yield Row(f"{name} fwd+bwd {order}", "end-to-end", _network(name, images))
+        for shape in SIZES:
+            yield Row(f"{name} fwd+bwd {named(shape)}", "end-to-end", _network(name, shape))

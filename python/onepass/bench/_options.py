@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from onepass.bench._row import UsageError
 
-MOST_THREADS = 1024  # of `config.set_num_threads`
+MOST = 1024  # threads, as `config.set_num_threads` takes, or ranks, or rounds
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +29,7 @@ def ranks(text: str) -> list[int]:
     return _counts(text, "ranks")
 
 
-def number(text: str, most: int = MOST_THREADS) -> int:
+def number(text: str, most: int = MOST) -> int:
     """A type of one number from 1 on."""
     found = int(text) if text.isdigit() and text.isascii() else 0
     if not 1 <= found <= most:
@@ -50,9 +50,9 @@ def positive(text: str) -> float:
 
 def _counts(text: str, what: str) -> list[int]:
     numbers = [int(n) if n.isdigit() and n.isascii() else 0 for n in text.split(",")]
-    if not 1 <= min(numbers) <= max(numbers) <= MOST_THREADS:
+    if not 1 <= min(numbers) <= max(numbers) <= MOST:
         words = f"expected numbers of {what} such as 1,2"
-        raise argparse.ArgumentTypeError(f"{text!r}, {words}, none above {MOST_THREADS}")
+        raise argparse.ArgumentTypeError(f"{text!r}, {words}, none above {MOST}")
     return sorted(set(numbers))
 
 

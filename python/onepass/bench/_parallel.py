@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from onepass import _console, _files
 from onepass._suggest import suggestion
@@ -22,7 +26,8 @@ def main(arguments: Iterable[str]) -> int:
         options = _parser().parse_args(list(arguments))
         _check(options)
         run = Run(options)
-        right = run.run()
+        with _ending_by_sigterm():
+            right = run.run()
         if options.json is not None:
             _write(options.json, json_text(run.content, indent=1) + "\n")
     except UsageError as error:
@@ -38,6 +43,24 @@ def main(arguments: Iterable[str]) -> int:
         _console.write(f"onepass bench parallel: {line_of(error)}\n", sys.stderr)
         return 1
     return 0 if right else 1
+
+
+@contextlib.contextmanager
+def _ending_by_sigterm() -> Iterator[None]:
+    """SIGTERM (of `timeout`, of a batch system) ends the block as Ctrl-C does: its processes and
+    its folder go with it."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,16 @@ class Group:
             )  # fmt: skip
         found: dict[int, Any] = {}
         server.settimeout(0.2)
+        deadline = time.monotonic() + SECONDS
         while len(found) < self.size:
             try:
                 connection, _ = server.accept()
             except TimeoutError:
                 if any(process.poll() is not None for process in self._started):
                     raise EndedError(self._why()) from None
+                if time.monotonic() > deadline:
+                    who = f"{len(found)} of {self.size} processes of {self.library}"
+                    raise EndedError(f"{who} came in {SECONDS:.0f} s") from None
                 continue
             connection.settimeout(SECONDS)
             file = connection.makefile("rw", encoding="utf-8")

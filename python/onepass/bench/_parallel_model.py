@@ -20,7 +20,7 @@ SMALL = 1 << 16  # bytes up to which every engine sums by recursive doubling
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Link:
     """What joins the ranks.
 
     latency  α, seconds of a message without bytes
@@ -33,23 +33,23 @@ class Network:
     adding: float
 
 
-def doubling(count: float, ranks: int, by: Network) -> float:
+def doubling(count: float, ranks: int, by: Link) -> float:
     """Seconds of a sum of so many bytes by recursive doubling."""
     rounds = math.ceil(math.log2(ranks))
     return rounds * (by.latency + count * (by.inverse + by.adding))
 
 
-def halving(count: float, ranks: int, by: Network) -> float:
+def halving(count: float, ranks: int, by: Link) -> float:
     """By recursive halving, then doubling: Rabenseifner's algorithm."""
     return 2 * math.ceil(math.log2(ranks)) * by.latency + _scattered(count, ranks, by)
 
 
-def ring(count: float, ranks: int, by: Network) -> float:
+def ring(count: float, ranks: int, by: Link) -> float:
     """By a ring: reduce-scatter, then all-gather."""
     return 2 * (ranks - 1) * by.latency + _scattered(count, ranks, by)
 
 
-def _scattered(count: float, ranks: int, by: Network) -> float:
+def _scattered(count: float, ranks: int, by: Link) -> float:
     return (ranks - 1) / ranks * count * (2 * by.inverse + by.adding)
 
 
@@ -82,7 +82,7 @@ class Step:
         rest = sorted(self.sums)
         return rest[:-1]
 
-    def seconds(self, algorithm: str, ranks: int, by: Network, *, overlap: bool = False) -> float:
+    def seconds(self, algorithm: str, ranks: int, by: Link, *, overlap: bool = False) -> float:
         """Of the whole step.
 
         Args:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.bench._training import BETAS, DECAY, MAX_NORM, SMOOTH, Mlp, Rate, target
+from onepass.bench._training import MAX_NORM, SMOOTH, AdamWOptions, Mlp, model_of, target
 from onepass.data._shares import Share, share_of
 
 CHECKED_STEPS = 3
@@ -94,7 +94,9 @@ class Silent:
         """Returns at once."""
 
 
-def loop(network: Layers, rate: Rate, comm: Any, share: Share, *, across: bool = True) -> Steps:
+def loop(
+    network: Layers, options: AdamWOptions, comm: Any, share: Share, *, across: bool = True
+) -> Steps:
     """A loop of one's own with `parallel.all_reduce_gradients`.
 
     Args:
@@ -104,12 +106,13 @@ def loop(network: Layers, rate: Rate, comm: Any, share: Share, *, across: bool =
     from onepass import nn, optim, parallel
     from onepass.nn._shares import place
 
-    model = _model(network, nn)
+    nn.manual_seed(0)
+    model = model_of(network, nn, dropout=True)
     if across:
         nn.convert_sync_batch_norm(model, comm)
     place(model, share.first)
     loss = nn.CrossEntropyLoss(reduction="sum")
-    optimizer = _adamw(optim.AdamW, model, rate)
+    optimizer = optim.AdamW(model.parameters(), **vars(options))
     x, t = share.rows
     backward: list[float] = []
 
@@ -125,7 +128,7 @@ def loop(network: Layers, rate: Rate, comm: Any, share: Share, *, across: bool =
                  backward=backward)  # fmt: skip
 
 
-def trained(network: Layers, rate: Rate, comm: Any, epoch: int) -> Steps:
+def trained(network: Layers, options: AdamWOptions, comm: Any, epoch: int) -> Steps:
     """`Trainer.fit`, on the same batch again and again.
 
     Args:
@@ -145,10 +148,12 @@ def trained(network: Layers, rate: Rate, comm: Any, epoch: int) -> Steps:
         def on_epoch_end(self, run: Any) -> None:
             self.seconds += time.perf_counter() - self.began
 
-    model, clock = _model(network, nn), Clock()
+    nn.manual_seed(0)
+    model, clock = model_of(network, nn, dropout=True), Clock()
+    optimizer = optim.AdamW(model.parameters(), **vars(options))
     trainer = Trainer(
-        model, nn.CrossEntropyLoss(), _adamw(optim.AdamW, model, rate), max_norm=MAX_NORM,
-        callbacks=[clock], parallel=comm, progress=False,
+        model, nn.CrossEntropyLoss(), optimizer, max_norm=MAX_NORM, callbacks=[clock],
+        parallel=comm, progress=False,
     )  # fmt: skip
     x, t = (np.concatenate([a] * epoch) for a in network.rows)
 
@@ -161,23 +166,20 @@ def trained(network: Layers, rate: Rate, comm: Any, epoch: int) -> Steps:
     return Steps(run, lambda: [p.data for p in model.parameters()], epoch)
 
 
-def of_torch(network: Layers, rate: Rate, size: int) -> Steps:
+def of_torch(network: Layers, options: AdamWOptions, size: int) -> Steps:
     """PyTorch's loop, in DistributedDataParallel where there are several ranks."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     barrier, rank = _nothing, 0
-    model: Any = network.modules(torch.nn, dropout=True)
-    with torch.no_grad():
-        for p, start in zip(model.parameters(), network.parameters(), strict=True):
-            p.copy_(torch.from_numpy(start))
+    model = model_of(network, torch.nn, dropout=True)
     if size > 1:
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo")
         rank, barrier = torch.distributed.get_rank(), torch.distributed.barrier
         model = torch.nn.parallel.DistributedDataParallel(model)
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(parameters, **_options(rate), fused=True)
+    optimizer = torch.optim.AdamW(parameters, **vars(options), fused=True)
     x, t = map(torch.from_numpy, share_of(network.rows, rank, size).rows)
 
     def step() -> None:
@@ -187,22 +189,6 @@ def of_torch(network: Layers, rate: Rate, size: int) -> Steps:
         optimizer.zero_grad()
 
     return Steps(_timed(step, barrier), lambda: [p.detach().numpy() for p in parameters])
-
-
-def _model(network: Layers, nn: Any) -> Any:
-    nn.manual_seed(0)
-    model = network.modules(nn, dropout=True)
-    for p, start in zip(model.parameters(), network.parameters(), strict=True):
-        p.data[...] = start
-    return model
-
-
-def _adamw(make: Callable[..., Any], model: Any, rate: Rate) -> Any:
-    return make(model.parameters(), **_options(rate))
-
-
-def _options(rate: Rate) -> dict[str, Any]:
-    return {"lr": rate.lr, "eps": rate.eps, "betas": BETAS, "weight_decay": DECAY}
 
 
 def _nothing() -> None:
@@ -233,14 +219,14 @@ class Process:
 
             self._comm = parallel.find("auto")
 
-    def _made(self, form: str, rate: Rate, epoch: int) -> Steps:
+    def _made(self, form: str, options: AdamWOptions, epoch: int) -> Steps:
         network, comm = self._network, self._comm
         if form == "torch":
-            return of_torch(network, rate, self._size)
+            return of_torch(network, options, self._size)
         if form == "Trainer":
-            return trained(network, rate, comm, epoch)
+            return trained(network, options, comm, epoch)
         share = share_of(network.rows, comm.rank, comm.size)
-        return loop(network, rate, comm, share, across=form != "own norms")
+        return loop(network, options, comm, share, across=form != "own norms")
 
     def check(self, form: str) -> dict[str, Any]:
         """A few smooth steps: a digest of the parameters, which go into a file of their own."""
@@ -255,7 +241,7 @@ class Process:
 
     def make(self, form: str) -> dict[str, Any]:
         """The steps that are timed."""
-        self._forms[form] = steps = self._made(form, Rate(), EPOCH)
+        self._forms[form] = steps = self._made(form, AdamWOptions(), EPOCH)
         steps.run(steps.at_once)
         return {"at_once": steps.at_once}
 
@@ -282,7 +268,7 @@ class Process:
         and those of its backward."""
         rows = share_of(self._network.rows, self._comm.rank, self._comm.size).rows
         comm = Silent(size)
-        steps = loop(self._network, Rate(), comm, Share(0, len(rows[0]) * size, rows))
+        steps = loop(self._network, AdamWOptions(), comm, Share(0, len(rows[0]) * size, rows))
         steps.run(2)
         seconds = []
         self._comm.barrier()

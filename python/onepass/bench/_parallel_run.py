@@ -19,9 +19,9 @@ import numpy as np
 from onepass import _console
 from onepass.bench import _machine
 from onepass.bench._parallel_groups import Group, lacking
-from onepass.bench._parallel_model import ALGORITHMS, Network, Step, fitted
+from onepass.bench._parallel_model import ALGORITHMS, Link, Step, fitted
 from onepass.bench._parallel_rank import Layers
-from onepass.bench._table import UNITS, time_text
+from onepass.bench._table import spread_text, time_text
 from onepass.bench._timing import interleaved, quantile
 from onepass.bench._training import NETWORKS
 
@@ -77,7 +77,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._given = Network(options.latency, 1 / options.bandwidth, 0.0)
+        self._given = Link(options.latency, 1 / options.bandwidth, 0.0)
         self.content: dict[str, Any] = {
             "format": FORMAT,
             "machine": _machine.machine(),
@@ -177,7 +177,7 @@ class Run:
             speedup = "" if base is None else f"{base / line.seconds:.2f}x"
             found = line.as_dict()
             error = "" if line.error is None or line.ranks == 1 else f"{line.error:.2g}"
-            spread = _spread(found["seconds"], found["low"], found["high"])
+            spread = spread_text(found["seconds"], found["low"], found["high"])
             label = LABELS[line.form] + (
                 " DDP gloo" if line.form == "torch" and line.ranks > 1 else ""
             )
@@ -220,7 +220,7 @@ class Run:
         by = dataclasses.replace(self._given, adding=found["add"] / gradients)
         self._paper(network, group, by)
 
-    def _paper(self, network: Layers, group: Group, by: Network) -> None:
+    def _paper(self, network: Layers, group: Group, by: Link) -> None:
         options = self._options
         rows = network.batch // group.size
         _say(f"\n  on paper, {time_text(by.latency)} and {options.bandwidth / 1e9:g} GB/s, adding "
@@ -290,11 +290,6 @@ def _off(whole: np.ndarray, alone: np.ndarray, begun: np.ndarray) -> float:
     change = float(np.abs(alone - begun).max())
     error = float(np.abs(whole - alone).max()) / change if change else float("inf")
     return error if error == error else float("inf")
-
-
-def _spread(middle: float, low: float, high: float) -> str:
-    scale = next((scale for _, scale in UNITS if middle >= scale), UNITS[-1][1])
-    return f"({low / scale:.3g}-{high / scale:.3g})"
 
 
 def _say(text: str) -> None:

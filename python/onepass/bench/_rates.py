@@ -35,7 +35,7 @@ class Rate:
 
 def size_text(count: int) -> str:
     """Of bytes: "4 MiB"."""
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if count >= scale:
-            return f"{count / scale:.3g} {unit}"
-    return f"{count / 1024:.3g} KiB"
+    units = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+    unit, scale = next((each for each in units if count >= each[1]), units[-1])
+    value = count / scale
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

@@ -19,7 +19,7 @@ from onepass.bench import _format, _table
 from onepass.bench._row import UsageError, is_ours
 
 # Of a machine, what makes times comparable; a file of an earlier version lacks some.
-SAME = ("cpu", "cpus", "caches", "level", "gpu", "clock", "malloc")
+ALIKE = ("cpu", "cpus", "caches", "level", "gpu", "clock", "malloc")
 
 Place = tuple[str, str, str, int]  # device, row, dtype, threads
 Key = tuple[str, str, str, int, str]  # and the label of one of our functions
@@ -135,7 +135,7 @@ def _seconds(result: dict[str, Any]) -> dict[str, list[float]]:
 
 def check_same_machine(old: Results, new: Results) -> None:
     """UsageError where times of one say nothing about times of the other."""
-    for name in SAME:
+    for name in ALIKE:
         a, b = old.machine.get(name), new.machine.get(name)
         both = name in old.machine and name in new.machine
         if a != b and (both or name in ("gpu", "clock")):

@@ -92,9 +92,9 @@ class Workload:
 
     functions  "onepass" first; then rivals, whose label starts with the library: "torch fused"
     elements   in all
-    bytes      fewest bytes in all: each input read once, each output written once. Without
-               `streams` they may be some of them alone, of which there is no rate
-    streams    None: memory sets no limit (a whole training step)
+    bytes      fewest bytes in all: each input read once, each output written once; None: memory
+               sets no limit (a whole training step)
+    streams    that move them, on the CPU
     check      runs ours once on fresh copies, and compares with float64
     products   the matrix products of the step alone
     missing    rival -> one line that says why it is not there
@@ -105,7 +105,7 @@ class Workload:
 
     functions: dict[str, Function]
     elements: int
-    bytes: float
+    bytes: float | None = None
     streams: Streams | None = None
     check: Callable[[], Check] | None = None
     products: Function | None = None

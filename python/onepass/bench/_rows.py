@@ -8,7 +8,6 @@ from typing import Any
 
 from onepass.bench import _end_to_end, _front, _networks, _steps, _steps_alone
 from onepass.bench._kernels import both, kernel
-from onepass.bench._records import case as records
 from onepass.bench._records import cases
 from onepass.bench._row import Context, Make, Row, named
 
@@ -33,8 +32,7 @@ def rows(context: Context) -> Iterator[Row]:
         yield from _both_rows()
         yield from _networks.rows()
         yield from _end_to_end.rows()
-        if records.has_torch():
-            yield from _front.rows()
+        yield from _front.rows()
 
 
 def fits(case: Any, shape: Shape) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from onepass.bench._peers import LIBRARIES, counted, library_of
+from onepass.bench._peers._library import Lacks
 from onepass.bench._row import (
     Check,
     Context,
@@ -52,7 +53,7 @@ class Meter:
         functions = dict(workload.functions)
         if workload.products is not None:
             functions["products"] = workload.products
-        if workload.streams is not None:
+        if workload.streams is not None and workload.bytes is not None:
             from onepass.bench._limits import limit
 
             functions["limit"] = limit(
@@ -168,13 +169,15 @@ def _joined_host(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any
 
 
 class _UnfitError(Exception):
-    """A row does not take the shape or dtype that the user asks for."""
+    """A row does not take the shape or dtype that the user asks for, or its library is absent."""
 
 
 def _found(row: Row, context: Context, meter: Meter, checks: bool) -> dict[str, Any]:
     """All arrays are gone when this returns."""
     try:
         workload = _wanted(row.make(context), context)
+    except Lacks as lack:
+        raise _UnfitError(str(lack)) from None
     except (ValueError, TypeError) as error:
         if context.shape is None and context.dtype == Context.dtype:
             raise

@@ -1,4 +1,4 @@
-"""One run of ``onepass bench``: chooses rows, prints each result as it comes, keeps the files."""
+"""One run of ``onepass bench``: measures rows, prints each result as it comes, keeps the files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from onepass import _bar, _console, _files
-from onepass._suggest import suggestion
-from onepass.bench import _format, _machine, _results, _rows, _run, _table
+from onepass import _bar, _console, _files, _page
+from onepass.bench import _choice, _format, _machine, _results, _rows, _run, _table
 from onepass.bench._options import keep
-from onepass.bench._row import GROUPS, Context, Row, UsageError, named
+from onepass.bench._row import Context, Row, UsageError
 
 QUICK_SECONDS = 37.0  # for a quick run without its start: with all rivals that takes 15 more
 QUICK_END = 42.0  # later rows are left out, and said
@@ -26,15 +25,11 @@ QUICK_ROUNDS = 7
 # more visits do what dropping samples does elsewhere.
 VISIT_ROUNDS = 2
 WRITE_SECONDS = 10.0  # between two writes of files whose rows are to be visited again
-INTERRUPTED = 130  # exit status
+INTERRUPTED, UNREAD = 130, 141  # exit status: as a shell has it of SIGINT and of SIGPIPE
 # What two parts of one run may have different in a file's head.
-VARYING = ("date", "load", "copy_bytes_per_second")
+VARYING = ("commit", "date", "load", "copy_bytes_per_second")
 # Of a file's head, what a row has for itself in "run" where it was measured at another time.
 RUN = ("commit", "date", "load")
-# The options that choose rows, where they are not given.
-NONE: dict[str, Any] = {
-    "groups": [], "quick": False, "shape": None, "dtype": None, "only": re.compile(""),
-}  # fmt: skip
 
 Key = tuple[str, int, str]  # see `_key`
 
@@ -67,11 +62,10 @@ class Session:
         self.again: set[Key] = set()  # what the file has that could not be measured
         self.measured = False
         self.written = 0.0  # when
-        self.meter, self.rows_of = self._device()
-        chosen = self._chosen(options)
-        if not chosen:
-            self._nothing_chosen()
-        contexts = [self._context(threads) for threads in self._threads()]
+        self.about: dict[str, Any] = {}  # the machine, once anything is measured on it
+        self.bar: _bar.Count | _bar.Tqdm | None = None
+        self.meter, rows_of = self._device()
+        chosen, contexts = _choice.chosen(options, rows_of), _choice.contexts(options)
         self.rows = [(row, context) for row in chosen for context in contexts]
 
     @property
@@ -95,7 +89,14 @@ class Session:
         status = self._measure()
         # A library whose import was interrupted cannot be asked again.
         absent = {} if status == INTERRUPTED else _run.absent(self.options.against)
-        for text in ("", _table.LEGEND, "", *_table.summary(self.shown, absent), *self._rest()):
+        asked = self.options.against or ()
+        for text in (
+            "",
+            _table.LEGEND,
+            "",
+            *_table.summary(self.shown, absent, asked),
+            *self._rest(),
+        ):
             _say(text)
         return status or int(any(result.get("wrong") for result in self.shown))
 
@@ -142,7 +143,7 @@ class Session:
                 if "skipped" in self.found.get(key, {}) and key not in self.again:
                     continue  # it cannot be measured, which an earlier visit found
                 if not self._visit(row, context):
-                    return 1  # `onepass bench | head`: nobody is there to see the rest
+                    return UNREAD  # `onepass bench | head`: nobody sees the rest
         except KeyboardInterrupt:
             self._end()
             _console.write("\nonepass bench: interrupted\n", sys.stderr)
@@ -196,9 +197,9 @@ class Session:
         goes_on = given.resume and given.json.exists()
         files = {"json": given.json, "csv": given.csv, "html": given.html}
         files = {name: path for name, path in files.items() if path is not None}
-        there = {name: path for name, path in files.items() if path.is_file()}
+        there = {name: path for name, path in files.items() if _is_file(name, path)}
         for name, path in there.items():
-            if not (goes_on or given.overwrite):
+            if not (given.overwrite or (goes_on and _is_of_a_run(name, path))):
                 keep(f"--{name}", path, "--resume to go on with it, " if name == "json" else "")
         kept = [path for path in there.values() if os.access(path.parent, os.W_OK)]
         if len(kept) < len(files):
@@ -207,7 +208,8 @@ class Session:
                 if name not in there and path.is_file():
                     path.unlink()
 
-    def _device(self) -> tuple[Any, Any]:
+    def _device(self) -> tuple[Any, _choice.RowsOf]:
+        """Its meter and its rows."""
         if self.options.device == "cpu":
             clock = time.thread_time if self.options.processor_time else time.perf_counter
             return _run.Meter(clock), _rows.rows
@@ -217,55 +219,6 @@ class Session:
         if reason is not None:
             raise UsageError(f"--device cuda: {reason}")
         return _cuda.Meter(), _cuda.rows
-
-    def _context(self, threads: int) -> Context:
-        return _context_of(self.options, threads)
-
-    def _threads(self) -> list[int]:
-        processors = _machine.processors()
-        if self.options.threads:
-            return list(self.options.threads)
-        if self.options.device == "cuda":
-            return [1]
-        return [processors] if self.options.quick else sorted({1, processors})
-
-    def _chosen(self, options: argparse.Namespace) -> list[Row]:
-        """Rows that these options choose."""
-        groups = options.groups or GROUPS
-        return [
-            row
-            for row in self.rows_of(_context_of(options, 1))
-            if row.group in groups
-            and (row.quick or not options.quick)
-            and options.only.search(row.name)
-        ]
-
-    def _nothing_chosen(self) -> NoReturn:
-        """Names every option that took part, and one without which there are rows."""
-        given = self.options
-        texts = {
-            "groups": ", ".join(given.groups),
-            "quick": "--quick",
-            "shape": f"--shape {named(given.shape)}" if given.shape else "",
-            "dtype": f"--dtype {given.dtype}",
-            "only": f"--only {given.only.pattern!r}",
-        }
-        texts = {name: text for name, text in texts.items() if getattr(given, name) != NONE[name]}
-        others = [text for name, text in texts.items() if name not in ("only", "groups")]
-        where = f" of {texts['groups']}" if "groups" in texts else ""
-        where += f" with {' and '.join(others)}" if others else ""
-        what = f"{texts['only']} matches no row" if "only" in texts else "there is no row"
-        without = ""
-        for name, text in texts.items():
-            fewer = self._chosen(_but(given, name))
-            if fewer and len(texts) > 1:
-                without = f"; without {text} there {_are(len(fewer))}"
-                break
-        every = self._chosen(argparse.Namespace(**(vars(given) | NONE)))
-        known = [row for row in every if given.only.search(row.name)]
-        names = {row.name.split()[0] for row in every}
-        hint = "" if known else suggestion(given.only.pattern, names)
-        raise UsageError(f"{what}{where}{without}, see --list{hint}")
 
     def _resume(self) -> None:
         """Take the visits along that the file has already, if they are of such a run as this."""
@@ -363,26 +316,33 @@ class Session:
         return texts
 
 
-def _context_of(given: argparse.Namespace, threads: int) -> Context:
-    return Context(given.device, given.dtype or "float32", given.shape, threads, given.against)
-
-
-def _but(given: argparse.Namespace, name: str) -> argparse.Namespace:
-    """The options without one that chooses rows."""
-    return argparse.Namespace(**(vars(given) | {name: NONE[name]}))
-
-
-def _are(count: int) -> str:
-    return "is one" if count == 1 else f"are {count}"
-
-
 def _as_text(value: Any) -> Any:
     """An option as the file has it."""
     if isinstance(value, re.Pattern):
         return value.pattern
     if isinstance(value, tuple | frozenset):
         return sorted(value) if isinstance(value, frozenset) else list(value)
-    return str(value) if isinstance(value, Path) else value
+    return value.name if isinstance(value, Path) else value  # its folder is nobody's business
+
+
+def _is_file(name: str, path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # its name is too long
+        raise UsageError(f"--{name} {str(path)[:60]}…: {error.strerror}") from None
+
+
+def _is_of_a_run(name: str, path: Path) -> bool:
+    """Whether a run has written a table or a page, which goes on with its --json; that one is
+    looked at when it is read."""
+    if name == "html":
+        return _page.is_page(path)
+    if name == "csv":
+        head = ",".join(_table.COLUMNS).encode()
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            return file.read(len(head)) == head
+        return False
+    return True
 
 
 def _say(text: str) -> bool:

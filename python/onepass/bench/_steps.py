@@ -210,6 +210,7 @@ def refilled(step: Function, grads: Sequence[Any]) -> Function:
 
 def _tensors(context: Context) -> Workload:
     """`onepass.torch.optim` over PyTorch's tensors, beside PyTorch's own."""
+    peers.need_torch()
     import onepass.torch.optim as front
 
     params, grads = arrays.drawn(context, SMALL120)
@@ -319,5 +320,4 @@ def rows() -> Iterator[Row]:
     clipped = "clip+adamw+zero"
     yield Row(f"{clipped} 120 tensors 250k", "optim", step(ADAMW, SMALL120, True), quick=True)
     yield Row(f"{clipped} 200 tensors 25M", "optim", step(ADAMW, MANY, True))
-    if records.has_torch():
-        yield Row("adamw 120 torch tensors 250k", "optim", _tensors)
+    yield Row("adamw 120 torch tensors 250k", "optim", _tensors)

@@ -20,7 +20,7 @@ from onepass.bench._row import Check, Context, Make, Row, Workload
 from onepass.bench._steps import ADAMW, adamw_bytes, with_gradients
 
 
-def stored(state_dtype: Any, size: int) -> Make:
+def with_states(state_dtype: Any, size: int) -> Make:
     """AdamW with states of fewer bits beside the same step with those of float32."""
 
     def make(context: Context) -> Workload:
@@ -66,9 +66,9 @@ def with_options(size: int, each: float, **options: Any) -> Make:
     def make(context: Context) -> Workload:
         from onepass import optim
 
-        def step(**options: Any) -> Function:
+        def step(**given: Any) -> Function:
             (p,), (g,) = arrays.drawn(context, [(size,)])
-            own = optim.AdamW([p], lr=1e-5, **options)
+            own = optim.AdamW([p], lr=1e-5, **given)
             return lambda: own.step([g])
 
         def compare() -> Check:
@@ -118,7 +118,7 @@ def muon(context: Context) -> Workload:
 
     # Five Newton-Schulz steps: no bound is derived, but a thousandth of the step is plenty.
     return Workload(
-        functions | found.functions, elements, elements * 20.0, None, _in_float64(run, 1e-3),
+        functions | found.functions, elements, check=_in_float64(run, 1e-3),
         missing=found.missing,
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def sparse_adam(context: Context) -> Workload:
         return [held - table]
 
     return Workload(
-        functions | found.functions, values.size, values.size * 28.0, None, _in_float64(run, 1e-4),
+        functions | found.functions, values.size, check=_in_float64(run, 1e-4),
         missing=found.missing,
     )  # fmt: skip
 
@@ -198,9 +198,8 @@ def lbfgs(context: Context) -> Workload:
         optim.LBFGS([p], **LBFGS | {"lr": 0.5}).step(lambda: (1.0, [p * scale]))
         return [p - start[:1000]]
 
-    count = start.size * 40.0 * (4 * 10 + 6)
     return Workload(
-        functions | found.functions, start.size, count, None, _in_float64(run, 1e-3),
+        functions | found.functions, start.size, check=_in_float64(run, 1e-3),
         missing=found.missing,
     )  # fmt: skip
 
@@ -220,7 +219,7 @@ def rows() -> Iterator[Row]:
     """Of the CPU."""
     for dtype in ("bfloat16", "int8"):
         for count, size in (("64k", 1 << 16), ("16M", 1 << 24)):
-            yield Row(f"adamw {dtype} states {count}", "optim", stored(dtype, size))
+            yield Row(f"adamw {dtype} states {count}", "optim", with_states(dtype, size))
     yield Row("muon 6 matrices 790k", "optim", muon)
     yield Row("sparse adam 2048 rows", "optim", sparse_adam)
     yield Row("lbfgs 10 iterations 1M", "optim", lbfgs)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from onepass.bench._row import is_rival, own_form
@@ -53,7 +53,7 @@ def line(result: dict[str, Any]) -> str:
     if "skipped" in result:
         return f"{name}  {'FAILED' if result.get('wrong') else 'skipped'}: {result['skipped']}"
     seconds = result["seconds"]["onepass"]
-    spread = _spread(seconds, result["low"]["onepass"], result["high"]["onepass"])
+    spread = spread_text(seconds, result["low"]["onepass"], result["high"]["onepass"])
     moved, share = rate(result), ""
     if "limit" in result["seconds"]:
         share = f"{result['seconds']['limit'] / seconds:.0%}"
@@ -85,31 +85,55 @@ def error(result: dict[str, Any]) -> str:
         return "WRONG"
     if result["error"] is None:
         return "unchecked"
-    if result["ulps"]:
-        return f"{result['ulps']:.2g} ulp"
-    return f"{result['error']:.2g} of bound" if result["error"] else "exact"
+    return error_text(result["error"], result["ulps"])
 
 
-UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+def error_text(error: float, ulps: float | None, bound: str = "bound") -> str:
+    """Of a right result."""
+    if ulps:
+        return f"{ulps:.2g} ulp"
+    return f"{error:.2g} of {bound}" if error else "exact"
+
+
+_UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 
 
 def _unit(seconds: float) -> tuple[str, float]:
-    return next((unit for unit in UNITS if seconds >= unit[1]), UNITS[-1])
+    return next((unit for unit in _UNITS if seconds >= unit[1]), _UNITS[-1])
 
 
-def time_text(seconds: float) -> str:
-    """With a unit: "4.64 us"."""
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
+def time_text(seconds: float, micro: str = "us") -> str:
+    """With a unit: "4.64 us"; a page has "µs"."""
     unit, scale = _unit(seconds)
-    return f"{seconds / scale:.3g} {unit}"
+    return f"{_digits(seconds / scale)} {micro if unit == 'us' else unit}"
 
 
-def _spread(middle: float, low: float, high: float) -> str:
+def spread_text(middle: float, low: float, high: float) -> str:
+    """In the unit of the middle: "(4.6-4.71)"."""
     scale = _unit(middle)[1]
-    return f"({low / scale:.3g}-{high / scale:.3g})"
+    return f"({_digits(low / scale)}-{_digits(high / scale)})"
 
 
-def summary(results: Sequence[dict[str, Any]], absent: dict[str, str]) -> list[str]:
-    """What to take home: wrong rows, rows behind a rival, rivals that are missing."""
+def wrong_text(error: float | None) -> str:
+    """How a result is wrong; a file that is read again has None where the error was infinite."""
+    if error is None or not math.isfinite(error):
+        return "an infinite error"
+    return f"error {error:.3g} times its bound"
+
+
+def summary(
+    results: Sequence[dict[str, Any]], absent: dict[str, str], asked: Iterable[str] = ()
+) -> list[str]:
+    """What to take home: wrong rows, rows behind a rival, rivals that are missing.
+
+    Args:
+        absent: rivals that are not installed, and why.
+        asked: those that the user has named.
+    """
     done = [result for result in results if "skipped" not in result]
     lines = [
         f"FAILED: {_place(result)}: {result['skipped']}"
@@ -118,21 +142,29 @@ def summary(results: Sequence[dict[str, Any]], absent: dict[str, str]) -> list[s
     ]
     for result in done:
         if result["wrong"]:
-            error = result["error"]  # none in a file that is read again
-            is_number = error is not None and math.isfinite(error)
-            how = f"error {error:.3g} times its bound" if is_number else "no result"
-            lines.append(
-                f"WRONG: {_place(result)}: {how}"
-                + (f" ({result['checked']})" if result["checked"] else "")
-            )
+            checked = f" ({result['checked']})" if result["checked"] else ""
+            lines.append(f"WRONG: {_place(result)}: {wrong_text(result['error'])}{checked}")
     lines += _standing(done)
-    missing = dict(absent)
-    for result in done:
-        missing |= {name: why for name, why in result["missing"].items() if name not in missing}
+    missing = _missing(done, asked) | absent
     if missing:
         lines.append("not measured:")
         lines += [f"  {name}: {why}" for name, why in sorted(missing.items())]
     return lines
+
+
+def _missing(done: Sequence[dict[str, Any]], asked: Iterable[str]) -> dict[str, str]:
+    """Rivals that some rows lack, and why."""
+    from onepass.bench._peers import libraries_of
+
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(name for result in done for name in result["missing"]):
+        why = [result["missing"][name] for result in done if name in result["missing"]]
+        of = f", in {len(why)} of {len(done)} rows" if len(why) < len(done) else ""
+        found[name] = why[0] + of
+    said = [*found, *(label for result in done for label in result["ratios"])]
+    told = {name for label in said for name in libraries_of(label)}
+    silent = [name for name in asked if name not in told] if done else ()
+    return found | dict.fromkeys(silent, "has no function of these rows")
 
 
 def _standing(done: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -223,7 +255,7 @@ def csv_text(results: Sequence[dict[str, Any]]) -> str:
             ours = label == "onepass"
             limit = r["seconds"].get("limit")
             writer.writerow([
-                *(r[name] for name in COLUMNS[:6]), f"{r['bytes']:.0f}", label,
+                *(r[name] for name in COLUMNS[:6]), _cell(r["bytes"], ".0f"), label,
                 f"{seconds:.4g}", f"{r['low'][label]:.4g}", f"{r['high'][label]:.4g}",
                 _cell((r["ratios"] | r.get("own", {})).get(label)), _cell(rate(r, label)),
                 _cell(limit / seconds if limit else None),
@@ -232,5 +264,5 @@ def csv_text(results: Sequence[dict[str, Any]]) -> str:
     return file.getvalue()
 
 
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _cell(value: float | None, form: str = ".4g") -> str:
+    return "" if value is None else f"{value:{form}}"

@@ -10,25 +10,26 @@ from typing import Any, Protocol
 import numpy as np
 
 from onepass._streams import Function
+from onepass.bench._records import case as records
 from onepass.bench._records import cases
 
 CLASSES = 10
 MAX_NORM = 1.0
-DECAY = 0.01
-BETAS = (0.9, 0.999)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rate:
-    """Of AdamW."""
+class AdamWOptions:
+    """Of the AdamW of every library."""
 
     lr: float = 1e-3
     eps: float = 1e-8
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
 
 
 # A first step of Adam moves each parameter by lr·g/(|g| + eps): with a small eps by the sign of g,
 # which rounding decides where g is about zero.
-SMOOTH = Rate(lr=0.1, eps=1e-2)
+SMOOTH = AdamWOptions(lr=0.1, eps=1e-2)
 
 
 class Network(Protocol):
@@ -55,11 +56,17 @@ class Network(Protocol):
     def products(self) -> Function | None:
         """The matrix products of our step alone, by the function that `nn.Linear` calls."""
 
-    def bytes(self) -> float: ...
-
 
 def target(network: Network) -> np.ndarray:
     return np.random.default_rng(1).integers(0, CLASSES, len(network.x))
+
+
+def model_of(network: Network, n: Any, dropout: bool) -> Any:
+    """A model of onepass.nn or torch.nn that begins with the network's parameters."""
+    model = network.modules(n, dropout)
+    for p, start in zip(model.parameters(), network.parameters(), strict=True):
+        p.data[...] = start if isinstance(p.data, np.ndarray) else records.tensor_of(start)
+    return model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +143,6 @@ class Mlp:
 
         return run
 
-    def bytes(self) -> float:
-        """Of the step over the parameters: an AdamW's, the norm's and the gradient's."""
-        return 36.0 * sum(p.size for p in self.parameters())
-
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
@@ -202,11 +205,6 @@ class Blocks:
 
     def products(self) -> None:
         """Those of the last layer are next to nothing."""
-
-    def bytes(self) -> float:
-        """Of the maps: each norm reads and writes them, and reads two and writes one backward; the
-        second of a block reads one more, and writes one more backward."""
-        return 4.0 * math.prod(self.shape) * self.blocks * (2 + 3 + 3 + 4)
 
 
 def lying(x: np.ndarray, last: bool) -> np.ndarray:

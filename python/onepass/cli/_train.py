@@ -30,7 +30,7 @@ def option(name: str) -> str:
 def train(options: Arguments) -> int:
     """Train; returns the exit status."""
     from onepass.parallel import Alone, find
-    from onepass.parallel._failures import OtherRankError
+    from onepass.parallel._errors import OtherRankError
     from onepass.runs._options import Options
     from onepass.runs._ranks import agree, refuse_others
     from onepass.runs._recipe import Recipe
@@ -101,7 +101,7 @@ def renewed(run: Recipe) -> None:
 def _trained(run: Recipe, quiet: bool) -> int:
     import numpy as np
 
-    from onepass.parallel._failures import OtherRankError
+    from onepass.parallel._errors import OtherRankError
 
     try:
         with np.errstate(all="ignore"):  # no warnings: the error below is one line
@@ -135,7 +135,7 @@ def _followed(run: Recipe) -> int:
     finite, and Ctrl-C."""
     import numpy as np
 
-    from onepass.parallel._failures import OtherRankError
+    from onepass.parallel._errors import OtherRankError
 
     try:
         with np.errstate(all="ignore"):

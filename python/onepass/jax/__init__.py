@@ -78,6 +78,7 @@ from onepass.jax._optimizers import (
     schedulefreesgd,
     sgd,
 )
+from onepass.jax._schedule_free import schedule_free_eval_params
 from onepass.jax._step import OptimizerState, apply, global_norm
 
 __all__ = [
@@ -121,6 +122,7 @@ __all__ = [
     "rms_norm",
     "rmsprop",
     "rprop",
+    "schedule_free_eval_params",
     "schedulefreeadamw",
     "schedulefreesgd",
     "selu",

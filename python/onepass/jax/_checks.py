@@ -66,11 +66,14 @@ def number(op: str, name: str, value: Any, **limits: Any) -> Any:
     """An operand that is one number, as `numbers.in_range` takes it unless it is an array."""
     if not isinstance(value, jax.Array):
         return bits(numbers.in_range(op, name, value, **limits))
-    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+    kinds = (jnp.floating, jnp.integer)
+    if value.shape != () or not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
         raise TypeError(
             f"{op}: {name!r} has shape {value.shape} and dtype {value.dtype}, expected a number "
-            "or a floating array without axes"
+            "or an array of numbers without axes"
         )
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        return value.astype(float)  # the widest that JAX has
     return value if value.dtype == np.float64 else value.astype(np.float32)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from onepass import _numbers as numbers
 from onepass.jax._checks import computing, floating, per_channel, same
@@ -74,14 +75,16 @@ def cross_entropy(
 ) -> jax.Array:
     """Softmax cross entropy: -w[t]·log softmax(logits)_t, as `onepass.ops.cross_entropy`.
 
-    One pass gives the loss and, where it is differentiated, its gradient, which the backward
-    multiplies by that of the loss. Under `jax.vmap` each element of the batch is a call of its own:
-    ``reduction="none"`` needs no vmap.
+    One pass gives the loss and, where it is differentiated, its gradient in the dtype of
+    ``logits``, which the backward multiplies by that of the loss: scaling the loss does not bring
+    back what float16 has rounded to zero by then, below 3e-8; logits of float32 lose nothing. Under
+    `jax.vmap` each element of the batch is a call of its own: ``reduction="none"`` needs no vmap.
 
     Args:
         logits: (N, C) or (N, C, d1, …).
-        target: class indices (N, d1, …), any integer dtype, in [0, C) or ``ignore_index``; or
-            probabilities like ``logits``. It gets no gradient, nor does ``weight``.
+        target: class indices (N, d1, …), any integer dtype, in [0, C) or ``ignore_index``, within
+            the 32 bits that JAX keeps without ``jax_enable_x64``; or probabilities like ``logits``.
+            It gets no gradient, nor does ``weight``.
         label_smoothing: ε in [0, 1]: the target becomes (1 - ε)·target + ε/C.
         ignore_index: samples with this index give no loss and a zero gradient; below 0 where target
             holds probabilities.
@@ -121,7 +124,7 @@ def cross_entropy(
         False,
     )
     weight = per_channel(op, "weight", weight, logits, logits.shape[1:2])
-    target = jnp.asarray(target)
+    target = _as_jax_has_it(op, target)
     if jnp.issubdtype(target.dtype, jnp.integer):
         rows = (logits.shape[0], *logits.shape[2:])
         if target.shape != rows:
@@ -134,3 +137,20 @@ def cross_entropy(
             "default, where target holds probabilities; a weight of 0 leaves a class out"
         )
     return _crossed(spec._replace(probabilities=True), *together(logits, target, weight))
+
+
+def _as_jax_has_it(op: str, target: Any) -> jax.Array:
+    """As an array of JAX, which without x64 drops the upper half of 64 bits."""
+    if isinstance(target, jax.Array):
+        return target
+    given = np.asarray(target)
+    array = jnp.asarray(given)
+    if given.dtype.kind not in "iu":
+        return array
+    lost = np.flatnonzero(given != given.astype(array.dtype))
+    if lost.size > 0:
+        raise ValueError(
+            f"{op}: 'target' holds {given.ravel()[lost[0]]} at element {lost[0]}, expected labels "
+            f"of {array.dtype}, which JAX keeps without jax_enable_x64"
+        )
+    return array

@@ -11,9 +11,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from onepass import _C
+from onepass.jax._checks import number
 from onepass.ops._muon import COEFFICIENTS, Directions, Matrices
 from onepass.ops._rule import Options
 from onepass.optim._muon import RULE
@@ -26,23 +28,28 @@ _ONE = (
     *("adamw_lr_ratio", "adamw_eps", "adamw_weight_decay"),
 )
 _SEVERAL = {"ns_coefficients": len(COEFFICIENTS), "adamw_betas": 2}
+NAMES = (*_ONE, *(f"{name}[{i}]" for name, count in _SEVERAL.items() for i in range(count)))
 
 
-def numbers_of(group: Options) -> list[float]:
-    """The checked options of a group as the numbers that a state carries, the rate first."""
+def numbers_of(group: Options) -> list[Any]:
+    """The checked options of a group as the numbers that a state carries; an array stays one."""
     decay = "adamw_weight_decay"
     options = {
         **group,
         "adjust_lr_fn": _ADJUSTMENTS.index(group["adjust_lr_fn"]),
         decay: group["weight_decay" if group[decay] is None else decay],
     }
-    several = (number for name in _SEVERAL for number in options[name])
-    return [*(float(options[name]) for name in _ONE), *map(float, several)]
+    several = (value for name in _SEVERAL for value in options[name])
+    ones = ((name, options[name]) for name in _ONE)
+    return [
+        *(number("muon", n, v) if isinstance(v, jax.Array) else float(v) for n, v in ones),
+        *map(float, several),
+    ]
 
 
 def _options(numbers: Sequence[float]) -> dict[str, Any]:
     """What `numbers_of` was given."""
-    options: dict[str, Any] = dict(zip(_ONE, numbers, strict=False))
+    options: dict[str, Any] = dict(zip(_ONE, numbers, strict=False))  # the others follow
     rest = iter(numbers[len(_ONE) :])
     for name, count in _SEVERAL.items():
         options[name] = tuple(next(rest) for _ in range(count))
@@ -64,39 +71,37 @@ def step(
     unscale: float,
     max_norm: float | None,
     maximize: bool,
-    in_place: bool,
     leaves: Sequence[tuple[int, int, int]],
-    given: Sequence[Array],
-    results: Sequence[Array],
+    gradients: Sequence[Array],
+    before: Sequence[Array],
+    states: Sequence[Array],
+    moved: Sequence[Array],
 ) -> None:
     """One step of the parameters of a call, in its memory.
 
     Args:
         owner: whom a message names.
-        numbers: of `numbers_of`, the rate that of this step.
+        numbers: of `numbers_of`, those of this step.
         count: of the steps before it.
         unscale: what gradients are multiplied by.
         leaves: (rows, columns, size) of each parameter; (0, 0, size) of a vector.
-        given: with ``in_place`` the gradients, in one array or several; else the gradients, and the
-            parameters as they were.
-        results: averages of gradients, one after the other; averages of squares of vectors; and
-            the parameters, with ``in_place`` in one array, else in several, in the place of what is
-            to be added to them.
+        gradients: one for each parameter, or all in one array; so are the others.
+        before: the parameters as they were, where the call is to give what is added to them.
+        states: averages of gradients, one after the other; averages of squares of vectors.
+        moved: the parameters, to be stepped.
     """
     if not leaves:
         return
-    averages, squares, *moved = results
+    averages, squares = states
     sizes = [size for *_, size in leaves]
     shapes = [(r, c) if r + c > 0 else (size,) for r, c, size in leaves]
     matrix = [len(shape) == 2 for shape in shapes]
-    grads = list(given) if in_place else list(given[: len(leaves)])
-    if in_place:
-        moved = _parts(moved[0], sizes)
-        grads = _parts(grads[0], sizes) if len(grads) != len(leaves) else grads
-    params, grads, momenta = (
-        [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
-        for arrays in (moved, grads, _parts(averages, sizes))
-    )
+
+    def shaped(arrays: Sequence[Array]) -> list[Array]:
+        each = arrays if len(arrays) == len(leaves) else _parts(arrays[0], sizes)
+        return [array.reshape(shape) for array, shape in zip(each, shapes, strict=True)]
+
+    params, grads, momenta = (shaped(arrays) for arrays in (moved, gradients, [averages]))
     options = {**_options(numbers), "use_muon": None, "params": []}
     own, adamw = Matrices.of(owner, options), RULE.of_group(owner, options)
     directions = Directions([p for p, there in zip(params, matrix, strict=True) if there])
@@ -109,6 +114,5 @@ def step(
     hypers = [own.hyper if there else adamw for there in rows]
     plan.step(grads, hypers, unscale, None, max_norm, False, False, maximize, True)
     directions.apply(owner, [True] * sum(matrix), [own] * sum(matrix))
-    if not in_place:
-        for change, before in zip(params, given[len(leaves) :], strict=True):
-            np.subtract(change, before.reshape(change.shape), out=change)
+    for change, held in zip(params, shaped(before) if before else (), strict=False):
+        np.subtract(change, held, out=change)

@@ -7,9 +7,9 @@ another value compiles nothing.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,12 +19,13 @@ import numpy as np
 
 from onepass import optim
 from onepass._docs import parts
-from onepass.jax._checks import bits
+from onepass.jax._checks import bits, number
 from onepass.jax._flat import FlatParams, checked, leaves_of, of_dtype, sizes
-from onepass.jax._muon import numbers_of
-from onepass.jax._step import OptimizerState, lengths, rate_of, updated
+from onepass.jax._kernels import Kernel, kernel_of, state_dtype
+from onepass.jax._step import OptimizerState, check_state, rate_in_its_place, updated
 from onepass.ops._rule import Rule
 from onepass.optim._optimizer import Optimizer
+from onepass.optim._schedule_free import ScheduleFree
 
 
 class GradientTransformation(NamedTuple):
@@ -35,10 +36,10 @@ class GradientTransformation(NamedTuple):
 
 
 def _transformation(init: Any, update: Any) -> Any:
-    if importlib.util.find_spec("optax") is None:
+    try:
+        import optax
+    except (ImportError, AttributeError):  # it is not there, or is too new for this JAX
         return GradientTransformation(init, update)
-    import optax
-
     return optax.GradientTransformationExtraArgs(init, update)
 
 
@@ -54,12 +55,8 @@ def _of(cls: type[Optimizer], name: str, also: str = "") -> Callable[..., Any]:
         except TypeError as error:
             known = ", ".join(signature.parameters)
             raise TypeError(f"{name}: {error}; the options are {known}") from None
-        lr, schedule = given.get("lr"), None
-        if callable(lr) or isinstance(lr, jax.Array):
-            schedule = lr if callable(lr) else lambda _: lr
-            del given["lr"]
-        start = _start(cls, name, given, schedule is not None)
-        return _transformation(start, partial(_update, name, schedule))
+        made = _made(cls, name, dict(given))
+        return _transformation(partial(_init, made), partial(_update, made))
 
     factory.__name__ = factory.__qualname__ = name
     factory.__signature__ = signature  # type: ignore[attr-defined]
@@ -74,9 +71,12 @@ _LR = (
 )
 _DOC = """{formula}
 
-The whole update is one call of XLA for each dtype of parameters, on flat states. A number such as
-``lr`` is data in the state, `OptimizerState.with_lr` changes it; ``update(…, lr=…)`` has another
-one for that step, ``update(…, max_norm=…, grad_norm=…)`` clips as `apply` does. {kept}{also}
+The whole update is one call of XLA for each dtype of parameters, on flat states. Any option that is
+one number may be an array without axes, also a traced one, as ``optax.inject_hyperparams`` gives
+it: another value compiles nothing, and nobody checks its range. ``update`` takes the options of
+this optimizer, but for ``lr``, which is data in the state: `OptimizerState.with_lr` changes it, and
+``update(…, lr=…)`` has another one for that step. `apply` takes all of them from the state.
+``update(…, max_norm=…, grad_norm=…)`` clips as `apply` does. {kept}{also}
 
 Args:
 {args}
@@ -84,10 +84,12 @@ Args:
 Returns:
     An ``optax.GradientTransformationExtraArgs`` (without optax a pair of the same two functions):
     ``init(params)`` and ``update(grads, state, params)``, which gives what is to be added to the
-    parameters, rounded to their dtype. `apply` steps flat parameters in place.
+    parameters, rounded to their dtype; the gradients may have other dtypes. `apply` steps flat
+    parameters in place.
 
 Raises:
-    TypeError, ValueError: hyper-parameters out of range, or unknown ones.
+    TypeError, ValueError: hyper-parameters out of range, or unknown ones; of ``update`` a state
+        that is not of this optimizer, its options and this release.
 
 Source:{source}
 
@@ -108,8 +110,13 @@ _MUON = """\
 Arrays of two axes or more are matrices, without an exp_avg_sq; the others step as by `adamw`.
 Embeddings and the last layer belong to `adamw` itself, as Muon's authors have it:
 ``optax.multi_transform`` tells them apart. The products are NumPy's, as in `onepass.optim`: its
-wheels export no BLAS that kernels could call, so that a step runs Python inside of the call,
-needs the GIL and takes 0.1 ms and some microseconds for each parameter besides."""
+wheels export no BLAS that kernels could call, so that a step runs Python inside of the call, which
+needs the GIL and costs time for each parameter: it pays where the products are large."""
+
+
+_SCHEDULE_FREE = """\
+Evaluate and keep ``schedule_free_eval_params(state, params)``, not the parameters that are
+stepped."""
 
 
 def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature, also: str) -> str | None:
@@ -127,44 +134,107 @@ def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature, also: st
     )
 
 
-def _start(
-    cls: type[Optimizer], name: str, given: dict[str, Any], scheduled: bool
-) -> Callable[[Any], OptimizerState]:
-    """The function ``init`` for checked options."""
-    (group,) = cls([np.zeros(1, np.float32)], **given).param_groups
+class Made(NamedTuple):
+    """What a factory makes of its options.
+
+    Attributes:
+        name: of the factory.
+        words: the numbers of a state, as words of doubles; NaN in the place of an array.
+        arrays: those that are arrays, by their places.
+        schedule: of the learning rate, a function of the count of steps.
+        scalars: where they start.
+        starts: name of each state that is kept → what it starts at.
+    """
+
+    name: str
+    kernel: Kernel
+    kernel_name: str
+    words: np.ndarray[Any, Any]
+    arrays: dict[int, Any]
+    schedule: Callable[[Any], Any] | None
+    scalars: tuple[float, ...]
+    starts: dict[str, Any]
+    maximize: bool
+
+
+def _made(cls: type[Optimizer], name: str, options: dict[str, Any]) -> Made:
+    """Of checked options. Those that are arrays are checked if their values are known."""
     rule = cls._rule
     assert isinstance(rule, Rule)
-    kernel, keys = rule.launch(name, [group])
-    hyper = numbers_of(group) if kernel == "muon" else list(rule.of_group(name, group))
-    if scheduled:
-        if rate_of(kernel) < 0:
-            raise TypeError(f"{name}: 'lr' is a schedule, expected a number, where states start")
-        hyper[rate_of(kernel)] = float("nan")
-    starts = {s.key: rule.start(name, s, group) for s in rule.states if s.key in keys}
-    scalars = list(rule.scalars.values())
-
-    ascends = bool(group["maximize"])
-
-    def init(params: Any) -> OptimizerState:
-        if isinstance(params, FlatParams):
-            leaves = params.leaves
+    arrays = {o: value for o, value in options.items() if isinstance(value, jax.Array)}
+    schedule = options["lr"] if callable(options.get("lr")) and "lr" not in arrays else None
+    _check_arrays(cls, name, arrays)
+    # In the place of one whose value is not known stands the default, or what asks for its state.
+    asked = {state.when for state in rule.states}
+    for option, array in arrays.items():
+        if not isinstance(array, jax.core.Tracer):
+            options[option] = array.item()
+        elif option in asked:
+            options[option] = 0.5
         else:
-            leaves = leaves_of(checked(name, "params", jax.tree_util.tree_leaves(params)))
-        buffers = {}
-        for dtype in sizes(leaves):
-            counts = lengths(kernel, of_dtype(leaves, dtype))
-            own = np.float64 if dtype == "float64" else np.float32
-            buffers[dtype] = {key: jnp.full(counts[key], s, own) for key, s in starts.items()}
-        zero = jnp.zeros((), np.int32)
-        words, carried = (jnp.asarray(bits(*values)) for values in (hyper, scalars))
-        return OptimizerState(zero, words, carried, buffers, kernel, ascends)
+            del options[option]
+    if schedule is not None:
+        del options["lr"]
+    (group,) = cls([np.zeros(1, np.float32)], **options).param_groups
+    kernel_name, keys = rule.launch(name, [{**group, **{o: 0.5 for o in arrays if o in asked}}])
+    kernel = kernel_of(kernel_name)
+    assert kernel is not None
+    starts: dict[str, Any] = {}
+    for state in rule.states:
+        given = arrays.get(state.start) if isinstance(state.start, str) else None
+        if state.key in keys:
+            starts[state.key] = rule.start(name, state, group) if given is None else given
+    values = kernel.values(name, rule, group, arrays)
+    if schedule is not None:
+        if kernel.rate < 0:
+            raise TypeError(f"{name}: 'lr' is a schedule, expected a number, where states start")
+        values[kernel.rate] = np.nan
+    of_call = {place: value for place, value in enumerate(values) if isinstance(value, jax.Array)}
+    words = bits(*(np.nan if place in of_call else value for place, value in enumerate(values)))
+    return Made(
+        name, kernel, kernel_name, words, of_call, schedule, tuple(rule.scalars.values()), starts,
+        bool(group["maximize"]),
+    )  # fmt: skip
 
-    return init
+
+def _check_arrays(cls: type[Optimizer], name: str, arrays: dict[str, Any]) -> None:
+    """Refuses an option as an array where only a number of Python will do."""
+    rule = cls._rule
+    assert isinstance(rule, Rule)
+    kernel = kernel_of(rule.kernel)
+    assert kernel is not None
+    for option, array in arrays.items():
+        number(name, option, array)
+        # y = (1 - β)·z + β·x: with another β it would stand for another x.
+        makes_average = issubclass(cls, ScheduleFree) and option == "momentum"
+        read = option in kernel.numbers or option in {state.start for state in rule.states}
+        flag = isinstance(inspect.signature(cls).parameters[option].default, bool)
+        if makes_average or flag or not read:
+            raise TypeError(
+                f"{name}: {option!r} is an array, expected what Python has; name it in static_args "
+                "of optax.inject_hyperparams"
+            )
+
+
+def _init(made: Made, params: Any) -> OptimizerState:
+    if isinstance(params, FlatParams):
+        leaves = params.leaves
+    else:
+        leaves = leaves_of(checked(made.name, "params", jax.tree_util.tree_leaves(params)))
+    buffers = {}
+    for dtype in sizes(leaves):
+        counts = made.kernel.lengths(of_dtype(leaves, dtype))
+        own = state_dtype(dtype)
+        buffers[dtype] = {key: jnp.full(counts[key], s, own) for key, s in made.starts.items()}
+    zero, words, scalars = jnp.zeros((), np.int32), jnp.asarray(made.words), bits(*made.scalars)
+    return OptimizerState(
+        zero, words, jnp.asarray(scalars), buffers, made.kernel_name, made.maximize,
+        made.kernel.names,
+    )  # fmt: skip
 
 
 def _update(
-    name: str,
-    schedule: Callable[[Any], Any] | None,
+    made: Made,
     grads: Any,
     state: OptimizerState,
     params: Any = None,
@@ -175,11 +245,41 @@ def _update(
     **_: Any,
 ) -> tuple[Any, OptimizerState]:
     """(updates, state), as optax has it; other arguments are for other transformations."""
+    name = made.name
     if params is None:
         raise ValueError(f"{name}: update(grads, state) lacks 'params', expected them as third")
-    if lr is None and schedule is not None:
-        lr = schedule(state.count)
-    return updated(grads, state, params, lr, max_norm, grad_norm)
+    check_state(name, state)
+    own = made.kernel_name, made.maximize, sorted(made.starts)
+    for states in state.buffers.values():
+        given = state.kernel, state.maximize, sorted(states)
+        if given != own:
+            raise ValueError(
+                f"{name}: 'state' is of {_shown(*given)}, expected of {_shown(*own)}: what the "
+                "init of this optimizer gives"
+            )
+    if lr is None and made.schedule is not None:
+        lr = made.schedule(state.count)
+    state = replace(state, hyper=_hyper(made, state.hyper))
+    numbers = {**made.arrays, **rate_in_its_place(name, state, lr)}
+    return updated(name, grads, state, params, numbers, max_norm, grad_norm)
+
+
+def _shown(kernel: str, maximize: bool, keys: list[str]) -> str:
+    kept = f" with {', '.join(keys)}" if keys else ""
+    return f"{kernel}{kept}{', to maximize' * maximize}"
+
+
+def _hyper(made: Made, held: jax.Array) -> jax.Array:
+    """The numbers of this optimizer; but the learning rate of the state, if that has one."""
+    rate = made.kernel.rate
+    if rate < 0:
+        return jnp.asarray(made.words)
+    # Outside of jit each call of JAX takes longer than all of this.
+    xp: Any = jnp if isinstance(held, jax.core.Tracer) else np
+    before, own, after = np.split(made.words, [2 * rate, 2 * rate + 2])
+    lr = xp.asarray(held)[2 * rate : 2 * rate + 2]
+    none = (lr == bits(np.nan)).all()
+    return jnp.asarray(xp.concatenate([before, xp.where(none, own, lr), after]))
 
 
 adadelta = _of(optim.Adadelta, "adadelta")
@@ -199,6 +299,6 @@ nadam = _of(optim.NAdam, "nadam")
 radam = _of(optim.RAdam, "radam")
 rmsprop = _of(optim.RMSprop, "rmsprop")
 rprop = _of(optim.Rprop, "rprop")
-schedulefreeadamw = _of(optim.ScheduleFreeAdamW, "schedulefreeadamw")
-schedulefreesgd = _of(optim.ScheduleFreeSGD, "schedulefreesgd")
+schedulefreeadamw = _of(optim.ScheduleFreeAdamW, "schedulefreeadamw", _SCHEDULE_FREE)
+schedulefreesgd = _of(optim.ScheduleFreeSGD, "schedulefreesgd", _SCHEDULE_FREE)
 sgd = _of(optim.SGD, "sgd")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,18 +11,15 @@ import numpy as np
 
 from onepass.jax._checks import bits, number
 from onepass.jax._flat import FlatParams, Leaves, checked, leaves_of, of_dtype, sizes
+from onepass.jax._kernels import Kernel, kernel_of, state_dtype
 from onepass.jax._targets import NOTHING, call, like, result
-from onepass.ops._declare_update import RULES
-from onepass.ops._rule import UPDATES, State
 from onepass.ops._step import positive
-
-PLACES = {kernel: i for i, kernel in enumerate(UPDATES)}  # as the handlers know them
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["count", "hyper", "scalars", "buffers"],
-    meta_fields=["kernel", "maximize"],
+    meta_fields=["kernel", "maximize", "names"],
 )
 @dataclass(frozen=True)
 class OptimizerState:
@@ -31,12 +27,14 @@ class OptimizerState:
 
     Attributes:
         count: steps so far, int32.
-        hyper: the hyper-parameters of the kernel, as the words of doubles; see `with_lr`.
+        hyper: the hyper-parameters of the kernel, as the words of doubles; see `with_lr`. NaN
+            stands for one that the optimizer was given as an array or a schedule.
         scalars: the numbers that some rules carry from step to step, likewise.
         buffers: name of a dtype of parameters → name of a state → its elements for all parameters
             of that dtype, float32 (float64 for float64 parameters).
         kernel: the rule, in csrc/kernels/update_list.h.
         maximize: whether steps ascend.
+        names: of the numbers in ``hyper`` and ``scalars``.
     """
 
     count: jax.Array
@@ -45,10 +43,11 @@ class OptimizerState:
     buffers: dict[str, dict[str, jax.Array]]
     kernel: str
     maximize: bool = False
+    names: tuple[str, ...] = ()
 
     def with_lr(self, lr: float) -> OptimizerState:
         """The same with another learning rate, as a double; nothing is compiled again."""
-        rate = rate_of(self.kernel)
+        rate = check_state(self.kernel, self).rate
         words = number(self.kernel, "lr", lr, low=0)
         if rate < 0:
             raise ValueError(f"{self.kernel}: no learning rate, expected one that has 'lr'")
@@ -59,109 +58,240 @@ class OptimizerState:
         return replace(self, hyper=self.hyper.at[2 * rate : 2 * rate + 2].set(words))
 
 
-def rate_of(kernel: str) -> int:
-    """The place of the learning rate among the hyper-parameters; -1: they have none."""
-    hyper = UPDATES[kernel]["hyper"]
-    return hyper.index("lr") if "lr" in hyper else -1
+def check_state(op: str, state: Any) -> Kernel:
+    """The kernel of a state.
+
+    Raises:
+        TypeError, ValueError: it is none, or not what this release keeps.
+    """
+    if not isinstance(state, OptimizerState):
+        raise TypeError(
+            f"{op}: 'state' is a {type(state).__name__}, expected OptimizerState: what the init of "
+            "an optimizer of onepass.jax gives"
+        )
+    kernel = kernel_of(state.kernel)
+    wrong = f"is of {state.kernel!r}, expected an optimizer" if kernel is None else ""
+    if kernel is not None:
+        wrong = _not_kept(state, kernel)
+    if kernel is None or wrong:
+        raise ValueError(
+            f"{op}: 'state' {wrong}; it is of another release of onepass, or has been changed: "
+            "make it anew, with init"
+        )
+    return kernel
 
 
-def _variant(kernel: str, states: dict[str, jax.Array]) -> int:
-    """A bit for each optional state that is kept."""
-    optional = [state.key for state in RULES[kernel].states if state.when is not None]
-    return sum(1 << i for i, key in enumerate(optional) if key in states)
+def _not_kept(state: OptimizerState, kernel: Kernel) -> str:
+    """What this release keeps otherwise; empty: nothing."""
+    if state.names != kernel.names:
+        return f"has the numbers {state.names}, expected {kernel.names}"
+    words = [((2 * len(names),), "uint32") for names in (kernel.numbers, kernel.scalars)]
+    given = [state.count, state.hyper, state.scalars]
+    found = [(getattr(a, "shape", None), str(getattr(a, "dtype", None))) for a in given]
+    if found != [((), "int32"), *words]:
+        return f"has count, hyper and scalars of {found}, expected {[((), 'int32'), *words]}"
+    least = {s.key for s in kernel.states if s.when is None}
+    known = {s.key for s in kernel.states}
+    keys = {key for states in state.buffers.values() for key in states}
+    if not all(least <= {*states} == keys <= known for states in state.buffers.values()):
+        return f"keeps {sorted(keys)}, expected {sorted(least)} of {sorted(known)}"
+    return ""
 
 
-def _in_order(kernel: str, states: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """States as the kernel takes them: JAX sorts a dict by its keys."""
-    return {key: states[key] for key in RULES[kernel].keys if key in states}
+# ---- parameters
 
 
-def lengths(kernel: str, leaves: Leaves) -> dict[str, int]:
-    """How many elements each state has for parameters of these shapes."""
-    states = [_kept(kernel, state) for state in RULES[kernel].states]
-    shapes = [[state.shape(shape) for shape, _ in leaves] for state in states]
-    return {
-        state.key: sum(math.prod(shape) for shape in own if shape is not None)
-        for state, own in zip(states, shapes, strict=True)
+class Moving(NamedTuple):
+    """Parameters that a step moves.
+
+    Attributes:
+        arrays: name of a dtype → the parameters of that dtype; of FlatParams one array.
+    """
+
+    kernel: Kernel
+    given: Any
+    tree: Any
+    leaves: Leaves
+    arrays: dict[str, list[jax.Array]]
+
+    @property
+    def several(self) -> bool:
+        """Whether no call has the gradients of all."""
+        return sum(size > 0 for size in sizes(self.leaves).values()) > 1
+
+    def filled(self, found: dict[str, list[jax.Array]]) -> Any:
+        """What was given, with these in the place of ``arrays``."""
+        if isinstance(self.given, FlatParams):
+            return replace(self.given, buffers={dtype: own[0] for dtype, own in found.items()})
+        each = {dtype: iter(own) for dtype, own in found.items()}
+        return jax.tree_util.tree_unflatten(self.tree, [next(each[d]) for _, d in self.leaves])
+
+
+def moving_of(op: str, params: Any, state: OptimizerState) -> Moving:
+    """Checked, and that the state is of such parameters."""
+    kernel = check_state(op, state)
+    if isinstance(params, FlatParams):
+        buffers = {dtype: [buffer] for dtype, buffer in params.buffers.items()}
+        moving = Moving(kernel, params, params.tree, params.leaves, buffers)
+        own = {dtype: (buffer.shape, str(buffer.dtype)) for dtype, buffer in params.buffers.items()}
+        if own != {dtype: ((size,), dtype) for dtype, size in sizes(params.leaves).items()}:
+            raise ValueError(
+                f"{op}: 'params' have buffers of {own}, expected those that flat makes of "
+                f"{params.leaves}"
+            )
+    else:
+        given, tree = jax.tree_util.tree_flatten(params)
+        arrays = checked(op, "params", given)
+        leaves = leaves_of(arrays)
+        moving = Moving(kernel, params, tree, leaves, _of_each_dtype(arrays, leaves))
+    wanted = {
+        dtype: (kernel.lengths(of_dtype(moving.leaves, dtype)), state_dtype(dtype))
+        for dtype in moving.arrays
     }
+    if not _kept_as_wanted(state, wanted):
+        kept = {
+            dtype: {key: (held.size, str(held.dtype)) for key, held in states.items()}
+            for dtype, states in state.buffers.items()
+        }
+        raise ValueError(
+            f"{op}: 'params' have {sizes(moving.leaves)} elements, expected those that the state "
+            f"is of: it has {kept}"
+        )
+    return moving
 
 
-def _kept(kernel: str, state: State) -> State:
-    """A matrix that Muon steps has no average of squares."""
-    without = kernel == "muon" and state.key == "exp_avg_sq"
-    return state._replace(extent="vector's element") if without else state
+def _kept_as_wanted(state: OptimizerState, wanted: dict[str, tuple[dict[str, int], str]]) -> bool:
+    """Whether the states of each dtype have as many elements, of the computing type."""
+    return wanted.keys() == state.buffers.keys() and all(
+        (held.size, str(held.dtype)) == (wanted[dtype][0][key], wanted[dtype][1])
+        for dtype, states in state.buffers.items()
+        for key, held in states.items()
+    )
+
+
+def _of_each_dtype(arrays: list[jax.Array], leaves: Leaves) -> dict[str, list[jax.Array]]:
+    found: dict[str, list[jax.Array]] = {dtype: [] for dtype in sizes(leaves)}
+    for array, (_, dtype) in zip(arrays, leaves, strict=True):
+        found[dtype].append(array)
+    return found
+
+
+def _gradients(op: str, grads: Any, moving: Moving) -> list[jax.Array]:
+    """Leaf by leaf, like the parameters; of whatever dtypes."""
+    given, tree = jax.tree_util.tree_flatten(grads)
+    if tree != moving.tree:
+        raise ValueError(
+            f"{op}: 'grads' is the tree {tree}, expected that of 'params', {moving.tree}"
+        )
+    arrays = checked(op, "grads", given)
+    for i, (gradient, (shape, _)) in enumerate(zip(arrays, moving.leaves, strict=True)):
+        if gradient.shape != shape:
+            raise ValueError(
+                f"{op}: leaf {i} of 'grads' has shape {gradient.shape}, expected {shape}, that of "
+                "'params'"
+            )
+    return arrays
 
 
 # ---- the call
 
 
 class Controls(NamedTuple):
-    """Operands of one step: each an array, without elements where it is not given."""
+    """Operands of one step.
 
-    lr: Any
+    Attributes:
+        numbers: place of a hyper-parameter → an array in the place of what the state has.
+        max_norm, grad_norm: arrays, without elements where they are not given.
+    """
+
+    numbers: dict[int, Any]
     max_norm: Any
     grad_norm: Any
 
 
 def _step(
+    kernel: Kernel,
     state: OptimizerState,
     dtype: str,
     controls: Controls,
     moved: list[jax.Array],
-    arrays: list[jax.Array],
-    leaves: Leaves | None,
+    gradients: list[jax.Array],
+    leaves: Leaves,
+    in_place: bool,
 ) -> tuple[OptimizerState, list[jax.Array]]:
-    """(the state after the step of one dtype, what replaces ``moved``).
-
-    Args:
-        moved: the parameters; in place those of ``leaves``, in one array.
-        arrays: the gradients.
-    """
-    in_place = leaves is not None
-    own = leaves_of(moved) if leaves is None else leaves
-    states = _in_order(state.kernel, state.buffers[dtype])
+    """(the state after the step of one dtype, what replaces ``moved``)."""
+    held = state.buffers[dtype]
+    # As the kernel takes them: JAX sorts a dict by its keys.
+    states = {s.key: held[s.key] for s in kernel.states if s.key in held}
+    places = sorted(controls.numbers)
     kept = [state.count, state.scalars, *states.values()]
-    lr, *clips = controls
-    operands = [state.hyper, state.count, lr, state.scalars, *clips, *states.values()]
+    operands = [
+        *(state.hyper, state.count, state.scalars, controls.max_norm, controls.grad_norm),
+        *(controls.numbers[place] for place in places),
+        *states.values(),
+    ]
     first = len(operands) - len(states)
-    aliases = {1: 0, 3: 1, **{first + i: 2 + i for i in range(len(states))}}
+    aliases = {1: 0, 2: 1, **{first + i: 2 + i for i in range(len(states))}}
     if in_place:
         aliases[len(operands)] = len(kept)
-    given = [*moved, *arrays] if in_place else [*arrays, *moved]
-    info = UPDATES[state.kernel]
-    muon = state.kernel == "muon"  # whose products are NumPy's
-    whole = info["norms"] or info["factors"] or muon
-    target, extents = ("muon", _matrices) if muon else ("update", _extents)
+    whole = kernel.whole or controls.max_norm is not NOTHING
     count, scalars, *rest = call(
-        target, state.kernel, [like(a) for a in (*kept, *moved)], *operands, *given,
-        aliases=aliases, kernel=PLACES[state.kernel], variant=_variant(state.kernel, states),
-        rate=rate_of(state.kernel), states=len(states), in_place=int(in_place),
-        norms=len(info["norms"]), factors=len(info["factors"]), maximize=int(state.maximize),
-        leaves=extents(own) if whole or controls.max_norm is not NOTHING else (),
+        kernel.target, state.kernel, [like(a) for a in (*kept, *moved)], *operands, *moved,
+        *gradients, aliases=aliases, kernel=kernel.place, variant=kernel.variant([*states]),
+        rate=kernel.rate, places=tuple(map(float, places)), states=len(states),
+        in_place=int(in_place), norms=kernel.norms, factors=kernel.factors,
+        maximize=int(state.maximize), leaves=kernel.extents(leaves) if whole else (),
     )  # fmt: skip
-    found = dict(zip(states, rest, strict=False))
+    found = dict(zip(states, rest, strict=False))  # the parameters follow
     buffers = {**state.buffers, dtype: found}
     return replace(state, count=count, scalars=scalars, buffers=buffers), rest[len(states) :]
 
 
-def _extents(leaves: Leaves) -> tuple[float, ...]:
-    """(height, width, size) of each parameter: its last two extents, 0 where it has fewer."""
-    found: list[float] = []
-    for shape, _ in leaves:
-        found += [*(shape[-2:] if len(shape) >= 2 else (0, 0)), math.prod(shape)]
-    return tuple(found)
+def _stepped(
+    op: str,
+    grads: Any,
+    state: OptimizerState,
+    params: Any,
+    numbers: dict[int, Any],
+    max_norm: Any,
+    grad_norm: Any,
+    in_place: bool,
+) -> tuple[Any, OptimizerState]:
+    """(what becomes of the parameters or is added to them, the state)."""
+    moving = moving_of(op, params, state)
+    flat = isinstance(grads, FlatParams)
+    if flat and not _fits(grads):
+        raise ValueError(
+            f"{op}: 'grads' have other buffers than their leaves, expected those that flat makes"
+        )
+    if flat and isinstance(params, FlatParams) and _same(grads, params):
+        gradients = {dtype: [buffer] for dtype, buffer in grads.buffers.items()}
+    else:
+        arrays = _gradients(op, grads.unflatten() if flat else grads, moving)
+        gradients = _of_each_dtype(arrays, moving.leaves)
+    controls = _controls(op, numbers, max_norm, grad_norm)
+    if moving.several and max_norm is not None and grad_norm is None:
+        each = jax.tree_util.tree_leaves(grads.unflatten() if flat else grads)
+        controls = controls._replace(grad_norm=_norm(checked(op, "grads", each))[1])
+    after, found = state, {}
+    for dtype, arrays in moving.arrays.items():
+        of = replace(after, count=state.count, scalars=state.scalars)
+        leaves = of_dtype(moving.leaves, dtype)
+        after, found[dtype] = _step(
+            moving.kernel, of, dtype, controls, arrays, gradients[dtype], leaves, in_place
+        )
+    return moving.filled(found), after
 
 
-def _matrices(leaves: Leaves) -> tuple[float, ...]:
-    """(rows, columns, size) of each parameter: its first axis and all others, 0 of a vector."""
-    found: list[float] = []
-    for shape, _ in leaves:
-        found += [*((shape[0], math.prod(shape[1:])) if len(shape) >= 2 else (0, 0))]
-        found.append(math.prod(shape))
-    return tuple(found)
+def _fits(flat: FlatParams) -> bool:
+    return {d: b.size for d, b in flat.buffers.items()} == sizes(flat.leaves)
 
 
-def controls_of(op: str, state: OptimizerState, lr: Any, max_norm: Any, grad_norm: Any) -> Controls:
+def _same(one: FlatParams, other: FlatParams) -> bool:
+    return (one.tree, one.leaves) == (other.tree, other.leaves)
+
+
+def _controls(op: str, numbers: dict[int, Any], max_norm: Any, grad_norm: Any) -> Controls:
     """Checked."""
     if max_norm is None and grad_norm is not None:
         raise ValueError(f"{op}: 'grad_norm' is given, expected None without 'max_norm'")
@@ -172,15 +302,31 @@ def controls_of(op: str, state: OptimizerState, lr: Any, max_norm: Any, grad_nor
     else:
         limit = bits(positive(op, "max_norm", max_norm))
     norm = NOTHING if grad_norm is None else number(op, "grad_norm", grad_norm, low=0)
-    return Controls(_lr_operand(state.kernel, lr), limit, norm)
+    return Controls(numbers, limit, norm)
 
 
-def _with_norm(controls: Controls, gradients: list[jax.Array]) -> Controls:
-    """With the norm of gradients of several dtypes, which no call has all of."""
-    dtypes = {str(g.dtype) for g in gradients}
-    if len(dtypes) < 2 or controls.max_norm is NOTHING or controls.grad_norm is not NOTHING:
-        return controls
-    return controls._replace(grad_norm=_norm(gradients)[1])
+def rate_in_its_place(op: str, state: OptimizerState, lr: Any) -> dict[int, Any]:
+    """The learning rate of a step where it is given, as `Controls` has it."""
+    if lr is None:
+        return {}
+    if (place := check_state(op, state).rate) < 0:
+        raise ValueError(
+            f"{op}: 'lr' is given, and the update of {state.kernel} has no learning rate"
+        )
+    return {place: number(op, "lr", lr, low=0)}
+
+
+def updated(
+    op: str,
+    grads: Any,
+    state: OptimizerState,
+    params: Any,
+    numbers: dict[int, Any],
+    max_norm: Any,
+    grad_norm: Any,
+) -> tuple[Any, OptimizerState]:
+    """(what is to be added to the parameters, the state)."""
+    return _stepped(op, grads, state, params, numbers, max_norm, grad_norm, in_place=False)
 
 
 def _norm(gradients: list[jax.Array]) -> list[jax.Array]:
@@ -216,66 +362,6 @@ def global_norm(grads: Any) -> jax.Array:
     return _norm(checked("global_norm", "grads", jax.tree_util.tree_leaves(tree)))[0]
 
 
-def _lr_operand(kernel: str, lr: Any) -> Any:
-    if lr is None:
-        return NOTHING
-    if rate_of(kernel) < 0:
-        raise ValueError(f"{kernel}: 'lr' is given, and the update has no learning rate")
-    return number(kernel, "lr", lr, low=0)
-
-
-def _check_sizes(op: str, state: OptimizerState, leaves: Leaves) -> None:
-    kept = {
-        dtype: {key: held.size for key, held in states.items()}
-        for dtype, states in state.buffers.items()
-    }
-    wanted = {dtype: lengths(state.kernel, of_dtype(leaves, dtype)) for dtype in sizes(leaves)}
-    same = wanted.keys() == kept.keys() and all(
-        wanted[dtype][key] == size for dtype in kept for key, size in kept[dtype].items()
-    )
-    if not same:
-        raise ValueError(
-            f"{op}: 'params' have {sizes(leaves)} elements, expected those that the state is of: "
-            f"it has {kept}"
-        )
-
-
-def _together(op: str, grads: Any, params: Any) -> tuple[list[jax.Array], list[jax.Array], Any]:
-    """Gradients and parameters, leaf by leaf."""
-    leaves, given = map(jax.tree_util.tree_leaves, (params, grads))
-    tree: Any = jax.tree_util.tree_structure(params)
-    own: Any = jax.tree_util.tree_structure(grads)
-    if own != tree:
-        raise ValueError(f"{op}: 'grads' is the tree {own}, expected that of 'params', {tree}")
-    arrays, gradients = checked(op, "params", leaves), checked(op, "grads", given)
-    for i, (p, g) in enumerate(zip(arrays, gradients, strict=True)):
-        if p.shape != g.shape:
-            raise ValueError(
-                f"{op}: leaf {i} of 'grads' has shape {g.shape}, expected {p.shape}, that of "
-                "'params'"
-            )
-    return arrays, gradients, tree
-
-
-def updated(
-    grads: Any, state: OptimizerState, params: Any, lr: Any, max_norm: Any, grad_norm: Any
-) -> tuple[Any, OptimizerState]:
-    arrays, gradients, tree = _together(state.kernel, grads, params)
-    _check_sizes(state.kernel, state, leaves_of(arrays))
-    controls = controls_of(state.kernel, state, lr, max_norm, grad_norm)
-    controls = _with_norm(controls, gradients)
-    found: list[Any] = [None] * len(arrays)
-    after = state
-    for dtype in state.buffers:
-        places = [i for i, a in enumerate(arrays) if str(a.dtype) == dtype]
-        of = replace(after, count=state.count, scalars=state.scalars)
-        own = [arrays[i] for i in places], [gradients[i] for i in places]
-        after, updates = _step(of, dtype, controls, *own, None)
-        for i, update in zip(places, updates, strict=True):
-            found[i] = update
-    return jax.tree_util.tree_unflatten(tree, found), after
-
-
 def apply(
     grads: Any,
     params: FlatParams,
@@ -292,7 +378,8 @@ def apply(
 
     Args:
         grads: FlatParams, as `jax.grad` with respect to ``params`` gives; or a pytree like
-            ``params.unflatten()``.
+            ``params.unflatten()``. Their dtypes may be others than those of ``params``: float32
+            beside bfloat16, where losses are summed up in float32.
         params: from `flat`.
         state: from the ``init`` of an optimizer of `onepass.jax`.
         lr: learning rate of this step, a number or an array without axes (float32 is taken as it
@@ -308,8 +395,8 @@ def apply(
         (params, state) after the step.
 
     Raises:
-        TypeError, ValueError: other structures, shapes or dtypes than those of ``params`` and
-            ``state``.
+        TypeError, ValueError: other structures or shapes than those of ``params``, a ``state`` of
+            other parameters or of another release, gradients that are not floating.
 
     Source: the sources of the optimizers.
 
@@ -328,41 +415,5 @@ def apply(
         raise TypeError(
             f"apply: 'params' is a {type(params).__name__}, expected FlatParams: flat(params)"
         )
-    _check_sizes("apply", state, params.leaves)
-    controls = controls_of("apply", state, lr, max_norm, grad_norm)
-    if isinstance(grads, FlatParams):
-        if (grads.tree, grads.leaves) != (params.tree, params.leaves):
-            raise ValueError("apply: 'grads' are of other parameters, expected those of 'params'")
-        gradients = {dtype: [buffer] for dtype, buffer in grads.buffers.items()}
-        if len(gradients) > 1 and controls.max_norm is not NOTHING:
-            controls = _with_norm(controls, jax.tree_util.tree_leaves(grads.unflatten()))
-    else:
-        arrays = _like_params(grads, params)
-        controls = _with_norm(controls, arrays)
-        gradients = {
-            own: [a for a, (_, dtype) in zip(arrays, params.leaves, strict=True) if dtype == own]
-            for own in params.buffers
-        }
-    after, buffers = state, {}
-    for dtype, buffer in params.buffers.items():
-        of = replace(after, count=state.count, scalars=state.scalars)
-        leaves = of_dtype(params.leaves, dtype)
-        after, (buffers[dtype],) = _step(of, dtype, controls, [buffer], gradients[dtype], leaves)
-    return replace(params, buffers=buffers), after
-
-
-def _like_params(grads: Any, params: FlatParams) -> list[jax.Array]:
-    """The gradients, leaf by leaf."""
-    given, tree = jax.tree_util.tree_flatten(grads)
-    if tree != params.tree:
-        raise ValueError(
-            f"apply: 'grads' is the tree {tree}, expected that of 'params', {params.tree}"
-        )
-    arrays = checked("apply", "grads", given)
-    for i, (gradient, (shape, _)) in enumerate(zip(arrays, params.leaves, strict=True)):
-        if gradient.shape != shape:
-            raise ValueError(
-                f"apply: leaf {i} of 'grads' has shape {gradient.shape}, expected {shape}, that of "
-                "'params'"
-            )
-    return arrays
+    numbers = rate_in_its_place("apply", state, lr)
+    return _stepped("apply", grads, state, params, numbers, max_norm, grad_norm, in_place=True)

@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Sequence
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import jax
@@ -14,14 +15,22 @@ import numpy as np
 LEAST = (0, 6, 1)  # of jaxlib: the first with the interface that third_party/xla is of
 
 
-@cache
+_ONE_AT_A_TIME = Lock()
+
+
 def register() -> None:
-    """Hands the kernels to XLA, once.
+    """Hands the kernels to XLA, once: another thread that calls meanwhile waits.
 
     Raises:
         ImportError: a jaxlib that cannot take them. To register them there would stop its CPU
             backend from starting.
     """
+    with _ONE_AT_A_TIME:
+        _register()
+
+
+@cache
+def _register() -> None:
     version: str = importlib.import_module("jaxlib.version").__version__
     found = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
     if found < LEAST:

@@ -86,7 +86,7 @@ class BatchNorm(ChannelNorm):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         momentum, batch = self.momentum, self._begin(x)
-        options = epilogue.options(x.shape)
+        options = epilogue.options(x, x.shape)
         for name in self.own_options:
             options[name] = getattr(self, name)
         last = lies_channels_last(x)

@@ -147,7 +147,7 @@ class Conv2d(Affine):
         stored = to_dense(x, last)
         wide = stored if dtype == weight.dtype else convert(stored, weight.dtype.name)
         product = convolution.forward(wide, weight, last)
-        options = epilogue.options((shape[0], self.out_channels, down, across))
+        options = epilogue.options(x, (shape[0], self.out_channels, down, across))
         mask = take_mask(options) if last else None
         y, product = self._add_bias(product, epilogue, options, -1 if last else 1)
         y = to_images(y, last)

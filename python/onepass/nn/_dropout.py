@@ -40,7 +40,7 @@ class _Dropping(Passing, Module):
         if not self.drops():
             self._remember((kind, None))
             return x
-        seed, offset = self.stream.take()
+        seed, offset = self.stream.take(x)
         mask = self.p, seed, offset, self._first(kind[2])
         try:
             y = self._apply(type(self)._forward, x, *mask)
@@ -63,7 +63,13 @@ class _Dropping(Passing, Module):
         return self.stream.first(shape)
 
     def _apply(
-        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int, first: int
+        self,
+        function: Callable[..., Array],
+        x: Array,
+        p: float,
+        seed: int,
+        offset: int | Array,
+        first: int,
     ) -> Array:
         return function(x, p, seed=seed, offset=offset, first=first)
 
@@ -180,7 +186,13 @@ class _FeatureDropout(_MapDropping):
             )
 
     def _apply(
-        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int, first: int
+        self,
+        function: Callable[..., Array],
+        x: Array,
+        p: float,
+        seed: int,
+        offset: int | Array,
+        first: int,
     ) -> Array:
         if x.ndim == self._one_sample:
             return super()._apply(function, x[None], p, seed, offset, first)[0]

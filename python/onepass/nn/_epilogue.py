@@ -29,10 +29,11 @@ class Epilogue:
     def empty(self) -> bool:
         return self.activation is None and self.dropout is None and self.residual is None
 
-    def options(self, shape: Sequence[int]) -> dict[str, Any]:
+    def options(self, x: Array, shape: Sequence[int]) -> dict[str, Any]:
         """The keyword arguments of the kernel; takes a mask, see `refused`.
 
         Args:
+            x: what the layer is called on.
             shape: that of y, with the samples along axis 0.
         """
         options: dict[str, Any] = {}
@@ -40,7 +41,7 @@ class Epilogue:
             options["activation"] = self.activation
         if self.dropout is not None:
             stream = self.dropout.stream
-            seed, offset = stream.take()
+            seed, offset = stream.take(x)
             first = stream.first(shape)
             options.update(dropout_p=self.dropout.p, seed=seed, offset=offset, first=first)
         if self.residual is not None:

@@ -73,7 +73,7 @@ class Linear(Affine):
         # dot, not matmul: the same products of matrices, in half of the time before they begin.
         product = lib.dot(wide, weight.T, out=self._room(wide))
         y_shape = (*shape[:-1], self.out_features)
-        options = epilogue.options(y_shape)
+        options = epilogue.options(x, y_shape)
         y, kept = self._add_bias(product, epilogue, options, -1)
         if narrow:
             y = y.astype(dtype)

@@ -20,12 +20,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onepass import _C
 from onepass import _numbers as numbers
+from onepass._array import (
+    Array,
+    copy_into,
+    empty,
+    is_capturing,
+    keep_for_graph,
+    library,
+    zeros,
+)
+from onepass.ops._step import is_on_device
 
 if TYPE_CHECKING:
     from onepass.nn._module import Module
 
 _CALLS_PER_STREAM = 1 << 40
+_HALF = _CALLS_PER_STREAM // 2
 
 
 class _State:
@@ -65,11 +77,16 @@ _epochs = count(1)
 class Stream:
     """The masks of one dropout layer: ``(seed, offset)`` of the next call.
 
+    A call that a CUDA graph captures takes its offset from a count on the device, in the upper half
+    of the range: each replay has the next mask.
+
     Attributes:
         row: which row of a mask the first sample of a call gets; see `_shares.place`.
     """
 
     row: int = 0
+    _count: Array | None = None  # on a device
+    _counted: Array | None = None  # the offset of the last call, if that was captured
 
     def __init__(self) -> None:
         self._new_range()
@@ -79,6 +96,7 @@ class Stream:
         self._epoch = here.epoch
         self._seed = here.state.seed
         self._offset = here.state.streams * _CALLS_PER_STREAM
+        self._count = None
         here.state.streams += 1
 
     def peek(self) -> tuple[int, int]:
@@ -87,13 +105,38 @@ class Stream:
             self._new_range()
         return self._seed, self._offset
 
-    def take(self) -> tuple[int, int]:
-        """Seed and offset of a call that begins; the next one gets another mask."""
+    def take(self, x: Array) -> tuple[int, int | Array]:
+        """Seed and offset of a call on ``x`` that begins; the next one gets another mask."""
         if self._epoch < _scope.get().epoch:
             self._new_range()
+        if type(x) is not np.ndarray and library(x) is not np:
+            self._counted = self._take_on_device(x)
+            if self._counted is not None:
+                return self._seed, self._counted
         offset = self._offset
         self._offset = offset + 1
         return self._seed, offset
+
+    def _take_on_device(self, x: Array) -> Array | None:
+        """The offset of a call that is captured; for any other makes sure that one may follow."""
+        captured = is_capturing(x)
+        if self._count is None or self._count.device != x.device:
+            if not is_on_device(x):
+                return None
+            if captured:
+                raise RuntimeError(
+                    "dropout: a CUDA graph is being captured, and the count of its replays is not "
+                    "there yet: call the layer once before the capture begins"
+                )
+            self._count = zeros((1,), library(x).int64, x)
+            copy_into(self._count, self._offset // _CALLS_PER_STREAM * _CALLS_PER_STREAM + _HALF)
+        if not captured:
+            return None
+        taken = empty((1,), library(x).int64, x)
+        keep_for_graph(self._count)
+        keep_for_graph(taken)
+        _C.take_number(self._count, taken)
+        return taken
 
     def first(self, shape: Sequence[int]) -> int:
         """The index in the mask of the first element of an array whose axis 0 has the samples."""
@@ -101,11 +144,12 @@ class Stream:
 
     def give_back(self) -> None:
         """The call was refused: the next one gets its mask."""
-        self._offset -= 1
+        self._offset -= self._counted is None
 
     def set(self, seed: int, offset: int) -> None:
         """Continue at this seed and offset."""
         self._epoch, self._seed, self._offset = _scope.get().epoch, int(seed), int(offset)
+        self._count = None
 
     def __getstate__(self) -> tuple[int, int]:
         return self.peek()

@@ -47,7 +47,7 @@ class RowNorm(Norm, Fusable):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         try:
-            y, saved = self._norm(x, epilogue.options(getattr(x, "shape", ())))
+            y, saved = self._norm(x, epilogue.options(x, getattr(x, "shape", ())))
         except BaseException:
             epilogue.refused()
             raise

@@ -14,8 +14,8 @@ def bias_act(
     axis: int = 1,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -60,8 +60,8 @@ def bias_act_backward(
     axis: int = 1,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, Array]:

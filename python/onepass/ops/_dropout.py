@@ -12,8 +12,8 @@ def dropout(
     x: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -27,7 +27,8 @@ def dropout(
     Args:
         x: array of any shape.
         p: probability of dropping an element, in [0, 1].
-        seed: 64-bit key.
+        seed: 64-bit key. On a CUDA device this and ``offset`` may be arrays of one number, int64 or
+            uint64, which are read there: a replayed graph then has the mask of what they hold.
         offset: names an independent 64-bit stream, for instance layer and step.
         first: index that element 0 of ``x`` counts as: a slice of the rows of a larger array gets
             that slice of its mask.
@@ -56,8 +57,8 @@ def dropout_backward(
     dy: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -92,8 +93,8 @@ def feature_dropout(
     x: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -133,8 +134,8 @@ def feature_dropout_backward(
     dy: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -169,8 +170,8 @@ def alpha_dropout(
     x: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -183,7 +184,8 @@ def alpha_dropout(
     Args:
         x: array of any shape.
         p: probability of dropping an element, in [0, 1].
-        seed: 64-bit key.
+        seed: 64-bit key. On a CUDA device this and ``offset`` may be arrays of one number, int64 or
+            uint64, which are read there: a replayed graph then has the mask of what they hold.
         offset: names an independent 64-bit stream, for instance layer and step.
         first: index that element 0 of ``x`` counts as: a slice of the rows of a larger array gets
             that slice of its mask.
@@ -212,8 +214,8 @@ def alpha_dropout_backward(
     dy: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -248,8 +250,8 @@ def feature_alpha_dropout(
     x: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -290,8 +292,8 @@ def feature_alpha_dropout_backward(
     dy: Array,
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> Array:
@@ -327,8 +329,8 @@ def dropout_mask(
     shape: int | Sequence[int],
     p: float = 0.5,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Array,
+    offset: int | Array = 0,
     first: int = 0,
     packed: bool = False,
     out: Array | None = None,

@@ -25,7 +25,8 @@ def cross_entropy(
     With class indices t: loss_i = -w[t]·log softmax(logits)_t, and with smoothing ε the target
     (1 - ε)·onehot(t) + ε/C with weights inside the sum. "mean" divides by Σ w[t] over the samples
     that are not ignored (by the number of samples for probabilities). dlogits is the gradient of
-    the loss returned, of its sum for "none".
+    the loss returned, of its sum for "none". It is rounded to the dtype of ``logits``: of float16
+    what is below 3e-8 becomes 0, and no later scaling brings it back.
 
     Args:
         logits: (N, C) or (N, C, d1, …). Arrays that are not C-contiguous are copied first.

@@ -27,8 +27,8 @@ class SavedBatchNorm(NamedTuple):
     activation: str
     options: tuple[float, ...]
     dropout_p: float
-    seed: int
-    offset: int
+    seed: int | Array
+    offset: int | Array
     first: int
 
 
@@ -45,8 +45,8 @@ def batch_norm(
     residual: Array | None = None,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     channels_last: bool = False,
     out: Array | None = None,

@@ -85,8 +85,8 @@ def layer_norm(
     residual: Array | None = None,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm]:
@@ -160,8 +160,8 @@ def rms_norm(
     residual: Array | None = None,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm]:
@@ -238,8 +238,8 @@ def group_norm(
     residual: Array | None = None,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm]:
@@ -313,8 +313,8 @@ def instance_norm(
     residual: Array | None = None,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     out: Array | None = None,
 ) -> tuple[Array, SavedRowNorm | SavedBatchNorm]:

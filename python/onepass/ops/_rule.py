@@ -184,6 +184,7 @@ class Rule(OptionRule):
         if wrong := set(special) - set(lists):
             raise ValueError(f"{kernel}: {wrong} are not states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
+        self.ignored = dict(ignored)
         self.decided, self.fixed = dict(decided or {}), dict(fixed or {})
         self.compat = _formulas(kernel, compat)
         # In the order of the table, which messages keep.

@@ -64,8 +64,8 @@ def shared_batch_norm(
     residual: Array | None = None,
     activation: ActivationSpec = None,
     dropout_p: float = 0.0,
-    seed: int = 0,
-    offset: int = 0,
+    seed: int | Array = 0,
+    offset: int | Array = 0,
     first: int = 0,
     channels_last: bool = False,
 ) -> tuple[Array, SavedShare]:

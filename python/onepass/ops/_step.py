@@ -19,15 +19,16 @@ from onepass.ops._step_info import StepInfo, on_device
 Nonfinite = Literal["propagate", "skip", "raise"]
 _NONFINITE = get_args(Nonfinite)
 _PROPAGATE: Nonfinite = "propagate"
+_CUDA = 2  # kDLCUDA
 _NOTHING_TO_TELL = StepInfo(False, None, None)
 
 
 class Controls(NamedTuple):
     """The options of one step; `Optimizer.step` describes them."""
 
-    max_norm: float | None = None
+    max_norm: float | Array | None = None
     max_value: float | None = None
-    grad_scale: float | None = None
+    grad_scale: float | Array | None = None
     zero_grad: bool = False
     nonfinite: Nonfinite = _PROPAGATE
     maximize: bool = False
@@ -51,12 +52,14 @@ def take_step(
         names: of the parameters, for messages.
     """
     max_norm, max_value, grad_scale, zero_grad, nonfinite, maximize = controls
-    unscale = 1.0
-    if max_norm is not None:
+    unscale: float | Array = 1.0
+    if max_norm is not None and not is_on_device(max_norm):
         max_norm = positive(op, "max_norm", max_norm)
     if max_value is not None:
         max_value = positive(op, "max_value", max_value)
-    if grad_scale is not None:
+    if grad_scale is not None and is_on_device(grad_scale):
+        unscale = grad_scale  # the plan divides by it there
+    elif grad_scale is not None:
         scale = positive(op, "grad_scale", grad_scale)
         if scale == math.inf:
             raise ValueError(f"{op}: 'grad_scale' is inf, expected a finite number > 0, or None")
@@ -102,6 +105,12 @@ def _refuse_sparse(op: str, grads: Any) -> None:
                 f"{op}: 'grads[{index}]' is a sparse {type(grad).__name__}, expected a dense "
                 "array: make it dense, or pass sparse=False to the embedding"
             ) from None
+
+
+def is_on_device(value: Any) -> bool:
+    """Whether a number is an array in CUDA memory, which a step there reads without waiting."""
+    where = None if type(value) is float else getattr(value, "__dlpack_device__", None)
+    return where is not None and int(where()[0]) == _CUDA
 
 
 def positive(op: str, name: str, value: Any) -> float:

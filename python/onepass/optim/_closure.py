@@ -60,6 +60,7 @@ class ClosureOptimizer(Optimizer):
 
     steps_by_closure = True
     _plans = False
+    _no_capture = "the host decides by the loss"
     _no_riders = "its step is a search along a line"
     _work = "products of vectors"
     _of_whole = "products of vectors of all parameters"

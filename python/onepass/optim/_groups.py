@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,59 @@ from onepass.optim._torch_options import refuse_unmet
 
 # Arguments of a constructor that are not options of a group, where they would do nothing.
 OF_CONSTRUCTOR = ("compat", "diagnostics", *OF_OPTIMIZER)
+
+
+class Group(dict[str, Any]):
+    """A parameter group. Once a CUDA graph holds a step, what changes here reaches its replays."""
+
+    __slots__ = ("changed",)
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.changed: Callable[[], None] | None = None
+
+    def __reduce__(self) -> Any:  # a copy is in no graph
+        return type(self), (dict(self),)
+
+    def _change(self, change: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """``change(self, …)``, taken back if it is refused."""
+        if self.changed is None:
+            return change(self, *given, **options)
+        before = dict(self)
+        result = change(self, *given, **options)
+        try:
+            self.changed()
+        except BaseException:
+            dict.clear(self)
+            dict.update(self, before)
+            raise
+        return result
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._change(dict.__setitem__, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._change(dict.__delitem__, key)
+
+    def update(self, *given: Any, **options: Any) -> None:
+        self._change(dict.update, *given, **options)
+
+    def __ior__(self, other: Any) -> Group:  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, *given: Any) -> Any:
+        return self._change(dict.setdefault, *given)
+
+    def pop(self, *given: Any) -> Any:
+        return self._change(dict.pop, *given)
+
+    def popitem(self) -> tuple[str, Any]:
+        found: tuple[str, Any] = self._change(dict.popitem)
+        return found
+
+    def clear(self) -> None:
+        self._change(dict.clear)
 
 
 def group_numbers(groups: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -92,7 +145,7 @@ def filled(
     given = group.get("param_names")  # of `param_groups`, and of PyTorch
     if isinstance(given, (list, tuple)) and len(given) == len(names):
         names = [own or name for own, name in zip(names, given, strict=True)]
-    return {**defaults, **group, "params": [p for _, p in pairs]}, names
+    return Group({**defaults, **group, "params": [p for _, p in pairs]}), names
 
 
 def _entries(owner: str, params: Any) -> list[Any]:

@@ -106,6 +106,7 @@ class Muon(Optimizer, op=ops.muon_):
     _rule = RULE
     _no_riders = "its step is more than one pass over each element"
     _of_whole = "products of matrices"
+    _no_capture = "its rates are numbers of the host"
     _work = "two calls with PyTorch's products between them"
 
     def __init__(

@@ -16,7 +16,14 @@ from threading import get_ident
 from typing import Any, Protocol
 
 from onepass import _C
-from onepass._array import Array, copy_into, negative, parameter_dtype, torch_if_imported
+from onepass._array import (
+    Array,
+    copy_into,
+    is_capturing,
+    negative,
+    parameter_dtype,
+    torch_if_imported,
+)
 from onepass._docs import parts, shares
 from onepass._interruptions import interrupts, to_the_end
 from onepass._kind import like
@@ -160,9 +167,9 @@ class Optimizer(Planned):
         self,
         grads: Sequence[Array | None] | Callable[[], Any] | None = None,
         *,
-        max_norm: float | None = None,
+        max_norm: float | Array | None = None,
         max_value: float | None = None,
-        grad_scale: float | None = None,
+        grad_scale: float | Array | None = None,
         zero_grad: bool = False,
         nonfinite: Nonfinite = "propagate",
     ) -> StepInfo:
@@ -172,9 +179,11 @@ class Optimizer(Planned):
         min(1, max_norm/(norm + 1e-6)) → the update.
 
         On CUDA nothing is waited for, the steps are counted on the device, and the result is copied
-        from there when one of its fields is read; only ``nonfinite="raise"`` waits. A step captured
-        in a CUDA graph (after one that was not) keeps the hyper-parameters it was captured with;
-        every replay counts as a step.
+        from there when one of its fields is read; only ``nonfinite="raise"`` waits. Every replay of
+        a step that a CUDA graph has captured (after one that was not) counts as a step, and has the
+        options that the groups have then: ``group["lr"] = x`` takes effect. ``max_norm`` and
+        ``grad_scale`` are those of the capture if they are numbers; of arrays on the device each
+        replay reads what they hold.
 
         Args:
             grads: one array or None per parameter, in flat order; without it ``Parameter.grad`` (or
@@ -182,12 +191,13 @@ class Optimizer(Planned):
                 step count does not advance, and so is a frozen one, even if it has a gradient. A
                 function, PyTorch's closure, is called first, with autograd on; it fills ``.grad``,
                 and ``info.loss`` is what it returns.
-            max_norm: clip by the global norm. A clipped gradient below four of the computing
+            max_norm: clip by the global norm; a number, or an array of one beside the parameters on
+                a CUDA device, which is read there. A clipped gradient below four of the computing
                 type's least normal numbers (5e-38, 9e-308 in float64) may count as zero.
                 Subnormal numbers (below 1.2e-38, 2.2e-308 in float64) count as zero in any step,
                 and a parameter or state that is one becomes zero.
             max_value: clamp elements first.
-            grad_scale: what the loss was multiplied by.
+            grad_scale: what the loss was multiplied by, likewise.
             zero_grad: forget the gradients of ``Parameter``s, as `zero_grad` does, and leave other
                 gradient arrays at zero; on a skipped step too (not where the step raises: they
                 show what was wrong).
@@ -248,9 +258,9 @@ class Optimizer(Planned):
         self,
         me: int,
         grads: Sequence[Array | None] | None,
-        max_norm: float | None,
+        max_norm: float | Array | None,
         max_value: float | None,
-        grad_scale: float | None,
+        grad_scale: float | Array | None,
         zero_grad: bool,
         nonfinite: Nonfinite,
     ) -> StepInfo:
@@ -282,6 +292,11 @@ class Optimizer(Planned):
         # Those of Parameters are forgotten below, which takes no pass over memory.
         zeroes = zero_grad and (grads is not None or len(self._holders) < len(given))
         controls = Controls(max_norm, max_value, grad_scale, zeroes, nonfinite, maximize)
+        if self._no_capture is not None and is_capturing(self._arrays[0]):
+            raise RuntimeError(
+                f"{self._name}: a CUDA graph is being captured, which cannot hold a step of "
+                f"{self._name}: {self._no_capture}; step outside of the graph"
+            )
         try:
             info = self._take(self._name, plan, taken, self._hypers, controls, self._names)
         except BaseException as error:
@@ -289,6 +304,8 @@ class Optimizer(Planned):
                 self._rider_arrays.waiting = waiting
             raise
         self._taken += 1
+        if self._captured is not plan and plan.captured:
+            self._note_capture(plan)
         if begun and was_skipped(info, nonfinite):
             self._rider_arrays.waiting = waiting
         if watch is not None:
@@ -600,14 +617,16 @@ class Optimizer(Planned):
         """The plan for the options of ``groups``; where it cannot be made, the old ones stay."""
         before, rides = [dict(group) for group in self.param_groups], copy(self._rider_arrays)
         try:
-            for group, loaded in zip(self.param_groups, groups, strict=True):
-                group.update({key: value for key, value in loaded.items() if key != "params"})
-            zeros.adopt(self.param_groups)
-            return self._prepare()
+            with self._groups_together():
+                for group, loaded in zip(self.param_groups, groups, strict=True):
+                    group.update({key: value for key, value in loaded.items() if key != "params"})
+                zeros.adopt(self.param_groups)
+                return self._prepare()
         except BaseException:
-            for group, own in zip(self.param_groups, before, strict=True):
-                group.clear()
-                group.update(own)
+            with self._groups_together():
+                for group, own in zip(self.param_groups, before, strict=True):
+                    group.clear()
+                    group.update(own)
             self._rider_arrays, self._seen, self._plan_is_current = rides, None, False
             raise
 

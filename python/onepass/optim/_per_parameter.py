@@ -98,7 +98,7 @@ class ArrayWatch:
             if change is not None:
                 change -= before
             updates.append(change)
-        unscale = 1.0 if grad_scale is None else 1.0 / grad_scale
+        unscale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
         return PerParameter(
             [None if norm is None else norm * unscale for norm in self._grad_norms],
             [None if change is None else _norm(change) for change in updates],

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from threading import get_ident
 from typing import Any, ClassVar
 
 from onepass import _C
-from onepass._array import Array, torch_if_imported
+from onepass._array import Array, is_capturing, torch_if_imported
 from onepass._numbers import is_constant
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, data_of, renewals
 from onepass.ops._rule import Launch, OptionRule, State, flag_of_groups
 from onepass.optim._codes import storage_of
-from onepass.optim._groups import filled, group_numbers, of_parameters
+from onepass.optim._groups import Group, filled, group_numbers, of_parameters
 from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, refusal_of, riders
 from onepass.optim._states import Owner
 from onepass.optim.lr_scheduler import _zeros as zeros
@@ -59,6 +62,8 @@ class Planned:
     _changes, _stepper = -1, 0
     _of_whole: ClassVar[str | None] = None  # what a step needs whole parameters for, if it does
     _plans: ClassVar[bool] = True  # whether a step runs the plan
+    # Why a CUDA graph cannot hold a step, if it cannot.
+    _no_capture: ClassVar[str | None] = None
     # What a step is; and for the optimizer of PyTorch's kind that stands on this one whether a
     # saved count of steps is an int, as in PyTorch.
     _work: ClassVar[str] = "one call"
@@ -90,6 +95,7 @@ class Planned:
         self._storage = storage_of(settings.state_dtype)
         self._riders = Riders((), (), ())
         self._rider_arrays = RiderArrays()
+        self._captured: _C.Plan | None = None  # the one of which a CUDA graph holds a step
         self._renewals = renewals.count  # of the values that the averages follow
         self._shapes: list[tuple[int, ...]] = []  # of the parameters that the plan was made for
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
@@ -106,6 +112,7 @@ class Planned:
             "_plan": None,
             "_holders": [],
             "_seen": None,
+            "_captured": None,
             "_hypers": [*self._hypers],
         }
         return {**state, "_counts": (self._plan.steps, self._plan.scalars)}
@@ -427,6 +434,64 @@ class Planned:
         """The value of a state before each parameter's first gradient."""
         starts = [self._rule.start(self._name, state, group) for group in self.param_groups]
         return of_parameters(self.param_groups, starts)
+
+    # ---- in a CUDA graph
+
+    def _note_capture(self, plan: _C.Plan) -> None:
+        """From now on the replays of a step that was captured follow the options of the groups."""
+        for number, group in enumerate(self.param_groups):
+            if not isinstance(group, Group):
+                raise RuntimeError(
+                    f"{self._name}: param_groups[{number}] is a {type(group).__name__} of your "
+                    "own, of whose changes the replays of a CUDA graph would learn nothing: use "
+                    "add_param_group, or assign to the groups that are there"
+                )
+            for key in self._option_names:
+                if not is_constant(group[key]):
+                    raise RuntimeError(
+                        f"{self._name}: {key!r} of group {number} is a "
+                        f"{type(group[key]).__name__}, of whose changes the replays of a CUDA "
+                        f"graph would learn nothing, expected a number: group[{key!r}] = x takes "
+                        "effect in them"
+                    )
+        for group in self.param_groups:
+            assert isinstance(group, Group)
+            group.changed = self._renew
+        self._captured = plan
+
+    @contextmanager
+    def _groups_together(self) -> Iterator[None]:
+        """Inside, several groups change, of which one alone may be refused."""
+        captured, self._captured = self._captured, None
+        try:
+            yield
+        finally:
+            self._captured = captured
+        self._renew()
+
+    def _renew(self) -> None:
+        """Gives the replays of a captured step the options as they are now."""
+        plan = self._captured
+        if plan is None:
+            return
+        if is_capturing(self._arrays[0]):
+            raise RuntimeError(
+                f"{self._name}: an option of a group is changed while a CUDA graph is captured, "
+                "and each replay would set it again: change it before, or between replays"
+            )
+        inside = self._alone.held.get("by") == get_ident()  # of a call that changes a group itself
+        with nullcontext() if inside else self._alone:
+            turns = self._maximize
+            if self._prepare() is plan and self._maximize == turns:
+                plan.renew(self._hypers)
+                return
+        warnings.warn(
+            f"{self._name}: a CUDA graph holds a step with other options than the groups have now, "
+            "which replays cannot follow: a state came or went, or the direction changed; capture "
+            "the step anew",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
     def _frozen(self) -> set[int]:
         """The ids of the parameters that `is_frozen` holds for, of those that may be."""

@@ -100,8 +100,9 @@ class ScheduleFree(Optimizer):
 
     def _set_mode(self, training: bool) -> None:
         self.defaults[MODE] = training  # of groups that join
-        for group in self.param_groups:
-            group[MODE] = training
+        with self._groups_together():
+            for group in self.param_groups:
+                group[MODE] = training
 
     def _derived(
         self, groups: list[dict[str, Any]]
@@ -115,8 +116,7 @@ class ScheduleFree(Optimizer):
     def _betas_of(self, hypers: Iterable[tuple[float, ...]]) -> list[float]:
         """β of each row of hyper-parameters."""
         assert isinstance(self._rule, Rule)
-        names = UPDATES[self._rule.kernel]["hyper"]
-        place = names.index("beta1" if "beta1" in names else "momentum")
+        place = place_of_beta(self._rule.kernel)
         return [hyper[place] for hyper in hypers]
 
     def _keep_betas(self, betas: list[float]) -> None:
@@ -140,6 +140,12 @@ class ScheduleFree(Optimizer):
             self._betas = held
             raise
         self._set_mode(uniform(self._name, MODE, self.param_groups))
+
+
+def place_of_beta(kernel: str) -> int:
+    """Of β among the hyper-parameters of a schedule-free kernel."""
+    names = UPDATES[kernel]["hyper"]
+    return names.index("beta1" if "beta1" in names else "momentum")
 
 
 def _like(p: Array, z: Array) -> Array:

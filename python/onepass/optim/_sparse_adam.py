@@ -51,6 +51,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     _rule = ops.RULE
     _no_riders = "it touches the rows that a gradient names alone"
     _plans = False
+    _no_capture = "the host reads which rows there are"
     _work = "one call over the rows that the gradients name, and copies of them"
     _counts_in_ints = True  # PyTorch's powers of a count that is a tensor would be float32
 

@@ -17,6 +17,7 @@ from onepass._array import (
     is_contiguous,
     library,
     parameter_dtype,
+    refuse_capture_beside,
     zeros,
     zeros_like,
 )
@@ -206,6 +207,7 @@ def _stretch(size: int, dtype: DType, like: Array, turn: int) -> Array:
     a page where NumPy puts every large array, which parameter and gradient are, a step over 16M
     elements takes 5 to 10 % longer.
     """
+    refuse_capture_beside(like)
     if library(like) is not np or size * dtype.itemsize < _PLACED:
         return zeros((size,), dtype, like)
     buffer = zeros((size + _PAGE // dtype.itemsize,), dtype, like)

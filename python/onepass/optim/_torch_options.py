@@ -19,19 +19,17 @@ class TorchOptions(TypedDict, total=False):
     differentiable: bool
 
 
-DOC = """``foreach`` and ``fused`` are ignored: a step is one call in any case.
-        ``capturable`` and ``differentiable`` must be False."""
+DOC = """``foreach``, ``fused`` and ``capturable`` are ignored: a step is one call in any case, and
+        a CUDA graph can hold it. ``differentiable`` must be False."""
 _NAMES = ("foreach", "fused", "capturable", "differentiable")
-# Those that would change what a step may be used for.
+# One that would change what a step may be used for.
 _UNMET = {
-    "capturable": "every step can be captured in a CUDA graph, but with the hyper-parameters of "
-    "the capture, also where lr is a tensor",
     "differentiable": "a step is not part of autograd's graph; use torch.optim for that",
 }
 
 
 def refuse_unmet(owner: str, given: Mapping[str, Any]) -> None:
-    """Refuses ``capturable`` and ``differentiable`` that are on, in a group or a constructor."""
+    """Refuses ``differentiable`` that is on, in a group or a constructor."""
     for name, why in _UNMET.items():
         # Groups of PyTorch's optimizers hold None for False.
         if name in given and numbers.flag(owner, name, given[name] or False):
@@ -65,6 +63,6 @@ def check(
             known = [*options, *shared, "compat", "diagnostics", *_NAMES]
             hint = did_you_mean(name, known) or f", expected {', '.join(known)}"
             raise TypeError(f"{owner}: unknown keyword {name!r}{hint}")
-    for name in ("foreach", "fused"):
+    for name in ("foreach", "fused", "capturable"):
         numbers.flag(owner, name, given.get(name) or False)
     refuse_unmet(owner, given)

@@ -79,7 +79,7 @@ def broadcast_object(comm: Communicator, obj: Any, root: int = 0) -> Any:
     return received if is_bytes else json.loads(received)
 
 
-def all_equal(comm: Communicator, text: str) -> int | None:
+def first_other(comm: Communicator, text: str) -> int | None:
     """The first rank whose text is not that of rank 0, None if there is none; alike on all ranks.
 
     Digests are compared, SHA-256.

@@ -25,7 +25,7 @@ from onepass._array import (
     zeros_like,
 )
 from onepass._parameter import data_of, parameters_of
-from onepass.parallel._collectives import all_equal, broadcast_object
+from onepass.parallel._collectives import broadcast_object, first_other
 from onepass.parallel._protocol import Communicator
 
 Grads = list["Array | None"]
@@ -290,7 +290,7 @@ def _refuse_others(optimizer: Any, comm: Communicator) -> None:
         (name, list(map(int, array.shape)), str(array.dtype))
         for name, array in zip(names, arrays, strict=True)
     ]
-    rank = all_equal(comm, json.dumps([[len(group["params"]) for group in groups], listed]))
+    rank = first_other(comm, json.dumps([[len(group["params"]) for group in groups], listed]))
     if rank is not None:
         shown = [f"{name or ''} {dtype}{tuple(shape)}".strip() for name, shape, dtype in listed]
         more = ", …" if len(shown) > 4 else ""
@@ -305,7 +305,7 @@ def _refuse_others(optimizer: Any, comm: Communicator) -> None:
 def _refuse_other_values(comm: Communicator, names: list[str | None], arrays: list[Array]) -> None:
     """As `_refuse_others`: of one shape and without names, another order shows in the values."""
     sums = [zlib.crc32(to_numpy(array).tobytes()) for array in arrays]
-    rank = all_equal(comm, json.dumps(sums))
+    rank = first_other(comm, json.dumps(sums))
     if rank is None:
         return
     first, other = (broadcast_object(comm, sums, root) for root in (0, rank))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from onepass._array import Array, empty_like
+from onepass.parallel._calls import Calls, State
 from onepass.parallel._collectives import tree_of_pairs
-from onepass.parallel._failures import Calls, State, announce, watch
+from onepass.parallel._exit import announce, watch
 from onepass.parallel._protocol import Alone, check, check_root, is_interactive
 
 _LARGE = 1 << 16  # bytes from which two ranks exchange halves: MPICH's own sum copies more

@@ -61,7 +61,7 @@ class Engine(Communicator, Protocol):
         """The communicator that an array goes by, such as the one for arrays on the host."""
 
     def _enter(self) -> None:
-        """Before each call that others wait for: counts it, for `_failures`."""
+        """Before each call that others wait for: counts it, for `Calls`."""
 
     def _fail(self, why: str) -> None:
         """This rank ends a fit by an error that others may not have: who waits for it raises."""

@@ -14,7 +14,9 @@ from weakref import WeakSet
 import numpy as np
 
 from onepass._array import Array, is_tensor_of_torch
-from onepass.parallel._failures import Calls, OtherRankError, State, watch
+from onepass.parallel._calls import Calls, State
+from onepass.parallel._errors import OtherRankError
+from onepass.parallel._exit import watch
 from onepass.parallel._protocol import Alone, check, check_root
 
 _LOOK = timedelta(seconds=0.2)  # between two looks at who has failed

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from onepass.parallel import Communicator
-from onepass.parallel._collectives import all_equal, broadcast_object, first_text
-from onepass.parallel._failures import OtherRankError, of_all
+from onepass.parallel._collectives import broadcast_object, first_other, first_text
+from onepass.parallel._errors import OtherRankError, of_all
 from onepass.runs._folder import Folder
 from onepass.train._from_rank_0 import by_rank_0
 
@@ -60,7 +60,7 @@ def refuse_others(comm: Communicator, what: str, values: Mapping[str, Any]) -> N
         ValueError: with the first that differs, and the rank.
     """
     texts = {name: str(value) for name, value in values.items()}
-    rank = None if comm.size == 1 else all_equal(comm, json.dumps(texts))
+    rank = None if comm.size == 1 else first_other(comm, json.dumps(texts))
     if rank is None:
         return
     first, other = (broadcast_object(comm, texts, root) for root in (0, rank))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -125,6 +125,7 @@ class MLP(BaseEstimator):
         if not fresh:
             self._check_same_network(options)
         X, y = self._validated(X, y, reset=fresh)
+        _refuse_masked(self, sample_weight=sample_weight)
         weight = _weights.of_samples(options.owner, sample_weight, len(X))
         y, weight = self._encoded(options, y, weight, fresh=fresh, incremental=goes_on)
         X, y, weight = _counted(X, y, weight)
@@ -189,6 +190,7 @@ class MLP(BaseEstimator):
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         _refuse_masked(self, X=X, y=y)
+        refuse_times(type(self).__name__, "X", X)
         dtypes = (np.float64, np.float32)
         numeric = self._scales_targets
         X, y = validate_data(
@@ -207,6 +209,7 @@ class MLP(BaseEstimator):
         """``X`` of a prediction."""
         check_is_fitted(self)
         _refuse_masked(self, X=X)
+        refuse_times(type(self).__name__, "X", X)
         return validate_data(self, X, dtype=(np.float64, np.float32), order="C", reset=False)
 
     def _new_network(self, options: Options, X: Any, y: Any, seed: int, dtype: str) -> Network:
@@ -296,6 +299,19 @@ class MLP(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_network" in vars(self)
+
+
+def refuse_times(owner: str, name: str, array: Any) -> None:
+    """Refuse times and durations, which would be counted in units that nobody has chosen."""
+    of_columns = getattr(array, "dtypes", None)  # of a DataFrame
+    for dtype in (
+        of_columns if isinstance(of_columns, Iterable) else [getattr(array, "dtype", None)]
+    ):
+        if getattr(dtype, "kind", None) in ("m", "M"):
+            raise TypeError(
+                f"{owner}: {name!r} has {dtype}, expected numbers, such as "
+                "(t - t.min()) / numpy.timedelta64(1, 'D')"
+            )
 
 
 def _refuse_masked(estimator: Any, **arrays: Any) -> None:

@@ -12,7 +12,13 @@ from sklearn.utils.validation import column_or_1d
 
 from onepass._docs import shares
 from onepass.sklearn._docs import PARAMETERS
-from onepass.sklearn._estimator import MLP, can_go_on, check_incremental, unchanged_on_error
+from onepass.sklearn._estimator import (
+    MLP,
+    can_go_on,
+    check_incremental,
+    refuse_times,
+    unchanged_on_error,
+)
 from onepass.sklearn._losses import HalfSquaredError
 from onepass.sklearn._network import Network
 from onepass.sklearn._options import Options
@@ -174,6 +180,7 @@ class MLPRegressor(RegressorMixin, MLP):
             raise TypeError(
                 f"{options.owner}: 'y' is a {type(y).__name__}, expected a dense array: y.toarray()"
             )
+        refuse_times(options.owner, "y", y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = np.ascontiguousarray(y.reshape(len(y), -1), np.float64)

@@ -11,17 +11,22 @@ from numpy.typing import NDArray
 
 from onepass import nn
 from onepass.parallel import Communicator
-from onepass.parallel._collectives import all_equal, broadcast_object
-from onepass.parallel._failures import of_all
+from onepass.parallel._collectives import broadcast_object, first_other
+from onepass.parallel._errors import of_all
 from onepass.train._from_rank_0 import sent
-from onepass.train._marks import PLAIN, made_with, text_of, without_addresses
+from onepass.train._loaders import Loader
+from onepass.train._marks import PLAIN, checksums, made_with, text_of, without_addresses
 from onepass.train._run import Run
 from onepass.train._tree import pack
 
 SHOWN = 200  # characters of a difference
+# The arguments of fit whose checksums `run.data` has.
+ARGUMENTS = {"contents": "X, y or sample_weight", "validation": "validation_data"}
 
 
-def refuse_differences(run: Run, comm: Communicator) -> None:
+def refuse_differences(
+    run: Run, comm: Communicator, loader: Loader, validation: Loader | None
+) -> None:
     """Refuse ranks with another model, other data or other options than rank 0, on all ranks.
 
     Raises:
@@ -29,6 +34,9 @@ def refuse_differences(run: Run, comm: Communicator) -> None:
     """
     for what, text in _described(run):
         refuse_difference(comm, what, text)
+    if comm.size > 1:
+        for what, own in zip(ARGUMENTS.values(), (loader, validation), strict=True):
+            refuse_difference(comm, what, f"rows of checksums {checksums(own)}")
 
 
 def refuse_difference(comm: Communicator, what: str, text: str) -> None:
@@ -37,7 +45,7 @@ def refuse_difference(comm: Communicator, what: str, text: str) -> None:
     Raises:
         ValueError: with what it is of, and both texts where they begin to differ.
     """
-    rank = None if comm.size == 1 else all_equal(comm, text)
+    rank = None if comm.size == 1 else first_other(comm, text)
     if rank is None:
         return
     shown = [broadcast_object(comm, text, root) for root in (0, rank)]
@@ -84,7 +92,7 @@ def _described(run: Run) -> Iterator[tuple[str, str]]:
     yield "metrics", text_of(run.metrics)
     yield "callbacks", str([_settings(c) for c in run.callbacks if _decides(c)])
     for name, value in (run.data or {}).items():
-        yield name, repr(value)
+        yield ARGUMENTS.get(name, name), repr(value)
     for name in ("batches", "epoch", "step", "position"):
         yield name, repr(getattr(run, name))
     yield "masks of dropout", repr(nn.get_rng_state(run.model)["layers"])

@@ -1,8 +1,13 @@
-"""The threads of NumPy's BLAS while a model trains: one where its products are small.
+"""The threads of NumPy's BLAS while a model trains or predicts. There are three rules:
 
-Several threads share a small product only by waiting for each other, which takes longer than the
-product as soon as another process wants a core. The number of threads belongs to the process, so
-trainings at the same time agree: one with large products keeps the threads for all.
+`threads_for`    one where its products are small: several threads share such a product only by
+                 waiting for each other, which takes longer than the product as soon as another
+                 process wants a core
+`one_thread`     one where the bits must not depend on their number
+`cores_of_rank`  no more than this rank's share of the machine
+
+The number belongs to the process, so trainings at the same time agree: one whose bits must not
+depend on it has its way, then one with large products keeps the threads for all.
 """
 
 from __future__ import annotations
@@ -12,13 +17,13 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import cache
-from threading import Thread, get_ident
+from threading import get_ident
 from typing import Any
 
 from onepass import _environment, config
 from onepass._caller import stacklevel
 from onepass._one_thread import Lock, freed_by_fork, keep_only
+from onepass.train._blas_library import Usual, let_go, libraries, set_threads
 
 # What launchers call the number of processes on a machine: MPICH, Open MPI, torchrun.
 LOCAL_SIZE = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE")
@@ -36,7 +41,7 @@ class _Users:
         self.single: dict[object, int] = {}  # one whose bits must not depend on threads
         self.disturbed: dict[object, int] = {}  # of single: it was not alone with its one thread
         self.before: dict[Any, int] = {}  # a library whose threads are limited, and their number
-        self.usual: dict[Any, int] = {}  # a library's number while no limit is in force; 1: unknown
+        self.usual = Usual()
         freed_by_fork(self)
 
     def forget_others(self, thread: int) -> None:
@@ -50,7 +55,7 @@ class _Users:
             self._look()
             if not (self.small or self.large or self.single):
                 for library in libraries():
-                    self._recover(library)
+                    self.usual.recover(library)
             those[training] = get_ident()
             self._follow()
 
@@ -91,76 +96,10 @@ class _Users:
         if not limit:
             self.before = {}
         if held and get_ident() not in self.single.values():
-            _let_go()
-
-    def _recover(self, library: Any) -> None:
-        """Undo what a limit of another thread has left that began during a training and ended after
-        it: it has put back the 1 that it found.
-
-        Only where no limit is in force, which shows in that a number from a new thread counts.
-        """
-        if not hasattr(library, "clear_controlling_thread"):  # threadpoolctl 3.7 has it
-            return
-        count, usual = library.get_num_threads(), self.usual.get(library)
-        if usual is None and count != 1:
-            self.usual[library] = count if _counts_from_anew(library, 1) else 1
-            _set_threads(library, count)
-        elif usual is not None and usual != 1 == count:
-            if _counts_from_anew(library, usual):
-                return
-            library.set_num_threads(usual)
-            if library.get_num_threads() == usual:  # then the limit is one of this very thread
-                library.set_num_threads(1)
-                self.usual[library] = 1  # chosen, and no longer told from a number left behind
+            let_go()
 
 
 _users = _Users()
-
-
-@cache
-def libraries() -> list[Any]:
-    """NumPy's BLAS as threadpoolctl sees it; empty where that is not installed."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return []
-    found = ThreadpoolController().select(user_api="blas").lib_controllers
-    return [library for library in found if "numpy" in library.filepath] or list(found)
-
-
-def _set_threads(library: Any, count: int) -> None:
-    """Whichever thread calls, and whichever will."""
-    library.set_num_threads(count)
-    _let_go()
-
-
-def _let_go() -> None:
-    """Let other threads set numbers again: threadpoolctl 3.7 takes them for OpenBLAS from the first
-    that sets one alone, until that one leaves a limit that is in no other of its own."""
-    if (limits := _no_limits()) is not None:
-        with limits.limit(limits=None):
-            pass
-
-
-@cache
-def _no_limits() -> Any:
-    """A controller of no library at all; None without threadpoolctl."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController().select(user_api=[])
-
-
-def _counts_from_anew(library: Any, count: int) -> bool:
-    """Whether a number of threads that a new thread sets is taken, and then stays."""
-    thread = Thread(target=_set_threads, args=(library, count))
-    try:
-        thread.start()
-    except RuntimeError:  # while Python ends
-        return False
-    thread.join()
-    return bool(library.get_num_threads() == count)
 
 
 def product(model: Any, loader: Any) -> int | None:
@@ -185,8 +124,8 @@ def threads_for(model: Any, loader: Any) -> Iterator[None]:
         yield
         return
     training = object()
-    _users.begin(training, _users.small if work < LARGE else _users.large)
     try:
+        _users.begin(training, _users.small if work < LARGE else _users.large)
         yield
     finally:
         _users.end(training)
@@ -203,11 +142,11 @@ def cores_of_rank() -> Iterator[None]:
     before = [(owner, count) for owner, count in counts if count > most]
     try:
         for owner, _ in before:
-            _set_threads(owner, most)
+            set_threads(owner, most)
         yield
     finally:
         for owner, count in before:
-            _set_threads(owner, count)
+            set_threads(owner, count)
 
 
 @contextlib.contextmanager
@@ -224,10 +163,10 @@ def one_thread(needed_by: str) -> Iterator[str | None]:
     """
     unset = None
     training, keeps = object(), _environment.keeps_blas_threads()
-    if not keeps:
-        _users.begin(training, _users.single)
     alone = True
     try:
+        if not keeps:
+            _users.begin(training, _users.single)
         counts = [library.get_num_threads() for library in libraries()]
         if any(count != 1 for count in counts) if counts else not _has_one_thread(os.environ):
             more = "" if keeps or counts else ", or pip install threadpoolctl"

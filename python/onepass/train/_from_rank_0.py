@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onepass.parallel import Communicator
 from onepass.parallel._collectives import broadcast_object, dtype_of, name_of
-from onepass.parallel._failures import of_all
+from onepass.parallel._errors import of_all
 from onepass.train._store import CheckpointError
 from onepass.train._tree import pack, unpack
 

@@ -28,6 +28,7 @@ from onepass.data._rows import Column, Rows, beside_samples
 OF_LOADER = ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
 CHUNK = 1 << 24  # bytes of an array that are read at once
 SAMPLED = 64  # rows that tell data apart before each fit
+MOST_BYTES = 1 << 30  # of an array all of whose rows are compared between ranks
 LONGEST = 60  # characters of a value that a message shows
 DEEPEST = 8  # objects within objects that a text shows
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -104,6 +105,22 @@ def _of_some_rows(array: Any) -> Any:
     rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64))
     sample = np.ascontiguousarray(to_numpy(array[beside_samples(array, rows)]))
     return tuple(array.shape), str(array.dtype), zlib.crc32(sample.tobytes())
+
+
+def checksums(*loaders: Any) -> list[int | None]:
+    """Of every row of the arrays of loaders, in memory and not above `MOST_BYTES`: a second of a
+    gigabyte."""
+    return [
+        zlib.crc32(np.ascontiguousarray(array).data) if _is_small(array) else None
+        for loader in loaders
+        if loader is not None
+        for array in (loader.X, loader.y, loader.sample_weight)
+    ]
+
+
+def _is_small(array: Any) -> bool:
+    plain = type(array) is np.ndarray and array.dtype.kind in "biuf"
+    return plain and array.nbytes <= MOST_BYTES
 
 
 def _is_array(value: Any) -> bool:

@@ -202,6 +202,8 @@ def resolve(
     for name, metric in pairs:
         if not isinstance(name, str):
             raise TypeError(f"Trainer: 'metrics' has the name {name!r}, expected a text")
+        if not name.strip():
+            raise ValueError(f"Trainer: 'metrics' has the name {name!r}, expected one to read")
         if name in chosen or name in OWN or name.startswith("val_"):
             raise ValueError(
                 f"Trainer: 'metrics' has the name {name!r}, expected one that is not taken; name "

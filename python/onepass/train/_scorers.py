@@ -22,6 +22,7 @@ _NO_NUMBERS = (
     "confusion_matrix",
     "confusion_matrix_at_thresholds",
     "det_curve",
+    "homogeneity_completeness_v_measure",
     "multilabel_confusion_matrix",
     "pair_confusion_matrix",
     "precision_recall_curve",
@@ -88,6 +89,12 @@ class Scorer:
     def settle(self, output: Any, target: Any) -> None:
         """Raise at an epoch's first batch what would make the metric fail at its end."""
         of_classes = self._of_classes(output, target)
+        told = said(self.classes.loss)
+        if not of_classes and told not in (None, "numbers"):
+            raise ValueError(
+                f"it is of numbers, and the loss says that outputs are {told}, expected a metric "
+                "of classes, such as brier_score_loss, or a function of (outputs, targets)"
+            )
         if of_classes and not self._of_margins():
             self.classes.settle(output, target)
         shape = tuple(np.shape(output)[1:])

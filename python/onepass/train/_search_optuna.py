@@ -68,7 +68,8 @@ class Study:
     ) -> None:
         self._library = library = optuna("a sampler or pruner of its")
         self._space, self._seed, self._metric, self._sampler = space, seed, metric, sampler
-        self._distributions = {name: _distribution(library, of) for name, of in space.items()}
+        # Samplers draw one parameter after the other: the order of a dict has no say in it.
+        self._distributions = {name: _distribution(library, space[name]) for name in sorted(space)}
         self._keeps = journal is not None
         self.pruner = type(pruner).__name__
         self._trial: Any = None

@@ -21,7 +21,7 @@ from onepass.data._loader import DataLoader
 from onepass.data._shares import Share
 from onepass.nn._shares import place, streams_of
 from onepass.parallel._collectives import broadcast_object, first_text
-from onepass.parallel._failures import of_all, tell
+from onepass.parallel._errors import of_all, tell
 from onepass.train import _blas, _closure
 from onepass.train._agreement import other_batches, refuse_differences, share_model
 from onepass.train._batches import Batches
@@ -88,7 +88,7 @@ class SharedLoop(Loop):
 
     def train(self, loader: Loader, validation: Loader | None) -> None:
         run, comm = self.run, self._ranks.comm
-        refuse_differences(run, comm)
+        refuse_differences(run, comm, loader, validation)
         share_model(run, comm)
         fixed = self._ranks.are_pieces_fixed
         single = one_thread("Trainer: 'reproducible'") if fixed else nullcontext()

@@ -12,7 +12,7 @@ from onepass._keywords import suggest_keywords
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.parallel import Communicator, find
-from onepass.parallel._failures import told
+from onepass.parallel._errors import told
 from onepass.train import _checks, _loaders, _resume, _saving, _schedule, _settings
 from onepass.train._agreement import refuse_difference
 from onepass.train._blas import threads_for

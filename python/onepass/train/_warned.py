@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 from onepass._caller import stacklevel
 from onepass.parallel import Communicator
-from onepass.parallel._collectives import all_equal
+from onepass.parallel._collectives import first_other
 
 _rank: ContextVar[int] = ContextVar("rank", default=0)
 
@@ -35,7 +35,7 @@ def warn_of_rank(comm: Communicator, text: str | None) -> None:
 
     Every rank calls it.
     """
-    if comm.size > 1 and all_equal(comm, text or "") is not None:
+    if comm.size > 1 and first_other(comm, text or "") is not None:
         text = text and f"rank {comm.rank} of {comm.size}: {text}"
     elif comm.rank:
         return

@@ -38,6 +38,8 @@ def _called(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[An
     shape = getattr(result[1], "shape", None) if pair else None
     if shape is None or tuple(shape) != tuple(output.shape):
         shown = f"a {type(result).__name__}"
+        if pair:
+            shown = f"a gradient that is a {type(result[1]).__name__}"
         if shape is not None:
             shown = f"a gradient of shape {tuple(shape)}"
         raise TypeError(
@@ -53,6 +55,12 @@ def _called(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[An
         raise TypeError(
             f"Trainer: 'loss' returned a loss of shape {tuple(result[0].shape)}, expected one "
             "number, such as the mean"
+        )
+    # By name: NumPy's own question is a call of the array's library, which need not have it.
+    if "complex" in str(getattr(result[0], "dtype", type(result[0]))):
+        raise TypeError(
+            f"Trainer: 'loss' returned a loss of {result[0]!r}, expected one real number: "
+            "its real part"
         )
     return result[0], result[1]
 

@@ -1,8 +1,13 @@
 """The rivals: one module a library, which says what rows it has and makes functions for them.
 
 A library that is not installed, a function that raises and an option that it does not have are
-lines of `missing`; nothing is left out in silence. To add a library, write its module and name it
-in LIBRARIES.
+lines of `missing`; nothing is left out in silence.
+
+To add a library, write its module, whose labels begin with the library's name, "-" as a space
+(`library_of`), and name it in LIBRARIES; if it compiles for seconds a row, in `_row.ON_DEMAND`; if
+it computes less than ours, its label in `_row._LESS`. docs/generate/performance.py has in VERSIONS
+how its version is written, which a test asks for. A new group of rows is named in `_row.GROUPS`,
+in GROUPS of docs/generate/performance.py, which a test asks for, and in bench/README.md.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ from onepass.bench._peers._library import (
 )
 from onepass.bench._records import cases
 from onepass.bench._row import Context, is_ours, line_of
-from onepass.bench._training import Network, Rate
+from onepass.bench._training import AdamWOptions, Network
 
 LIBRARIES: dict[str, Library] = {
     module.LIBRARY.name: module.LIBRARY
@@ -133,14 +138,14 @@ def steps(
     return _found(context, make, dict, has)
 
 
-def networks(context: Context, network: Network, rate: Rate) -> Found:
+def networks(context: Context, network: Network, options: AdamWOptions) -> Found:
     """Training steps of a network with dropout, of all libraries that are asked for."""
 
     def make(library: Library) -> Steps:
         made: Steps = {}
         for label, step in library.networks.items():
             try:
-                made[label] = step(network, rate, True)
+                made[label] = step(network, options, True)
             except Lacks as lack:
                 made[label] = lack
             except Exception as error:
@@ -148,6 +153,13 @@ def networks(context: Context, network: Network, rate: Rate) -> Found:
         return made
 
     return _found(context, make, dict, lambda library: bool(library.networks))
+
+
+def need_torch() -> None:
+    """Lacks where PyTorch is not there: for rows of ours that work on its tensors."""
+    why = LIBRARIES["torch"].absent()
+    if why is not None:
+        raise Lacks(f"PyTorch is {why}")
 
 
 def versions(names: Sequence[str] = tuple(LIBRARIES)) -> dict[str, str | None]:

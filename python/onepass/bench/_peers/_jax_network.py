@@ -16,7 +16,7 @@ jnp: Any = Lazily("jax.numpy")
 optax: Any = Lazily("optax")
 
 
-def make(network: training.Network, rate: training.Rate, dropout: bool) -> Step:
+def make(network: training.Network, options: training.AdamWOptions, dropout: bool) -> Step:
     """Weights lie as (in, out), as is JAX's custom; a step takes the memory of the one before."""
     why = _optax.LIBRARY.absent()
     if why is not None:
@@ -27,10 +27,10 @@ def make(network: training.Network, rate: training.Rate, dropout: bool) -> Step:
 
     forward: Any = _mlp if isinstance(network, training.Mlp) else _blocks
     x, t = jnp.array(network.in_order), jnp.array(training.target(network))
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(training.MAX_NORM),
-        optax.adamw(rate.lr, *training.BETAS, eps=rate.eps, weight_decay=training.DECAY),
+    adamw = optax.adamw(
+        options.lr, *options.betas, eps=options.eps, weight_decay=options.weight_decay
     )
+    optimizer = optax.chain(optax.clip_by_global_norm(training.MAX_NORM), adamw)
 
     def loss_of(params: Any, stats: Any, key: Any, x: Any, t: Any) -> Any:
         logits, stats = forward(network, key, params, stats, x, dropout)

@@ -16,7 +16,7 @@ from onepass.bench._records import case
 from onepass.bench._row import line_of
 
 if TYPE_CHECKING:
-    from onepass.bench._training import Network, Rate
+    from onepass.bench._training import AdamWOptions, Network
 
 Functions = dict[str, Function]
 Lazily = case.Lazily  # a module that is imported when an attribute is first read
@@ -49,7 +49,7 @@ def unpinned(threads: int) -> None:
     """For a library that computes on the thread that calls it."""
 
 
-MakeNetwork = Callable[["Network", "Rate", bool], Step]
+MakeNetwork = Callable[["Network", "AdamWOptions", bool], Step]
 MakeSteps = Callable[[Any, Sequence[Any], Sequence[Any], dict[str, Any]], Steps]
 
 
@@ -71,8 +71,8 @@ class Library:
     steps       steps(variant, params, grads, options) -> {label: Step}, or {label: Lacks} of a form
                 that is not there: a step of its optimizer, with all that its class does
     functional  the same without a class around it: beside our kernels, which have none either
-    networks    {label: make(network, rate, dropout) -> Step} of a whole training step; a label of
-                ours starts with "onepass"
+    networks    {label: make(network, options, dropout) -> Step} of a whole training step, with
+                those options of AdamW; a label of ours starts with "onepass"
     pin         pin(threads): as many threads as the others have; Lacks where it cannot
     dtypes      that it computes in
     before      what must be done before it is imported

@@ -48,7 +48,7 @@ def steps(
     return {_LABEL: Step(lambda: optimizer.update_params(held, slopes), lambda: held)}
 
 
-def network_step(network: training.Network, rate: training.Rate, dropout: bool) -> Step:
+def network_step(network: training.Network, options: training.AdamWOptions, dropout: bool) -> Step:
     """Less work than the others: it has no batch norm, no dropout and no clipping."""
     if not isinstance(network, training.Mlp):
         raise Lacks("no network but one of Linear and ReLU")

@@ -16,20 +16,17 @@ Loss = Callable[[Any, Any], Any]
 
 def _model(network: training.Network, dropout: bool) -> tuple[Any, Any, Any]:
     """The model, and the batch, which lies in memory as ours does."""
-    model = network.modules(torch.nn, dropout)
-    with torch.no_grad():
-        for p, start in zip(model.parameters(), network.parameters(), strict=True):
-            p.copy_(torch.from_numpy(start))
+    model = training.model_of(network, torch.nn, dropout)
     return model, torch.from_numpy(network.x), torch.from_numpy(training.target(network))
 
 
 def plain(around: Callable[[Loss], Loss]) -> MakeNetwork:
     """`around` may compile the forward."""
 
-    def make(network: training.Network, rate: training.Rate, dropout: bool) -> Step:
+    def make(network: training.Network, options: training.AdamWOptions, dropout: bool) -> Step:
         model, x, t = _model(network, dropout)
         forward, parameters = around(_loss_of(model)), list(model.parameters())
-        optimizer = torch.optim.AdamW(parameters, **_options(rate), fused=True)
+        optimizer = torch.optim.AdamW(parameters, **vars(options), fused=True)
 
         def run() -> Any:
             loss = forward(x, t)
@@ -47,14 +44,14 @@ def plain(around: Callable[[Loss], Loss]) -> MakeNetwork:
 def front(around: Callable[[Loss], Loss]) -> MakeNetwork:
     """PyTorch's model with its norms fused, and `onepass.torch.optim`."""
 
-    def make(network: training.Network, rate: training.Rate, dropout: bool) -> Step:
+    def make(network: training.Network, options: training.AdamWOptions, dropout: bool) -> Step:
         from onepass.torch import fuse, optim
 
         adamw: Any = optim.AdamW
         model, x, t = _model(network, dropout)
         fuse(model)
         forward, parameters = around(_loss_of(model)), list(model.parameters())
-        optimizer = adamw(parameters, **_options(rate))
+        optimizer = adamw(parameters, **vars(options))
 
         def run() -> Any:
             loss = forward(x, t)
@@ -65,11 +62,6 @@ def front(around: Callable[[Loss], Loss]) -> MakeNetwork:
         return Step(run, lambda: [p.detach().numpy().copy() for p in parameters])
 
     return make
-
-
-def _options(rate: training.Rate) -> dict[str, Any]:
-    more = {"betas": training.BETAS, "weight_decay": training.DECAY}
-    return {"lr": rate.lr, "eps": rate.eps, **more}
 
 
 def _loss_of(model: Any) -> Loss:

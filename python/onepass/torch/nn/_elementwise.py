@@ -17,23 +17,21 @@ _like = torch.empty_like
 def draw_seed(p: float, device: torch.device) -> torch.Tensor | None:
     """The seed of a mask, from torch's generator of the CPU; None where nothing is dropped.
 
-    Hence `torch.manual_seed` repeats a run, and `torch.utils.checkpoint` the mask.
-
-    Raises:
-        RuntimeError: a CUDA graph is being captured, which would replay one mask for ever.
+    Hence `torch.manual_seed` repeats a run, and `torch.utils.checkpoint` the mask. While a CUDA
+    graph is captured it comes from the generator of the device, so that each replay draws anew.
     """
     if p == 0.0:
         return None
-    if not is_compiling() and device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        raise RuntimeError(
-            "dropout: a CUDA graph is being captured, and would draw the same mask at each replay; "
-            "capture the model with dropout 0, or use torch.nn.Dropout"
-        )
-    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
+    captured = (
+        not is_compiling() and device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    )
+    where = device if captured else "cpu"
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=where)
 
 
-def as_int(seed: torch.Tensor | None) -> int:
-    return 0 if seed is None else int(seed)
+def as_word(seed: torch.Tensor | None) -> Any:
+    """The seed as the extension takes it: a number, or a tensor on the device that it lies on."""
+    return 0 if seed is None else seed if seed.is_cuda else int(seed)
 
 
 # Activations whose gradient needs their result alone, which is kept as PyTorch does: the next layer
@@ -62,11 +60,11 @@ _DROPOUTS = {
 dropout = Differentiable(
     "dropout", inputs="Tensor x, Tensor seed", options="str kind, float p", results=1,
     saved="Tensor seed",
-    run=lambda x, seed, kind, p: (_DROPOUTS[kind][0](x, _like(x), p, int(seed), 0, 0),),
+    run=lambda x, seed, kind, p: (_DROPOUTS[kind][0](x, _like(x), p, as_word(seed), 0, 0),),
     fake=lambda x, seed, kind, p: (_like(x),),
     save=lambda given, results, options: (given[1],),
     gradient=lambda dy, wanted, seed, kind, p: [
-        _DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 0, 0)],
+        _DROPOUTS[kind][1](dy, _like(dy), p, as_word(seed), 0, 0)],
     fake_gradient=lambda dy, wanted, seed, kind, p: [_like(dy)],
 )  # fmt: skip
 
@@ -119,7 +117,7 @@ def _bias_gradients(
 ) -> list[torch.Tensor]:
     added = torch.zeros_like(bias) if name in _PASSES else bias
     dx, dbias = _C.bias_act_backward(
-        dy, x, added, _like(x), axis, name, tuple(values), p, as_int(seed), 0, 0
+        dy, x, added, _like(x), axis, name, tuple(values), p, as_word(seed), 0, 0
     )
     both = zip(wanted, (dx, dbias.to(bias.dtype)), strict=True)
     return [grad for want, grad in both if want]
@@ -130,7 +128,7 @@ bias_act = Differentiable(
     options="int axis, str name, float[] values, float p", results=1,
     saved="Tensor x_or_y, Tensor bias, Tensor? seed",
     run=lambda x, bias, seed, axis, name, values, p: (
-        _C.bias_act(x, bias, _like(x), axis, name, tuple(values), p, as_int(seed), 0, 0),),
+        _C.bias_act(x, bias, _like(x), axis, name, tuple(values), p, as_word(seed), 0, 0),),
     fake=lambda x, *_: (_like(x),),
     save=lambda given, results, options: (
         results[0] if options[1] in _PASSES else given[0], *given[1:3]),

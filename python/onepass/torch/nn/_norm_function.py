@@ -11,7 +11,7 @@ import torch
 from onepass import _C
 from onepass.torch._differentiable import Differentiable
 from onepass.torch._operators import is_plain
-from onepass.torch.nn._elementwise import as_int
+from onepass.torch.nn._elementwise import as_word
 
 Given = torch.Tensor | None
 
@@ -176,7 +176,7 @@ def _norm(
         momentum = 0.0 if batches is None else 1.0 / max(int(batches), 1)
     y, saved = _KINDS[kind].forward(
         x, weight, bias, mean, var, residual, size, training, momentum, *numbers, name,
-        tuple(values), p, as_int(seed), 0, 0,
+        tuple(values), p, as_word(seed), 0, 0,
     )  # fmt: skip
     return y, saved[4]
 
@@ -222,7 +222,7 @@ def _norm_gradient(
     statistics: Any, seed: Given, kind: str, size: Sequence[int], training: bool,
     momentum: float | None, numbers: Sequence[float], name: str, values: Sequence[float], p: float,
 ) -> list[torch.Tensor]:  # fmt: skip
-    number = as_int(seed)
+    number = as_word(seed)
     dx, dweight, dbias, *dresidual = _KINDS[kind].backward(
         dy, x, weight, bias, residual, statistics, size, training, name, tuple(values), p, number,
         0, 0,

@@ -10,7 +10,7 @@ import torch
 from onepass import _C, optim
 from onepass._array import Array
 from onepass.ops._rule import State
-from onepass.optim._groups import group_numbers
+from onepass.optim._groups import Group, group_numbers
 from onepass.optim._per_parameter import with_larger_gradients
 from onepass.optim._planned import is_frozen
 from onepass.optim._riders import written
@@ -81,6 +81,11 @@ class Engine(optim.Optimizer):
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         self._find_parts()
         return super()._replan(kernel, names)
+
+    def _note_capture(self, plan: _C.Plan) -> None:
+        # Not before: torch.compile can trace a step over plain dicts alone.
+        self.param_groups[:] = [Group(group) for group in self.param_groups]
+        super()._note_capture(plan)
 
     def _is_held(self, state: State) -> bool:
         if self._plan is not None:

@@ -198,7 +198,7 @@ class Optimizer(torch.optim.Optimizer):
         self,
         closure: Callable[[], Any] | None = None,
         *,
-        max_norm: float | None = None,
+        max_norm: float | torch.Tensor | None = None,
         max_value: float | None = None,
         norm: Any = None,
         grad_scale: Any = None,
@@ -211,19 +211,20 @@ class Optimizer(torch.optim.Optimizer):
         min(1, max_norm/(norm + 1e-6)) → the update.
 
         Under ``torch.amp.GradScaler`` the step divides by its scale, and where the scaler has found
-        an Inf or NaN nothing changes: no parameter, no state, no count. The scaler's numbers, and a
-        ``norm`` or ``grad_scale`` that is a tensor, are read on the host: on CUDA a step waits for
-        them. ``onepass.torch.GradScaler`` leaves the search for Inf and NaN to the step.
+        an Inf or NaN nothing changes: no parameter, no state, no count. What it has found, and a
+        ``norm`` that is a tensor, are read on the host: on CUDA a step waits for them.
+        ``onepass.torch.GradScaler`` leaves the search for Inf and NaN to the step.
         Subnormal numbers (below 1.2e-38, 2.2e-308 in float64) count as zero.
 
         Args:
             closure: is called first, with autograd on; it computes the gradients.
-            max_norm: clip by the global norm.
+            max_norm: clip by the global norm; a number, or a tensor of one, which on CUDA is read
+                there.
             max_value: clamp elements first.
             norm: the global norm, if other processes hold further gradients: of the gradients
                 divided by ``grad_scale``, a number or a tensor with one. It takes the place of the
                 norm of this optimizer's own gradients.
-            grad_scale: what the loss was multiplied by, a number or a tensor with one.
+            grad_scale: what the loss was multiplied by, likewise.
             zero_grad: leave the gradients at zero.
             nonfinite: "propagate" (IEEE), "skip" (nothing changes) or "raise" (nothing changes,
                 then FloatingPointError). A ``norm`` that is not finite, which no gradient here
@@ -278,11 +279,12 @@ class Optimizer(torch.optim.Optimizer):
                 if self._differentiable:
                     self._refuse_graphs(grads)
                 if outside is not None:
-                    scale, max_norm, factor = outside.clips(grads, grad_scale)
+                    own_scale = None if grad_scale is None else float(grad_scale)
+                    scale, max_norm, factor = outside.clips(grads, own_scale)
                 else:
                     scale = grad_scale
                 taken = grads
-                if scale is not None and scale > LARGEST_SCALE:
+                if isinstance(scale, float) and scale > LARGEST_SCALE:
                     taken, scale = lessened(grads, scale)
                 # Until `follow_step`, which an interruption may prevent.
                 behind, entries.behind = entries.behind, True

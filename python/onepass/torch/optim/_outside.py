@@ -8,7 +8,7 @@ from typing import Any
 
 from onepass import _C
 from onepass._numbers import as_float, in_range
-from onepass.ops._step import Nonfinite
+from onepass.ops._step import Nonfinite, is_on_device
 from onepass.ops._step_info import StepInfo
 
 # A larger one has an inverse below the least normal number of 32 bits.
@@ -17,14 +17,16 @@ _LESS = 2.0**-4
 _LEAST = 5e-324
 
 
-def scaled(owner: str, grad_scale: Any, of_scaler: Any) -> float | None:
-    """The divisor of gradients: the product of the user's scale and a GradScaler's."""
-    scale = None
-    for given in (grad_scale, of_scaler):
-        if given is not None:
-            number = as_float(owner, "grad_scale", given, "a number > 0, or None")
-            scale = number if scale is None else scale * number
-    return scale
+def scaled(owner: str, grad_scale: Any, of_scaler: Any) -> Any:
+    """The divisor of gradients: the product of the user's scale and a GradScaler's; on the device
+    if one of them is there."""
+    given = [scale for scale in (grad_scale, of_scaler) if scale is not None]
+    if not given:
+        return None
+    if any(map(is_on_device, given)):
+        return math.prod(given[1:], start=given[0])
+    expected = "a number > 0, or None"
+    return math.prod(as_float(owner, "grad_scale", scale, expected) for scale in given)
 
 
 def lessened(grads: Sequence[Any], scale: float) -> tuple[list[Any], float]:
