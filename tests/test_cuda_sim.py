@@ -45,6 +45,7 @@ def seen(plain: str = "", address: str = "", thread: str = "") -> Seen:
 ERROR = seen("error", "error", "error")  # the simulator itself refuses, with thread and line
 RESULTS_AND_RACE = seen("orders", "orders", "orders race")
 RACE = seen(thread="race")
+GARBAGE = seen("NaN", "NaN", "NaN")  # 0xff, which is there before a value is
 ADDRESS = seen(address="address")
 UNDEFINED = seen(address="undefined")
 
@@ -54,6 +55,16 @@ SEEN_BY = {
     "missing_warp_sync": RESULTS_AND_RACE,
     "half_warp_sync": RESULTS_AND_RACE,
     "shuffle_for_sync": RACE,
+    "missing_cluster_sync": RESULTS_AND_RACE,
+    "block_that_ended": ERROR,
+    "wrong_rank": ERROR,
+    "divergent_cluster_sync": ERROR,
+    "impossible_cluster": ERROR,
+    "early_read_of_copy": GARBAGE,
+    "wait_for_too_few": GARBAGE,
+    "copy_of_another": RESULTS_AND_RACE,
+    "copy_without_wait": ERROR,
+    "misaligned_copy": ERROR,
     "block_race": RACE,
     "block_race_behind_barriers": RACE,
     "plain_beside_atomic": RACE,
@@ -68,7 +79,7 @@ SEEN_BY = {
     "lane_not_in_mask": ERROR,
     "shuffle_from_outside_mask": ERROR,
     "two_warp_operations": ERROR,
-    "unwritten_shared": seen("NaN", "NaN", "NaN"),
+    "unwritten_shared": GARBAGE,
     "global_overrun": ADDRESS,
     "pack_overrun": ADDRESS,
     "static_shared_overrun": UNDEFINED,  # the array's bound is known where it is indexed
@@ -206,8 +217,10 @@ def test_every_mistake_has_its_row(toolbox: Toolbox) -> None:
     assert set(run([toolbox.program("plain")]).stdout.split()) == set(SEEN_BY)
     marked = re.findall(r"// MISTAKE (.*)", (SOURCES / "planted.cuh").read_text())
     assert {name for names in marked for name in names.split()} <= set(SEEN_BY)
-    for mistake in set(SEEN_BY) - {"unwritten_shared"}:
-        launches = mistake in ("too_much_dynamic_shared", "impossible_launch")
+    for mistake in set(SEEN_BY) - {m for m, by in SEEN_BY.items() if by is GARBAGE}:
+        launches = mistake in (
+            "too_much_dynamic_shared", "impossible_launch", "impossible_cluster",
+        )  # fmt: skip
         assert bool(mistake_lines(mistake)) != launches
 
 

@@ -11,11 +11,12 @@
 //  2. Shared memory is ONEPASS_SHARED, never `__shared__`. It starts as garbage: write before
 //     reading.
 //  3. Launches go through launch(), never <<<>>>.
-//  4. Every thread of a block reaches the same block_sync. A warp operation names its lanes by mask
+//  4. Every thread of a block reaches the same block_sync, and every thread of a cluster the same
+//     cluster_sync. A warp operation names its lanes by mask
 //     and all of those lanes arrive at the same source line. So no return before a barrier or warp
 //     operation: guard the work instead.
-//  5. Only warp_sync and block_sync order memory between threads; shuffles and ballots do not.
-//  6. No block waits for another (!). Blocks talk through one pattern: write, fence(), integer
+//  5. Only warp_sync, block_sync and cluster_sync order memory between threads; shuffles and ballots do not.
+//  6. No block waits for another that is not of its cluster (!). Blocks talk through one pattern: write, fence(), integer
 //     atomic; and on the other side atomic, fence() by the same thread, block_sync, read.
 //  7. Atomics are on integers, where the order of arrival cannot change the final value. Sums of
 //     floats combine fixed parts in a fixed order.
@@ -94,6 +95,19 @@ ONEPASS_DEVICE void block_sync([[maybe_unused]] Site site = Site::here()) {
   ONEPASS_CUDA_OR_SIM(__syncthreads(), cusim::block_sync(site));
 }
 
+// The same for all blocks of a cluster: see launch(). A kernel without clusters is one of clusters of
+// one block. Before sm_90 there are no others.
+ONEPASS_DEVICE void cluster_sync([[maybe_unused]] Site site = Site::here()) {
+#ifndef __CUDACC__
+  cusim::cluster_sync(site);
+#elif __CUDA_ARCH__ >= 900
+  __cluster_barrier_arrive();
+  __cluster_barrier_wait();
+#else
+  __syncthreads();
+#endif
+}
+
 ONEPASS_DEVICE void warp_sync(unsigned mask, [[maybe_unused]] Site site = Site::here()) {
   ONEPASS_CUDA_OR_SIM(__syncwarp(mask), cusim::warp_sync(mask, site));
 }
@@ -149,6 +163,22 @@ ONEPASS_DEVICE void tell_host(uint32_t* word, uint32_t value) {
   __threadfence_system();
 #else
   __atomic_store_n(word, value, __ATOMIC_RELEASE);
+#endif
+}
+
+// ---- Memory of a cluster -----------------------------------------------------------------------
+
+// The value that the block `rank` of the cluster has in its shared memory where this block has
+// `own`. A cluster_sync lies between its writing and this, and another before that block ends.
+template <class T>
+ONEPASS_DEVICE T load_of_block(const T* own, [[maybe_unused]] int rank,
+                               [[maybe_unused]] Site site = Site::here()) {
+#ifndef __CUDACC__
+  return cusim::load_of_block(own, unsigned(rank), site);
+#elif __CUDA_ARCH__ >= 900
+  return *static_cast<const T*>(__cluster_map_shared_rank(own, unsigned(rank)));
+#else
+  return *own;
 #endif
 }
 
@@ -273,22 +303,85 @@ ONEPASS_DEVICE void store_pack_streaming(T* address, const Pack<T, N>& pack,
 
 // ---- Host side ---------------------------------------------------------------------------------
 
-// Starts kernel(arguments…) on `stream`. Arguments convert to the parameter types of the kernel.
-// Returns the error and clears it, so that the next cudaGetLastError does not see it.
+// Blocks that run at once and may read each other's shared memory: so many neighbours along x.
+struct Cluster {
+  unsigned blocks;
+};
+constexpr unsigned kMostInCluster = 8;  // on every device that has clusters
+
+#ifdef __CUDACC__
+// A launch in clusters, whose description `shape` holds.
+inline cudaLaunchConfig_t in_clusters(Cluster cluster, dim3 grid, dim3 block, size_t shared_bytes,
+                                      cudaStream_t stream, cudaLaunchAttribute* shape) {
+  shape->id = cudaLaunchAttributeClusterDimension;
+  shape->val.clusterDim.x = cluster.blocks;
+  shape->val.clusterDim.y = 1;
+  shape->val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = shape;
+  config.numAttrs = 1;
+  return config;
+}
+#endif
+
+// Starts kernel(arguments…) on `stream`, in clusters. Arguments convert to the parameter types of
+// the kernel. Returns the error and clears it, so that the next cudaGetLastError does not see it.
 template <class... P>
-cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                   cudaStream_t stream, const typename SameType<P>::type&... arguments) {
+cudaError_t launch(Cluster cluster, void (*kernel)(P...), dim3 grid, dim3 block,
+                   size_t shared_bytes, cudaStream_t stream,
+                   const typename SameType<P>::type&... arguments) {
   static_assert((std::is_trivially_copyable_v<P> && ...), "kernel parameters are plain values");
   static_assert((sizeof(P) + ... + 0) <= 32764, "CUDA passes at most 32,764 bytes to a kernel");
   const void* addresses[] = {static_cast<const void*>(&arguments)..., nullptr};
 #ifdef __CUDACC__
-  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block,
-                                             const_cast<void**>(addresses), shared_bytes, stream);
+  cudaError_t error;
+  if (cluster.blocks == 1) {
+    error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block,
+                             const_cast<void**>(addresses), shared_bytes, stream);
+  } else {
+    cudaLaunchAttribute shape;
+    const cudaLaunchConfig_t config =
+        in_clusters(cluster, grid, block, shared_bytes, stream, &shape);
+    error = cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel),
+                                const_cast<void**>(addresses));
+  }
   if (error != cudaSuccess) (void)cudaGetLastError();
   return error;
 #else
   (void)stream;
-  return cusim::launch(kernel, grid, block, shared_bytes, addresses);
+  return cusim::launch(kernel, grid, block, shared_bytes, cluster.blocks, addresses);
+#endif
+}
+template <class... P>
+cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+                   cudaStream_t stream, const typename SameType<P>::type&... arguments) {
+  return launch(Cluster{1}, kernel, grid, block, shared_bytes, stream, arguments...);
+}
+
+// How many clusters of such a kernel the current device can run at once; 0 before sm_90, or where
+// none has room.
+template <class... P>
+cudaError_t resident_clusters(int* clusters, Cluster cluster, void (*kernel)(P...), int threads,
+                              size_t shared_bytes) {
+  *clusters = 0;
+#ifdef __CUDACC__
+  int device = 0, has = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&has, cudaDevAttrClusterLaunch, device);
+  if (error != cudaSuccess || !has) return error;
+  cudaLaunchAttribute shape;
+  const cudaLaunchConfig_t config =
+      in_clusters(cluster, dim3(cluster.blocks), dim3(threads), shared_bytes, nullptr, &shape);
+  return cudaOccupancyMaxActiveClusters(clusters, reinterpret_cast<const void*>(kernel), &config);
+#else
+  (void)kernel, (void)threads, (void)shared_bytes;
+  *clusters = cusim::options().clusters ? int(8 / cluster.blocks) : 0;
+  return cudaSuccess;
 #endif
 }
 

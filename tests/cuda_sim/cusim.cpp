@@ -2,8 +2,9 @@
 // writes are not a kernel's, and it describes fibers and barriers to the sanitizers itself.
 //
 // ThreadSanitizer learns this order: the host comes before each block, and each thread before the
-// host's return from launch; block_sync, warp_sync and pairs of fence and atomic order threads.
-// Nothing orders two blocks, so they may race although they run one after the other.
+// host's return from launch; block_sync, cluster_sync, warp_sync and pairs of fence and atomic order
+// threads. Nothing orders two blocks but a cluster_sync of theirs, so they may race although they
+// run one after the other.
 #include "cusim.h"
 
 #include <algorithm>
@@ -57,6 +58,7 @@ namespace {
 
 constexpr unsigned kLanes = 32;
 constexpr unsigned kMaxThreads = 1024;
+constexpr unsigned kMaxCluster = 8;  // what every device with clusters has
 constexpr size_t kSharedBytes = 48 << 10;            // of a block, static and dynamic together
 constexpr size_t kSharedBytesOnRequest = 227 << 10;  // after allow_dynamic_shared, on sm_90
 
@@ -86,8 +88,16 @@ class Random {
   uint64_t state_;
 };
 
-enum class State { kReady, kAtBarrier, kAtWarpOperation, kReturned };
+enum class State { kReady, kAtBarrier, kAtClusterBarrier, kAtWarpOperation, kReturned };
 enum class WarpOperation { kSync, kBallot, kShuffle };
+
+// A copy that has been started.
+struct Copy {
+  void* to;
+  const void* from;
+  size_t group;
+  Site site;
+};
 
 struct Thread {
   Fiber fiber;
@@ -98,6 +108,9 @@ struct Thread {
 
   uint64_t bits = 0;  // what it brings to a warp operation, then what it takes away
   int source = 0;     // the lane a shuffle reads
+
+  std::vector<Copy> copies;  // on their way
+  size_t groups = 0;         // of copies, committed so far
 
   // For ThreadSanitizer.
   bool has_fenced = false;
@@ -120,6 +133,7 @@ struct Warp {
 struct SharedVariable {
   const void* key;
   char* address;
+  size_t bytes;
 };
 
 // For ThreadSanitizer, which takes 0.3 ms to make a fiber: it and its stack serve one thread of
@@ -129,13 +143,17 @@ struct Seat {
   void* fiber = nullptr;
 };
 
+// Where a block of a cluster is at work.
+struct Room {
+  Memory stacks, shared;
+};
+
 // Shared by the blocks of one launch.
 struct Launch {
   const Call& call;
   const Options options;
-  const size_t threads, dynamic_bytes, shared_limit;
-  Memory& stacks;
-  Memory& shared;
+  const size_t threads, dynamic_bytes, shared_limit, cluster;
+  Room* rooms;  // one for each block of a cluster
   Random random;
   Host host;
   size_t seats_taken = 0;
@@ -144,7 +162,7 @@ struct Launch {
 // The process's state between launches.
 struct Simulator {
   std::mutex launching;  // held by the launch at work, guards the memory
-  Memory stacks, shared;
+  Room rooms[kMaxCluster];
   std::deque<Seat> seats;
   uint64_t host_done = 0;     // a sync object: all that the host has done before the block at work
   uint64_t threads_done = 0;  // another: all that CUDA threads have done
@@ -173,9 +191,13 @@ uint3 position(size_t i, dim3 size) {
 // take for a race.
 class Block {
  public:
-  explicit Block(Launch& launch);
+  Block(Launch& launch, uint3 index, const std::vector<std::unique_ptr<Block>>& cluster);
   ~Block();
-  void run();
+  bool turn();
+  bool all_are(State state) const;
+  bool meets(const Block& other) const;
+  static void pass_cluster_barrier(const std::vector<std::unique_ptr<Block>>& blocks);
+  void get_stuck();
   const std::string& error() const { return error_; }
   std::string current() const { return self_ ? name(*self_) : "no thread"; }
 
@@ -183,12 +205,17 @@ class Block {
   Thread& self() { return *self_; }
   [[noreturn]] void fail(const char* what, Site site);
   void block_sync(Site site);
+  void cluster_sync(Site site);
   void warp_operation(WarpOperation operation, unsigned mask, Site site);
   void fence();
   void before_atomic(const void* address);
   void after_atomic(const void* address);
   void* shared_memory(const void* key, size_t bytes, Site site);
-  char* dynamic_shared_memory() { return launch_.shared.start() + kRedZone; }
+  char* dynamic_shared_memory() { return room_.shared.start() + kRedZone; }
+  const void* shared_memory_of(const void* own, unsigned rank, Site site);
+  void start_copy(void* to, const void* from, Site site);
+  void commit_copies();
+  bool next_copy(size_t groups_left, void** to, const void** from);
 
  private:
   void prepare_stacks();
@@ -203,10 +230,9 @@ class Block {
   void on_host(const Work& work);
   template <class Work>
   void as(Thread& thread, const Work& work);
-  void order(const std::vector<Thread*>& threads);
+  static void order(const std::vector<Thread*>& threads);
 
   void pass_barrier();
-  void get_stuck();
   void arrive(WarpOperation operation, unsigned mask);
   void complete(const Meeting& meeting);
   void leave();
@@ -216,6 +242,10 @@ class Block {
   std::string name(const Thread& thread) const;
 
   Launch& launch_;
+  const uint3 index_;
+  const std::vector<std::unique_ptr<Block>>& cluster_;  // its blocks, this one among them
+  Room& room_;
+  const size_t first_seat_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   std::vector<size_t> turns_;  // thread numbers
@@ -230,8 +260,12 @@ class Block {
 
 Block* running = nullptr;  // of the launch at work
 
-Block::Block(Launch& launch)
+Block::Block(Launch& launch, uint3 index, const std::vector<std::unique_ptr<Block>>& cluster)
     : launch_(launch),
+      index_(index),
+      cluster_(cluster),
+      room_(launch.rooms[cluster.size()]),
+      first_seat_(launch.seats_taken),
       threads_(launch.threads),
       warps_((launch.threads + kLanes - 1) / kLanes),
       turns_(launch.threads) {
@@ -245,7 +279,7 @@ Block::Block(Launch& launch)
     thread.warp = unsigned(i) / kLanes;
     thread.lane = unsigned(i) % kLanes;
     if (!races_checked()) {
-      char* stack = launch.stacks.start() + i * (kPage + kStackBytes) + kPage;
+      char* stack = room_.stacks.start() + i * (kPage + kStackBytes) + kPage;
       thread.fiber.prepare(stack, kStackBytes, thread_main, nullptr);
       continue;
     }
@@ -255,13 +289,12 @@ Block::Block(Launch& launch)
     as(thread, [] { acquire(&simulator.host_done); });
   }
   if (const unsigned lanes = threads_.size() % kLanes) warps_.back().absent = ~0u << lanes;
-  running = this;
 }
 
 void Block::prepare_stacks() {
   const size_t bytes = threads_.size() * (kPage + kStackBytes);
-  if (races_checked() || launch_.stacks.bytes() >= bytes) return;
-  char* start = launch_.stacks.map(bytes);
+  if (races_checked() || room_.stacks.bytes() >= bytes) return;
+  char* start = room_.stacks.map(bytes);
   // Overrunning a stack faults on the page below it.
   for (size_t i = 0; i < threads_.size(); ++i)
     mprotect(start + i * (kPage + kStackBytes), kPage, PROT_NONE);
@@ -283,23 +316,22 @@ Seat& Block::take_seat() {
 void Block::prepare_shared() {
   const size_t dynamic_end = kRedZone + (launch_.dynamic_bytes + 15) / 16 * 16;
   const size_t bytes = dynamic_end + kSharedBytes + kRedZones;
-  if (races_checked() || launch_.shared.bytes() < bytes) launch_.shared.map(bytes);
-  char* start = launch_.shared.start();
-  unpoison(start, launch_.shared.bytes());
+  if (races_checked() || room_.shared.bytes() < bytes) room_.shared.map(bytes);
+  char* start = room_.shared.start();
+  unpoison(start, room_.shared.bytes());
   std::memset(start, 0xff, bytes);
-  poison(start, launch_.shared.bytes());
+  poison(start, room_.shared.bytes());
   unpoison(start + kRedZone, launch_.dynamic_bytes);
   shared_top_ = start + dynamic_end + kRedZone;
 }
 
 Block::~Block() {
-  running = nullptr;
   for (Thread& thread : threads_) as(thread, [] { release(&simulator.threads_done); });
-  if (error_.empty()) return;
+  if (all_are(State::kReturned)) return;
   // Frames are left on the stacks.
-  unpoison(launch_.stacks.start(), launch_.stacks.bytes());
+  unpoison(room_.stacks.start(), room_.stacks.bytes());
   for (size_t i = 0; races_checked() && i < threads_.size(); ++i) {
-    Seat& seat = simulator.seats[launch_.seats_taken - 1 - i];
+    Seat& seat = simulator.seats[first_seat_ + i];
     __tsan_destroy_fiber(seat.fiber);
     seat.fiber = nullptr;
   }
@@ -317,21 +349,23 @@ void Block::thread_main() {
 
 // ---- Taking turns ----
 
-void Block::run() {
-  const auto count = [this](State state) {
-    return size_t(std::count_if(threads_.begin(), threads_.end(),
-                                [=](const Thread& thread) { return thread.state == state; }));
-  };
-  while (error_.empty() && count(State::kReturned) < threads_.size()) {
-    const bool moved =
-        launch_.options.order == Order::kRandom ? run_each_ready() : run_warp_by_warp();
-    if (moved) continue;
-    if (count(State::kAtBarrier) == threads_.size()) {
-      pass_barrier();
-    } else {
-      get_stuck();
-    }
+bool Block::all_are(State state) const {
+  return std::all_of(threads_.begin(), threads_.end(),
+                     [=](const Thread& thread) { return thread.state == state; });
+}
+
+// As far as the block goes by itself; returns whether it went at all.
+bool Block::turn() {
+  running = this;
+  blockIdx = index_;
+  bool moved = false;
+  for (bool more = true; more && error_.empty(); moved |= more) {
+    more = launch_.options.order == Order::kRandom ? run_each_ready() : run_warp_by_warp();
+    if (more || !all_are(State::kAtBarrier)) continue;
+    pass_barrier();
+    more = true;
   }
+  return moved;
 }
 
 bool Block::run_each_ready() {
@@ -390,8 +424,8 @@ void Block::order(const std::vector<Thread*>& threads) {
   if (!races_checked()) return;
   // On the heap, because ThreadSanitizer forgets about memory that is freed.
   const auto meeting = std::make_unique<uint64_t>();
-  for (Thread* thread : threads) as(*thread, [&] { release(meeting.get()); });
-  for (Thread* thread : threads) as(*thread, [&] { acquire(meeting.get()); });
+  for (Thread* thread : threads) running->as(*thread, [&] { release(meeting.get()); });
+  for (Thread* thread : threads) running->as(*thread, [&] { acquire(meeting.get()); });
 }
 
 // ---- Barriers and warp operations ----
@@ -409,6 +443,27 @@ void Block::pass_barrier() {
   }
   order(all);
   for (Thread& thread : threads_) thread.state = State::kReady;
+}
+
+void Block::cluster_sync(Site site) {
+  self_->site = site;
+  on_host([this] { self_->state = State::kAtClusterBarrier; });
+}
+
+// Whether all threads of both blocks wait for their cluster at one place.
+bool Block::meets(const Block& other) const {
+  return std::all_of(threads_.begin(), threads_.end(), [&](const Thread& thread) {
+    return thread.state == State::kAtClusterBarrier &&
+           same(thread.site, other.threads_.front().site);
+  });
+}
+
+void Block::pass_cluster_barrier(const std::vector<std::unique_ptr<Block>>& blocks) {
+  std::vector<Thread*> all;
+  for (const auto& block : blocks)
+    for (Thread& thread : block->threads_) all.push_back(&thread);
+  order(all);
+  for (Thread* thread : all) thread->state = State::kReady;
 }
 
 void Block::warp_operation(WarpOperation operation, unsigned mask, Site site) {
@@ -474,6 +529,34 @@ void Block::leave() {
       set_error("a lane has returned that the mask of a warp operation names", *self_,
                 meeting.site);
   warp.absent |= lane;
+  for (const Copy& copy : self_->copies)
+    set_error("a thread returns before a copy of its own has come", *self_, copy.site);
+}
+
+// ---- Copies ----
+
+void Block::start_copy(void* to, const void* from, Site site) {
+  on_host([=] { self_->copies.push_back({to, from, self_->groups, site}); });
+}
+
+void Block::commit_copies() {
+  on_host([this] { ++self_->groups; });
+}
+
+bool Block::next_copy(size_t groups_left, void** to, const void** from) {
+  bool found = false;
+  on_host([&] {
+    auto& copies = self_->copies;
+    const auto next = std::find_if(copies.begin(), copies.end(), [&](const Copy& copy) {
+      return copy.group + groups_left < self_->groups;
+    });
+    if (next == copies.end()) return;
+    found = true;
+    *to = next->to;
+    *from = next->from;
+    copies.erase(next);
+  });
+  return found;
 }
 
 // ---- Fences and atomics ----
@@ -533,19 +616,53 @@ void* Block::new_shared_variable(const void* key, size_t bytes, Site site) {
     set_error("more than 48 KiB of static shared memory", *self_, site);
   } else if (static_bytes_ + launch_.dynamic_bytes > launch_.shared_limit) {
     set_error("static and dynamic shared memory together need allow_dynamic_shared", *self_, site);
-  } else if (shared_top_ > launch_.shared.start() + launch_.shared.bytes()) {
+  } else if (shared_top_ > room_.shared.start() + room_.shared.bytes()) {
     set_error("too many shared variables for the simulator", *self_, site);
   } else {
     unpoison(address, bytes);
-    variables_.push_back({key, address});
+    variables_.push_back({key, address, bytes});
   }
   return address;
+}
+
+// By name and not by place: blocks may come to their variables in another order.
+const void* Block::shared_memory_of(const void* own, unsigned rank, Site site) {
+  const char* address = static_cast<const char*>(own);
+  const void* found = nullptr;
+  on_host([&] {
+    if (rank >= cluster_.size()) {
+      return set_error("a rank of " + std::to_string(rank) + " in a cluster of " +
+                           std::to_string(cluster_.size()) + " blocks",
+                       *self_, site);
+    }
+    Block& other = *cluster_[rank];
+    if (other.all_are(State::kReturned))
+      return set_error("shared memory is read of a block that has ended", *self_, site);
+    const auto dynamic = size_t(address - dynamic_shared_memory());
+    if (dynamic < launch_.dynamic_bytes) {
+      found = other.dynamic_shared_memory() + dynamic;
+      return;
+    }
+    for (const SharedVariable& variable : variables_) {
+      const auto offset = size_t(address - variable.address);
+      if (offset >= variable.bytes) continue;
+      for (const SharedVariable& its : other.variables_)
+        if (its.key == variable.key) found = its.address + offset;
+      if (!found)
+        found = static_cast<char*>(
+                    other.new_shared_variable(variable.key, variable.bytes, site)) +
+                offset;
+      return;
+    }
+    set_error("this is not shared memory of the calling block", *self_, site);
+  });
+  return found;
 }
 
 // ---- Messages ----
 
 std::string Block::name(const Thread& thread) const {
-  return "thread " + format(thread.index) + " of block " + format(blockIdx);
+  return "thread " + format(thread.index) + " of block " + format(index_);
 }
 
 void Block::set_error(const std::string& what, const Thread& thread, Site site) {
@@ -568,8 +685,9 @@ void Block::get_stuck() {
         std::any_of(shown.begin(), shown.end(), [&](Site s) { return same(s, thread.site); }))
       continue;
     shown.push_back(thread.site);
-    error_ += std::string(thread.state == State::kAtBarrier ? "; in block_sync"
-                                                            : "; in a warp operation") +
+    error_ += std::string(thread.state == State::kAtBarrier          ? "; in block_sync"
+                          : thread.state == State::kAtClusterBarrier ? "; in cluster_sync"
+                                                                     : "; in a warp operation") +
               ": " + name(thread) + " at " + format(thread.site);
   }
   error_ += "; " + std::to_string(returned) + " returned";
@@ -589,18 +707,53 @@ bool valid(dim3 grid, dim3 block) {
          size_t(block.x) * block.y * block.z <= kMaxThreads;
 }
 
+// Runs the blocks of one cluster; returns the error.
+std::string run_cluster(Launch& launch, size_t cluster) {
+  std::vector<std::unique_ptr<Block>> blocks;
+  for (size_t i = 0; i < launch.cluster; ++i) {
+    blockIdx = position(cluster * launch.cluster + i, gridDim);
+    blocks.push_back(std::make_unique<Block>(launch, blockIdx, blocks));
+  }
+  std::vector<size_t> turns(blocks.size());
+  for (size_t i = 0; i < turns.size(); ++i)
+    turns[i] = launch.options.order == Order::kReverse ? turns.size() - 1 - i : i;
+  const auto each = [&](auto condition) {
+    return std::all_of(blocks.begin(), blocks.end(), condition);
+  };
+  using Each = const std::unique_ptr<Block>&;
+  while (!each([](Each block) { return block->all_are(State::kReturned); })) {
+    if (launch.options.order == Order::kRandom) launch.random.shuffle(turns);
+    bool moved = false;
+    for (const size_t i : turns) {
+      moved |= blocks[i]->turn();
+      if (!blocks[i]->error().empty()) return blocks[i]->error();
+    }
+    if (moved) continue;
+    if (each([&](Each block) { return block->meets(*blocks[0]); })) {
+      Block::pass_cluster_barrier(blocks);
+      continue;
+    }
+    // One that waits, if possible for what the others passed by.
+    for (Each block : blocks)
+      if (!block->all_are(State::kReturned)) {
+        block->get_stuck();
+        return block->error();
+      }
+  }
+  return "";
+}
+
 std::string run_blocks(Launch& launch) {
-  std::vector<size_t> order(size_t(gridDim.x) * gridDim.y * gridDim.z);
+  std::vector<size_t> order(size_t(gridDim.x) * gridDim.y * gridDim.z / launch.cluster);
   for (size_t i = 0; i < order.size(); ++i)
     order[i] = launch.options.order == Order::kReverse ? order.size() - 1 - i : i;
   if (launch.options.order == Order::kRandom) launch.random.shuffle(order);
-  for (size_t i : order) {
-    blockIdx = position(i, gridDim);
-    Block block(launch);
-    block.run();
-    if (!block.error().empty()) return block.error();
+  for (const size_t i : order) {
+    const std::string error = run_cluster(launch, i);
+    running = nullptr;
+    if (!error.empty()) return error;
     // ThreadSanitizer orders a block after an earlier one that had its fibers.
-    if (launch.seats_taken > kMaxFibers - kMaxThreads) launch.seats_taken = 0;
+    if (launch.seats_taken + launch.cluster * kMaxThreads > kMaxFibers) launch.seats_taken = 0;
   }
   return "";
 }
@@ -651,11 +804,18 @@ cudaError_t allow_dynamic_shared(const void* kernel, size_t bytes) {
   return cudaSuccess;
 }
 
-cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes) {
+cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes,
+                   unsigned cluster) {
   std::lock_guard<std::mutex> lock(simulator.launching);
   if (!valid(grid, block)) {
     set_error("launch: a grid of " + format({grid.x, grid.y, grid.z}) + " blocks of " +
               format({block.x, block.y, block.z}) + " threads is not possible");
+    return cudaErrorInvalidConfiguration;
+  }
+  if (cluster == 0 || cluster > kMaxCluster || grid.x % cluster != 0 ||
+      (cluster > 1 && !options().clusters)) {
+    set_error("launch: a grid of " + format({grid.x, grid.y, grid.z}) + " blocks in clusters of " +
+              std::to_string(cluster) + " is not possible");
     return cudaErrorInvalidConfiguration;
   }
   size_t allowed = kSharedBytes, limit = kSharedBytes;
@@ -680,8 +840,8 @@ cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes
                 size_t(block.x) * block.y * block.z,
                 dynamic_bytes,
                 limit,
-                simulator.stacks,
-                simulator.shared,
+                cluster,
+                simulator.rooms,
                 Random(chosen.seed),
                 {}};
   if (races_checked()) launch.host.tsan = __tsan_get_current_fiber();
@@ -710,6 +870,7 @@ Recording stop_recording() {
 void record(std::function<cudaError_t()> launch) { recorded.push_back(std::move(launch)); }
 
 void block_sync(Site site) { block().block_sync(site); }
+void cluster_sync(Site site) { block().cluster_sync(site); }
 
 void warp_sync(unsigned mask, Site site) {
   block().warp_operation(WarpOperation::kSync, mask, site);
@@ -739,6 +900,14 @@ void* shared_memory(const void* key, size_t bytes, Site site) {
   return block().shared_memory(key, bytes, site);
 }
 void* dynamic_shared_memory() { return block().dynamic_shared_memory(); }
+const void* shared_memory_of(const void* own, unsigned rank, Site site) {
+  return block().shared_memory_of(own, rank, site);
+}
+void start_copy(void* to, const void* from, Site site) { block().start_copy(to, from, site); }
+void commit_copies() { block().commit_copies(); }
+bool next_copy(size_t groups_left, void** to, const void** from) {
+  return block().next_copy(groups_left, to, from);
+}
 
 }  // namespace cusim
 

@@ -1,4 +1,5 @@
-// Runs CUDA kernel source on the CPU: one block at a time, each CUDA thread a fiber.
+// Runs CUDA kernel source on the CPU: one block, or one cluster of blocks, at a time, each CUDA
+// thread a fiber.
 //
 // csrc/cuda/device.h includes this file where there is no nvcc and builds its wrappers on it;
 // kernels never name it. Tests use the part marked "for tests". It checks what the source says, not
@@ -63,6 +64,7 @@ struct Options {
   uint64_t seed = 0;
   int resident_blocks = 4;            // what onepass::cuda::resident_blocks answers
   int most_shared_bytes = 227 << 10;  // likewise; of sm_90
+  bool clusters = true;               // whether the device starts blocks in clusters; of sm_90
 };
 
 Options options();
@@ -102,6 +104,7 @@ struct Site {
 };
 
 void block_sync(Site site);
+void cluster_sync(Site site);
 void warp_sync(unsigned mask, Site site);
 void fence();
 unsigned ballot(unsigned mask, bool predicate, Site site);
@@ -164,6 +167,34 @@ inline char shared_key = 0;
 void* shared_memory(const void* key, size_t bytes, Site site);
 void* dynamic_shared_memory();
 
+// The same variable of the block `rank` of the cluster, which must still run.
+const void* shared_memory_of(const void* own, unsigned rank, Site site);
+template <class T>
+T load_of_block(const T* own, unsigned rank, Site site) {
+  return *static_cast<const T*>(shared_memory_of(own, rank, site));
+}
+
+// Starts a copy of 16 bytes into shared memory, commits those started to a group, waits until at
+// most so many groups are on their way. A copy is made as late as it may be, at that wait; until
+// then its target has garbage.
+void start_copy(void* to, const void* from, Site site);
+void commit_copies();
+bool next_copy(size_t groups_left, void** to, const void** from);  // false: none must have come
+
+struct alignas(16) Sixteen {
+  uint32_t words[4];
+};
+inline void copy_async(void* to, const void* from, Site site) {
+  *aligned<Sixteen>(static_cast<char*>(to), site) = {~0u, ~0u, ~0u, ~0u};
+  start_copy(to, aligned<const Sixteen>(static_cast<const char*>(from), site), site);
+}
+inline void wait_for_copies(size_t groups_left) {
+  void* to = nullptr;
+  const void* from = nullptr;
+  while (next_copy(groups_left, &to, &from))
+    *static_cast<Sixteen*>(to) = counted_load(static_cast<const Sixteen*>(from));
+}
+
 template <class T, class Place>
 T& shared_variable(Place, Site site = Site::here()) {
   static_assert(std::is_trivial_v<std::remove_all_extents_t<T>> && alignof(T) <= 16,
@@ -184,7 +215,8 @@ struct Call {
   void (*run)(const Call& call);
 };
 
-cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes);
+cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes,
+                   unsigned cluster);
 void record(std::function<cudaError_t()> launch);
 
 template <class... P, size_t... I>
@@ -213,12 +245,13 @@ std::function<cudaError_t()> kept_launch(Start start, const void* const* argumen
 
 template <class... P>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t dynamic_bytes,
-                   const void* const* arguments) {
+                   unsigned cluster, const void* const* arguments) {
   const auto run = [](const Call& call) {
     run_kernel<P...>(call, std::index_sequence_for<P...>());
   };
   const auto start = [=](const void* const* given) {
-    return launch({reinterpret_cast<const void*>(kernel), given, run}, grid, block, dynamic_bytes);
+    return launch({reinterpret_cast<const void*>(kernel), given, run}, grid, block, dynamic_bytes,
+                  cluster);
   };
   if (!is_recording()) return start(arguments);
   record(kept_launch<P...>(start, arguments, std::index_sequence_for<P...>()));

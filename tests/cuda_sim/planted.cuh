@@ -68,6 +68,91 @@ __global__ void half_warp_sync(float* x) {
   x[i] = row[31 - i];  // MISTAKE half_warp_sync
 }
 
+// ---- Clusters ----
+
+// Nothing says that the other block has written.
+__global__ void missing_cluster_sync(float* x) {
+  ONEPASS_SHARED(float, row, [32]);
+  const int i = int(threadIdx.x), rank = int(blockIdx.x) % 2;
+  row[i] = 0.0f;
+  cluster_sync();
+  row[i] = x[32 * rank + i];  // MISTAKE missing_cluster_sync
+  block_sync();
+  x[32 * rank + i] = load_of_block(&row[i], 1 - rank);  // MISTAKE missing_cluster_sync
+  cluster_sync();
+}
+
+// A block may end, and its memory with it, while another reads.
+__global__ void block_that_ended(float* x) {
+  ONEPASS_SHARED(float, row, [32]);
+  const int i = int(threadIdx.x), rank = int(blockIdx.x) % 2;
+  row[i] = x[32 * rank + i];
+  cluster_sync();
+  x[32 * rank + i] = load_of_block(&row[i], 1 - rank);  // MISTAKE block_that_ended
+}
+
+// The number of a block in the grid is not its rank.
+__global__ void wrong_rank(float* x) {
+  ONEPASS_SHARED(float, row, [32]);
+  const int i = int(threadIdx.x), next = int(blockIdx.x) + 1;
+  row[i] = x[i];
+  cluster_sync();
+  x[i] = load_of_block(&row[i], next);  // MISTAKE wrong_rank
+  cluster_sync();
+}
+
+__global__ void divergent_cluster_sync(float* x) {
+  if (blockIdx.x == 0) cluster_sync();  // MISTAKE divergent_cluster_sync
+  if (threadIdx.x == 0) x[blockIdx.x] = 1.0f;
+}
+
+// ---- Copies ----
+
+__global__ void early_read_of_copy(float* x) {
+  ONEPASS_SHARED(float, row, [64]);
+  const int i = 4 * int(threadIdx.x);
+  copy_async(row + i, x + i);
+  commit_copies();
+  x[i] = row[i];  // a wait is missing
+  wait_for_copies<0>();
+}
+
+// The group that must have come is the last one, of which the wait leaves one.
+__global__ void wait_for_too_few(float* x) {
+  ONEPASS_SHARED(float, row, [64]);
+  const int i = 4 * int(threadIdx.x);
+  copy_async(row + i, x + i);
+  commit_copies();
+  wait_for_copies<1>();
+  x[i] = row[i];
+  wait_for_copies<0>();
+}
+
+// A thread knows of its own copies alone.
+__global__ void copy_of_another(float* x) {
+  ONEPASS_SHARED(float, row, [64]);
+  const int i = 4 * int(threadIdx.x);
+  row[i] = 0.0f;
+  block_sync();
+  copy_async(row + i, x + i);  // MISTAKE copy_of_another
+  commit_copies();
+  wait_for_copies<0>();
+  x[i] = row[60 - i];  // MISTAKE copy_of_another
+}
+
+__global__ void copy_without_wait(float* x) {
+  ONEPASS_SHARED(float, row, [64]);
+  copy_async(row + 4 * threadIdx.x, x + 4 * threadIdx.x);  // MISTAKE copy_without_wait
+  commit_copies();
+}
+
+__global__ void misaligned_copy(float* x) {
+  ONEPASS_SHARED(float, row, [64]);
+  copy_async(row, x + 1);  // MISTAKE misaligned_copy
+  commit_copies();
+  wait_for_copies<0>();
+}
+
 // ---- Blocks that share an address ----
 
 __global__ void block_race(float* x) {

@@ -148,6 +148,43 @@ vector<float> reverse_in_place() {
   return y;
 }
 
+vector<float> cluster_sums() {
+  const int ranks = 4, blocks = 8;
+  const vector<float> x = random_floats(blocks * 64);
+  vector<float> y(blocks);
+  const onepass::cuda::Cluster cluster{ranks};
+  int clusters = 0;
+  check(!onepass::cuda::resident_clusters(&clusters, cluster, right::cluster_sums, 64, 0) &&
+            clusters > 0,
+        "resident_clusters");
+  check(!launch(cluster, right::cluster_sums, blocks, 64, 0, nullptr, x.data(), y.data(), ranks),
+        "cluster_sums runs");
+  const auto sum_of = [&](int block) {
+    double sum = 0;
+    for (int i = 0; i < 64; ++i) sum += x[size_t(block) * 64 + size_t(i)];
+    return sum;
+  };
+  for (int i = 0; i < blocks; ++i) {
+    const int next = i / ranks * ranks + (i % ranks + 1) % ranks;
+    check(std::fabs(y[i] - sum_of(i) - sum_of(next)) < 1e-4, "cluster_sums");
+  }
+  return y;
+}
+
+vector<float> reverse_rows() {
+  Aligned from;
+  const int rows = 5, columns = 128;
+  const vector<float> x = random_floats(rows * columns);
+  std::copy(x.begin(), x.end(), from.value);
+  vector<float> y(rows * columns);
+  check(!launch(right::reverse_rows, 1, columns / 4, 2 * columns * sizeof(float), nullptr,
+                from.value, y.data(), rows),
+        "reverse_rows runs");
+  for (int i = 0; i < rows * columns; ++i)
+    check(y[i] == x[i / columns * columns + columns - 1 - i % columns], "reverse_rows");
+  return y;
+}
+
 vector<float> half_warps() {
   int64_t x[32], y[32];
   for (int i = 0; i < 32; ++i) x[i] = int64_t(i) << 33;  // needs all 8 bytes
@@ -208,7 +245,8 @@ vector<float> persistent_grid() {
 using Kernels = vector<vector<float> (*)()>;
 const Kernels kRight = {elementwise,    reverse_eights, row_moments,      sum,
                         mask_bits,      transpose,      reverse_in_place, half_warps,
-                        find_negatives, zero_all,       persistent_grid};
+                        find_negatives, zero_all,       persistent_grid,  cluster_sums,
+                        reverse_rows};
 
 bool same_bits(const vector<float>& a, const vector<float>& b) {
   return a.size() == b.size() &&
@@ -244,6 +282,21 @@ vector<float> on_floats(void (*kernel)(float*, A...), dim3 grid, dim3 block, siz
   return x;
 }
 
+// The same in clusters of two blocks.
+vector<float> in_pairs(void (*kernel)(float*), unsigned blocks) {
+  vector<float> x = random_floats(64);
+  launch(onepass::cuda::Cluster{2}, kernel, blocks, 32, 0, nullptr, x.data());
+  return x;
+}
+// The same on a 16-byte boundary, by 16 threads.
+vector<float> on_aligned(void (*kernel)(float*)) {
+  Aligned x;
+  const vector<float> from = random_floats(64);
+  std::copy(from.begin(), from.end(), x.value);
+  launch(kernel, 1, 16, 0, nullptr, x.value);
+  return {x.value, x.value + 64};
+}
+
 template <planted::Fences kFences>
 vector<float> last_block_sum() {
   vector<float> block_sums(8), total(1);
@@ -262,6 +315,16 @@ const std::map<std::string, vector<float> (*)()> kMistakes = {
     ON_FLOATS(missing_warp_sync, 1, 32, 0),
     ON_FLOATS(shuffle_for_sync, 1, 32, 0),
     ON_FLOATS(half_warp_sync, 1, 32, 0),
+    {"missing_cluster_sync", [] { return in_pairs(planted::missing_cluster_sync, 2); }},
+    {"block_that_ended", [] { return in_pairs(planted::block_that_ended, 2); }},
+    {"wrong_rank", [] { return in_pairs(planted::wrong_rank, 4); }},
+    {"divergent_cluster_sync", [] { return in_pairs(planted::divergent_cluster_sync, 2); }},
+    {"impossible_cluster", [] { return in_pairs(planted::wrong_rank, 3); }},
+    {"early_read_of_copy", [] { return on_aligned(planted::early_read_of_copy); }},
+    {"wait_for_too_few", [] { return on_aligned(planted::wait_for_too_few); }},
+    {"copy_of_another", [] { return on_aligned(planted::copy_of_another); }},
+    {"copy_without_wait", [] { return on_aligned(planted::copy_without_wait); }},
+    {"misaligned_copy", [] { return on_aligned(planted::misaligned_copy); }},
     ON_FLOATS(block_race, 4, 32, 0),
     ON_FLOATS(block_race_behind_barriers, 4, 32, 0),
     {"plain_beside_atomic",

@@ -25,6 +25,15 @@ cudaError_t right_reverse(float* x, int n, cudaStream_t stream) {
   return onepass::cuda::launch(right::reverse_in_place, 1, 128, bytes, stream, x, n);
 }
 
+cudaError_t right_cluster_sums(const float* x, float* y, int blocks, cudaStream_t stream) {
+  const onepass::cuda::Cluster cluster{2};
+  int clusters = 0;
+  const cudaError_t error =
+      onepass::cuda::resident_clusters(&clusters, cluster, right::cluster_sums, 64, 0);
+  if (error != cudaSuccess || clusters == 0) return error;
+  return onepass::cuda::launch(cluster, right::cluster_sums, blocks, 64, 0, stream, x, y, 2);
+}
+
 const char* right_error_string(cudaError_t error) { return onepass::cuda::error_string(error); }
 
 }  // extern "C"

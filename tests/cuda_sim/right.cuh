@@ -76,6 +76,38 @@ __global__ void row_moments(const float* x, float* mean, float* variance, int64_
   }
 }
 
+// The sums of neighbours among blocks: each block of a cluster adds those of the next in rank.
+__global__ void cluster_sums(const float* x, float* y, int ranks) {
+  ONEPASS_SHARED(float, parts, [32]);
+  ONEPASS_SHARED(float, sum, [1]);
+  const int rank = int(blockIdx.x) % ranks;
+  const float own = block_sum(x[global_thread()], parts);
+  if (threadIdx.x == 0) sum[0] = own;
+  cluster_sync();
+  const float next = load_of_block(&sum[0], (rank + 1) % ranks);
+  if (threadIdx.x == 0) y[blockIdx.x] = own + next;
+  cluster_sync();  // before the block and its memory end
+}
+
+// Reverses rows of 4·blockDim.x floats, the next of which comes while one is reversed.
+__global__ void reverse_rows(const float* x, float* y, int rows) {
+  ONEPASS_DYNAMIC_SHARED(float, memory);
+  const int columns = 4 * int(blockDim.x), at = 4 * int(threadIdx.x);
+  const auto fetch = [&](int row) {
+    if (row < rows) copy_async(memory + row % 2 * columns + at, x + row * columns + at);
+    commit_copies();  // an empty group too, so that the wait below counts
+  };
+  fetch(0);
+  for (int row = 0; row < rows; ++row) {
+    fetch(row + 1);
+    wait_for_copies<1>();
+    block_sync();
+    for (int k = 0; k < 4; ++k)
+      y[row * columns + at + k] = memory[row % 2 * columns + columns - 1 - at - k];
+    block_sync();  // before the next but one is fetched to this place
+  }
+}
+
 // The sum of everything in one launch: the last block to finish adds the blocks' sums in order.
 // `tickets` is 0 before the first launch and after each.
 __global__ void sum(const float* x, int64_t n, float* block_sums, unsigned* tickets, float* total) {

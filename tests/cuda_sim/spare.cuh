@@ -27,6 +27,42 @@ ONEPASS_DEVICE bool warp_all(unsigned mask, bool predicate,
                              cusim::ballot(mask, predicate, site) == mask);
 }
 
+// ---- Copies into shared memory -----------------------------------------------------------------
+// They go on while the thread does. Only the thread that started one knows when it has come: it
+// waits, and a block_sync tells the others.
+
+// 16 bytes; both addresses are multiples of 16. Before sm_80 the thread copies them itself.
+ONEPASS_DEVICE void copy_async(void* shared, const void* global,
+                               [[maybe_unused]] Site site = Site::here()) {
+#ifndef __CUDACC__
+  cusim::copy_async(shared, global, site);
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                   static_cast<unsigned>(__cvta_generic_to_shared(shared))),
+               "l"(__cvta_generic_to_global(global))
+               : "memory");
+#else
+  *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+#endif
+}
+// Those started since the last call are a group.
+ONEPASS_DEVICE void commit_copies() {
+#ifndef __CUDACC__
+  cusim::commit_copies();
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+// Waits until at most kLeft of the thread's groups are on their way.
+template <int kLeft>
+ONEPASS_DEVICE void wait_for_copies() {
+#ifndef __CUDACC__
+  cusim::wait_for_copies(kLeft);
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+#endif
+}
+
 // ---- Atomics -----------------------------------------------------------------------------------
 // On 4- and 8-byte integers, device-wide and relaxed; each returns the value before.
 
