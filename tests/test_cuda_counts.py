@@ -3,6 +3,8 @@ calls of Philox."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from onepass import _C, ops, optim
@@ -61,18 +63,20 @@ def test_batch_norm_draws_each_bit_once(simulator, shape, dtype, p):  # noqa: F8
 
 
 WHOLE = [(16, 4, 8, 32), (40, 8, 7, 7), (30, 256, 14, 14), (200, 64), (1000, 16), (1000, 12)]
+# Of a cluster of blocks: planes, odd ones, and channels last, also with channels to spare.
+SHARED = [(17, 16, 32, 32), (101, 60, 7, 7), (140, 256), (130, 1036)]
 
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    [(shape, dtype) for shape in WHOLE for dtype in ("float32", "float16")]
-    + [((16, 4, 8, 32), "float64")],
+    [(shape, dtype) for shape in WHOLE + SHARED for dtype in ("float32", "float16")]
+    + [((16, 4, 8, 32), "float64"), ((17, 16, 32, 32), "float64"), ((140, 512), "float64")],
     ids=str,
 )
-def test_batch_norm_reads_once_what_a_block_holds(simulator, shape, residual, dtype):  # noqa: F811
+def test_batch_norm_reads_once_what_a_block_or_a_cluster_holds(simulator, shape, residual, dtype):  # noqa: F811
     """A unit forward, two backward, and the residual; beside them each thread reads a few numbers
-    of its channels."""
+    of its channels. Where nothing is held, x, and backward dy, are read once more."""
     rng = np.random.default_rng(0)
     x, r, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(3))
     vector = np.ones(shape[1], np.float64 if dtype == "float64" else np.float32)
@@ -85,50 +89,150 @@ def test_batch_norm_reads_once_what_a_block_holds(simulator, shape, residual, dt
     def backward():
         results["dx"] = ops.batch_norm_backward(dy, results["saved"])[0]
 
+    def bits():
+        return {key: results[key].tobytes() for key in ("y", "dx")}
+
     units = {forward: 1 + residual, backward: 2 + residual}
+    read = {}
     for call, wanted in units.items():
         counts = counted(simulator, call)
         assert counts["launches"] == 1
+        read[call] = counts["read"]
         more = counts["read"] - wanted * x.nbytes
-        assert 0 <= more <= max(16 << 10, 0.2 * x.nbytes) < x.nbytes
-    kept = {key: results[key].tobytes() for key in ("y", "dx")}
+        assert more >= 0
+        if shape in WHOLE:
+            assert more <= max(16 << 10, 0.2 * x.nbytes) < x.nbytes
+    kept = bits()
     with on(simulator):
         simulator.set_shared_limit(0)  # of a GPU that has no such memory: read again, the same bits
         for call, wanted in units.items():
             simulator.reset_counts()
             call()
-            assert simulator.counts()["read"] / x.nbytes > 2 * (wanted - residual) + residual
-    assert kept == {key: results[key].tobytes() for key in ("y", "dx")}
+            assert simulator.counts()["read"] - read[call] >= (wanted - residual) * x.nbytes
+    assert kept == bits()
+    with on(simulator):
+        simulator.set_clusters(False)  # of a GPU that has none: three kernels, the same bits
+        for call in units:
+            simulator.reset_counts()
+            call()
+            assert simulator.counts()["launches"] == (3 if shape in SHARED else 1)
+    assert kept == bits()
+
+
+@pytest.mark.parametrize("drops", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", SHARED, ids=str)
+def test_a_cluster_gives_the_results_of_the_cpu(simulator, shape, dtype, drops):  # noqa: F811
+    rng = np.random.default_rng(1)
+    x, r, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(3))
+    weight, bias = rng.uniform(0.5, 1.5, (2, shape[1])).astype(np.float32)
+    options = {"training": True, "activation": "gelu" if drops else "relu", "residual": r}
+    options |= {"dropout_p": 0.3, "seed": 5, "offset": 9} if drops else {}
+
+    def call():
+        mean, var = np.zeros(shape[1], np.float32), np.ones(shape[1], np.float32)
+        y, saved = ops.batch_norm(x, weight, bias, mean, var, **options)
+        return y, mean, var, *ops.batch_norm_backward(dy, saved)
+
+    expected = call()
+    with on(simulator):
+        found = call()
+    step = np.finfo(dtype).eps
+    for a, b in zip(found, expected, strict=True):
+        scale = np.abs(b.astype(np.float64)).max()
+        np.testing.assert_allclose(
+            a.astype(np.float64), b.astype(np.float64), rtol=8 * step, atol=8 * step * scale
+        )
 
 
 # Batch norms of ResNet-50: channels and extent of the planes, of 256 samples.
 RESNET = [(64, 112), (64, 56), (256, 56), (128, 56), (128, 28), (512, 28), (256, 28), (256, 14)]
 RESNET += [(1024, 14), (512, 14), (512, 7), (2048, 7)]
-# (channels, extent): how a forward call goes in float32 and bfloat16, planes and channels last. A
-# block reads once what it holds: of so many units of a thread; "split": in several blocks.
-PATHS = {
-    (256, 14): {"float32": ("whole, 49 of 49", "split"), "bfloat16": ("whole, 49 of 49", "split")},
-    (512, 14): {"float32": ("whole, 49 of 49", "split"), "bfloat16": ("whole, 49 of 49", "split")},
-    (1024, 14): {"float32": ("whole, 49 of 49", "split"), "bfloat16": ("whole, 49 of 49", "split")},
-    (2048, 7): {"float32": ("whole, 20 of 52", "split"), "bfloat16": ("whole, 20 of 52", "split")},
+
+
+def way(simulator, channels, extent, dtype, layout, arrays):  # noqa: F811
+    """How a call goes whose second walk needs so many arrays again: "split", or blocks that share a
+    group of channels and the units that each thread of them holds."""
+    size, limit = {"float32": 4, "bfloat16": 2}[dtype], 227 << 10  # of a block on sm_90
+    planes = layout == "planes"
+    outer, inner = (256, extent**2) if planes else (256 * extent**2, 1)
+    narrow = size == 2 and (inner % 8 == 0 if planes and extent != 7 else arrays == 1)
+    path = simulator.channel_path(outer, channels, inner, 8 if narrow else 4, size, arrays, limit)
+    threads = 256 // path["lanes"] if path["columns"] else 256
+    units = outer if path["columns"] else outer * inner // path["width"]
+    each = math.ceil(math.ceil(units / path["cluster"]) / threads)
+    assert path["splits"] == path["cluster"] or not path["whole"]
+    return f"{path['cluster']}: {path['held']} of {each}" if path["whole"] else "split"
+
+
+PLANES = {  # extent of the planes, or channels and extent; forward, backward, and with a residual
+    (112, "float32"): ("split", "split", "split"),
+    (112, "bfloat16"): ("split", "split", "split"),
+    (56, "float32"): ("8: 56 of 98", "split", "split"),
+    (56, "bfloat16"): ("8: 49 of 49", "8: 28 of 49", "split"),
+    (28, "float32"): ("8: 25 of 25", "8: 25 of 25", "8: 18 of 25"),
+    (28, "bfloat16"): ("4: 25 of 25", "8: 13 of 13", "8: 13 of 13"),
+    (14, "float32"): ("1: 49 of 49", "4: 13 of 13", "8: 7 of 7"),
+    (14, "bfloat16"): ("1: 49 of 49", "1: 49 of 49", "4: 13 of 13"),
+    ((512, 7), "float32"): ("4: 13 of 13", "8: 7 of 7", "8: 7 of 7"),
+    ((512, 7), "bfloat16"): ("8: 7 of 7", "4: 13 of 13", "4: 13 of 13"),
+    ((2048, 7), "float32"): ("1: 52 of 52", "8: 7 of 7", "8: 7 of 7"),
+    ((2048, 7), "bfloat16"): ("4: 13 of 13", "1: 52 of 52", "4: 13 of 13"),
+}
+LAST = {  # channels last: a cluster can hold those of the smallest planes, 16 or 32 side by side
+    (7, "float32"): ("8: 49 of 49", "8: 25 of 25", "split"),
+    (7, "bfloat16"): ("8: 25 of 25", "8: 49 of 49", "split"),
 }
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("channels", "extent"), RESNET, ids=str)
 def test_the_paths_of_resnet(simulator, channels, extent, dtype):  # noqa: F811
-    size, limit = {"float32": 4, "bfloat16": 2}[dtype], 227 << 10  # of a block on sm_90
-    expected = PATHS.get((channels, extent), {}).get(dtype, ("split", "split"))
-    for layout, wanted in enumerate(expected):
-        outer, inner = (256, extent**2) if layout == 0 else (256 * extent**2, 1)
-        unit = 8 if (size == 2 and extent != 14) or (size == 2 and layout == 1) else 4
-        path = simulator.channel_path(outer, channels, inner, unit)
-        path = simulator.channel_path(outer, channels, inner, unit, path["width"] * size, limit)
-        threads = 256 // path["lanes"] if path["columns"] else 256
-        units = outer if path["columns"] else outer * inner // path["width"]
-        each = -(-units // threads)
-        found = f"whole, {path['held']} of {each}" if path["whole"] else "split"
-        assert found == wanted, path
+    tables = {"planes": PLANES, "last": LAST}
+    for layout, table in tables.items():
+        found = tuple(
+            way(simulator, channels, extent, dtype, layout, arrays) for arrays in (1, 2, 3)
+        )
+        other = table.get((extent, dtype), ("split", "split", "split"))
+        assert found == table.get(((channels, extent), dtype), other), layout
+
+
+# Rows of a block, which keeps them between two sweeps; of the last it can hold four fifths.
+LONG = {(3, 2001): 1, (3, 16421): 1, (2, 50257): 1, (2, 70001): 1.25}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", LONG, ids=str)
+def test_rows_of_classes_are_read_once(simulator, shape, dtype):  # noqa: F811
+    """Loss and gradient of labels read the logits once, softmax x, and backward y and dy: beside
+    them the ends of rows, which are not a whole unit, and what the blocks leave each other."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    labels = rng.integers(0, shape[1], shape[0])
+    y = ops.softmax(x)
+    calls = {
+        "cross_entropy": (1, lambda: ops.cross_entropy(x, labels)),
+        "softmax": (1, lambda: (ops.softmax(x),)),
+        "log_softmax": (1, lambda: (ops.log_softmax(x),)),
+        "softmax_backward": (2, lambda: (ops.softmax_backward(dy, y),)),
+    }
+    held = 1 if dtype == "float16" else LONG[shape]
+    for name, (units, call) in calls.items():
+        if name == "softmax_backward" and held > 1:
+            held = 1.7  # of two arrays it can hold two fifths
+        with on(simulator):
+            simulator.reset_counts()
+            found = call()
+            read = simulator.counts()["read"] / x.nbytes
+            assert units <= read <= units * held + 0.03, name
+            simulator.set_shared_limit(0)  # the same bits where nothing can be kept
+            simulator.reset_counts()
+            again = call()
+            more = simulator.counts()["read"] / x.nbytes - read
+        registers = name != "cross_entropy" and shape[1] <= 32 * 512  # of softmax, which hold rows
+        assert more == 0 if registers else more >= units * (1.9 - held), name
+        for a, b in zip(found, again, strict=True):
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), name
 
 
 def test_nothing_is_counted_where_nothing_is_launched(simulator):  # noqa: F811

@@ -1,8 +1,8 @@
 // Cross entropy over the classes of (outer, classes, inner), loss and gradient in one launch. One
 // thread takes a position if its classes lie `inner` apart, a warp if its row is short, otherwise a
 // block. Labels without smoothing, the common case, have a kernel of their own (plain_kernel): a
-// row is read from memory once, and once more from the second-level cache, which has room for the
-// rows of all blocks. The other one (row_kernel) reads it twice more.
+// row is read once, and kept by the block in shared memory; what that cannot hold, and the short
+// rows of warps, are read once more, from a cache. The other one (row_kernel) reads it twice more.
 //
 // Deterministic: the grid follows from sizes alone, and the blocks' partial sums are added in
 // order, the label weights by every block of the next kernel, the losses by a last one.
@@ -38,6 +38,7 @@ struct Call {
   double *weights = nullptr, *partials = nullptr;  // of the blocks
   int64_t blocks = 0;
   int32_t width = 1;  // elements of the units in which rows can be read
+  int32_t kept = 0;   // units of a thread that plain_kernel keeps
 
   ONEPASS_HD int64_t positions() const { return outer * inner; }
   ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
@@ -188,12 +189,13 @@ __global__ void __launch_bounds__(kThreads, 2) row_kernel(const __grid_constant_
 }
 
 // A row of floats with a label and no smoothing.
-template <int kGroup, int W>
+template <int kGroup, int W, class Kept>
 struct PlainRow {
   static constexpr bool kNarrow = W == 8;  // 16 bits an element
   static constexpr int kTogether = 4;
   const Call& call;
   FlatRow<W, kGroup> row;
+  Kept kept;
   int64_t label;  // in range, or -1: the row does not count
   float reduction;
 
@@ -210,7 +212,7 @@ struct PlainRow {
   ONEPASS_DEVICE void write_gradient(float m, float factor, float hot) const {
     const int64_t labelled = row.begin + label;
     const auto gradient = [&](float x) { return exp_below<kNarrow>(x, m) * factor; };
-    row.template each_unit<kTogether>(call.in(call.logits), [&](int64_t at, const float* x) {
+    const auto write_unit = [&](int64_t at, const float* x) {
       float d[W];
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w) d[w] = gradient(x[w]);
@@ -220,7 +222,8 @@ struct PlainRow {
           if (at + w == labelled) d[w] -= hot;
       }
       write(at, d);
-    });
+    };
+    row.template each_unit<kTogether, Sweep::kSecond>(call.in(call.logits), kept, write_unit);
     row.each_rest(call.in(call.logits), [&](int64_t at, float x) {
       store_element<float>(call.in(call.dlogits), at, gradient(x) - (at == labelled ? hot : 0.0f));
     });
@@ -235,8 +238,8 @@ struct PlainRow {
     const float picked = load_element<float>(logits, row.begin + label);
     const float weight = float(load_wide(memory(call.weight), label, 1));
     SoftmaxSum<kNarrow> softmax;
-    row.template each_unit<kTogether>(logits,
-                                      [&](int64_t, const float* x) { softmax.template add<W>(x); });
+    row.template each_unit<kTogether, Sweep::kFirst>(
+        logits, kept, [&](int64_t, const float* x) { softmax.template add<W>(x); });
     row.each_rest(logits, [&](int64_t, float x) { softmax.template add<1>(&x); });
     softmax.template fold_over<kGroup>();
     if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // dlogits may be logits
@@ -253,6 +256,12 @@ __global__ void __launch_bounds__(kBlock, kBlock > 512 ? 1 : 2)
     plain_kernel(const __grid_constant__ Call call) {
   ONEPASS_SHARED(double, parts, [kBlock / kWarpSize]);
   constexpr int kAtOnce = kBlock / kGroup;
+  using Kept = std::conditional_t<kAtOnce == 1, KeptUnits<kBlock>, NoneKept>;
+  Kept kept{};
+  if constexpr (kAtOnce == 1) {
+    ONEPASS_DYNAMIC_SHARED(typename Kept::Unit, memory);
+    kept = {memory, call.kept};
+  }
   const int lane = int(threadIdx.x) % kGroup;
   const float reduction = float(1 / denominator<kBlock>(call));
   double added = 0;
@@ -265,7 +274,8 @@ __global__ void __launch_bounds__(kBlock, kBlock > 512 ? 1 : 2)
     const bool bad = exists && !counts && label != call.ignore_index;
     if (lane == 0 && bad && call.bad_label) tell_host(call.bad_label, 1u);
     const FlatRow<W, kGroup> row(exists ? p * call.classes : 0, exists ? call.classes : 0, lane);
-    const float value = PlainRow<kGroup, W>{call, row, counts ? label : -1, reduction}.run();
+    const PlainRow<kGroup, W, Kept> plain{call, row, kept, counts ? label : -1, reduction};
+    const float value = plain.run();
     const float loss = bad ? math::quiet_nan<float>() : value;
     if (lane != 0 || !exists) continue;
     added += double(loss);
@@ -331,12 +341,12 @@ inline Call describe(const CrossEntropy& c, int64_t blocks, int64_t at_once) {
 
 // `kernel` with its smaller helpers before and after it.
 template <int kBlock, class Kernel>
-void run_kernel(const CrossEntropy& c, const Call& call, Kernel kernel) {
+void run_kernel(const CrossEntropy& c, const Call& call, Kernel kernel, int64_t shared_bytes = 0) {
   const auto stream = static_cast<cudaStream_t>(c.stream);
   if (call.blocks > 0) {
     if (call.reduction == Reduction::mean && call.labels)
       start(&weight_kernel<>, call.blocks, stream, call);
-    start<kBlock>(kernel, call.blocks, stream, call);
+    start_with<kBlock>(shared_bytes, kernel, call.blocks, stream, call);
   }
   if (call.reduction != Reduction::none) start(&finish_loss<>, 1, stream, call);
 }
@@ -347,10 +357,12 @@ void run_as(const CrossEntropy& c) {
 }
 template <int kBlock, int kGroup>
 void run_plain(const CrossEntropy& c, int64_t blocks) {
-  const Call call = describe(c, blocks, kBlock / kGroup);
-  run_kernel<kBlock>(
-      c, call,
-      call.width == 8 ? &plain_kernel<kBlock, kGroup, 8> : &plain_kernel<kBlock, kGroup, 4>);
+  Call call = describe(c, blocks, kBlock / kGroup);
+  const auto kernel =
+      call.width == 8 ? &plain_kernel<kBlock, kGroup, 8> : &plain_kernel<kBlock, kGroup, 4>;
+  if (kBlock == kGroup && c.dlogits)
+    call.kept = keep_units<kBlock>(kernel, c.classes * size_of(c.dtype), 1, 1024 / kBlock);
+  run_kernel<kBlock>(c, call, kernel, kept_bytes<kBlock>(call.kept, 1));
 }
 template <class T>
 void run(const CrossEntropy& c) {

@@ -15,8 +15,10 @@
 //     cluster_sync. A warp operation names its lanes by mask
 //     and all of those lanes arrive at the same source line. So no return before a barrier or warp
 //     operation: guard the work instead.
-//  5. Only warp_sync, block_sync and cluster_sync order memory between threads; shuffles and ballots do not.
-//  6. No block waits for another that is not of its cluster (!). Blocks talk through one pattern: write, fence(), integer
+//  5. Only warp_sync, block_sync and cluster_sync order memory between threads; shuffles and
+//  ballots do not.
+//  6. No block waits for another that is not of its cluster (!). Blocks talk through one pattern:
+//  write, fence(), integer
 //     atomic; and on the other side atomic, fence() by the same thread, block_sync, read.
 //  7. Atomics are on integers, where the order of arrival cannot change the final value. Sums of
 //     floats combine fixed parts in a fixed order.
@@ -95,8 +97,8 @@ ONEPASS_DEVICE void block_sync([[maybe_unused]] Site site = Site::here()) {
   ONEPASS_CUDA_OR_SIM(__syncthreads(), cusim::block_sync(site));
 }
 
-// The same for all blocks of a cluster: see launch(). A kernel without clusters is one of clusters of
-// one block. Before sm_90 there are no others.
+// The same for all blocks of a cluster: see launch(). A kernel without clusters is one of clusters
+// of one block. Before sm_90 there are no others.
 ONEPASS_DEVICE void cluster_sync([[maybe_unused]] Site site = Site::here()) {
 #ifndef __CUDACC__
   cusim::cluster_sync(site);
@@ -362,25 +364,18 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_by
   return launch(Cluster{1}, kernel, grid, block, shared_bytes, stream, arguments...);
 }
 
-// How many clusters of such a kernel the current device can run at once; 0 before sm_90, or where
-// none has room.
+// How many clusters of such a kernel the current device, which has clusters, can run at once.
 template <class... P>
 cudaError_t resident_clusters(int* clusters, Cluster cluster, void (*kernel)(P...), int threads,
                               size_t shared_bytes) {
-  *clusters = 0;
 #ifdef __CUDACC__
-  int device = 0, has = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess)
-    error = cudaDeviceGetAttribute(&has, cudaDevAttrClusterLaunch, device);
-  if (error != cudaSuccess || !has) return error;
   cudaLaunchAttribute shape;
   const cudaLaunchConfig_t config =
       in_clusters(cluster, dim3(cluster.blocks), dim3(threads), shared_bytes, nullptr, &shape);
   return cudaOccupancyMaxActiveClusters(clusters, reinterpret_cast<const void*>(kernel), &config);
 #else
   (void)kernel, (void)threads, (void)shared_bytes;
-  *clusters = cusim::options().clusters ? int(8 / cluster.blocks) : 0;
+  *clusters = int(kMostInCluster / cluster.blocks);
   return cudaSuccess;
 #endif
 }
@@ -417,15 +412,23 @@ cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
       cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
 }
 
-// The bytes of shared memory that a block of the current device may have, with that permission.
-inline cudaError_t most_shared_bytes(int* bytes) {
+// What depends on the current device: the bytes of shared memory that a block may have, with that
+// permission, and whether there are clusters.
+struct Device {
+  int most_shared_bytes, clusters;
+};
+inline cudaError_t describe_device(Device* d) {
 #ifdef __CUDACC__
   int device = 0;
-  const cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return error;
-  return cudaDeviceGetAttribute(bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&d->most_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                   device);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&d->clusters, cudaDevAttrClusterLaunch, device);
+  return error;
 #else
-  *bytes = cusim::options().most_shared_bytes;
+  *d = {cusim::options().most_shared_bytes, cusim::options().clusters};
   return cudaSuccess;
 #endif
 }

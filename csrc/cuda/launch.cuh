@@ -12,14 +12,19 @@ ONEPASS_BEGIN
 namespace {
 
 template <int kBlockThreads = kThreads, class... P>
-void start_with(int64_t shared_bytes, void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
-                const typename SameType<P>::type&... arguments) {
+void start_with(Cluster cluster, int64_t shared_bytes, void (*kernel)(P...), int64_t blocks,
+                cudaStream_t stream, const typename SameType<P>::type&... arguments) {
 #if defined(ONEPASS_FLUSHED) && !defined(__CUDACC__)
   const FlushDenormals flush;
 #endif
-  const cudaError_t error = launch(kernel, dim3(unsigned(blocks)), dim3(kBlockThreads),
+  const cudaError_t error = launch(cluster, kernel, dim3(unsigned(blocks)), dim3(kBlockThreads),
                                    size_t(shared_bytes), stream, arguments...);
   if (error != cudaSuccess) record_error(error_string(error));
+}
+template <int kBlockThreads = kThreads, class... P>
+void start_with(int64_t shared_bytes, void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
+                const typename SameType<P>::type&... arguments) {
+  start_with<kBlockThreads>(Cluster{1}, shared_bytes, kernel, blocks, stream, arguments...);
 }
 template <int kBlockThreads = kThreads, class... P>
 void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
@@ -27,22 +32,23 @@ void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
   start_with<kBlockThreads>(0, kernel, blocks, stream, arguments...);
 }
 
-// What most_shared_bytes answers, cached per thread and device.
-inline int64_t shared_limit() {
-  int bytes = 0;
+// What describe_device answers, cached per thread and device.
+inline Device this_device() {
+  Device now{};
 #ifdef __CUDACC__
-  static thread_local int known[64];
+  static thread_local Device known[64];
   int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess || device >= 64) return 0;
-  if (known[device] == 0 && most_shared_bytes(&known[device]) != cudaSuccess) {
+  if (cudaGetDevice(&device) != cudaSuccess || device >= 64) return now;
+  Device& slot = known[device];
+  if (slot.most_shared_bytes == 0 && describe_device(&slot) != cudaSuccess) {
     (void)cudaGetLastError();
-    known[device] = 0;
+    slot = {};
   }
-  bytes = known[device];
+  now = slot;
 #else
-  (void)most_shared_bytes(&bytes);
+  (void)describe_device(&now);
 #endif
-  return bytes;
+  return now;
 }
 // Lets a kernel have so many bytes of dynamic shared memory; false: it may not. Cached likewise.
 template <class... P>
@@ -70,35 +76,48 @@ bool allows_shared(void (*kernel)(P...), int64_t bytes) {
 #endif
 }
 
-// resident_blocks, cached per thread, kernel and device: the runtime takes microseconds, and may
-// refuse while a graph is captured. In the simulator there is no cache, so that tests can change
-// the number.
-template <class... P>
-int resident(void (*kernel)(P...)) {
-  int blocks = 0;
+// ask(&answer) about a kernel on the current device, cached per thread: the runtime takes
+// microseconds, and may refuse while a graph is captured. `about`: what else the answer depends on.
+// In the simulator there is no cache, so that tests can change its device.
+template <class Kernel, class Ask>
+int known_answer([[maybe_unused]] Kernel kernel, [[maybe_unused]] int64_t about, Ask ask) {
+  int answer = 0;
 #ifdef __CUDACC__
   struct Known {
     const void* kernel;
-    int device, blocks;
+    int64_t about;
+    int device, answer;
   };
   static thread_local Known known[128];
   int device = 0;
   if (cudaGetDevice(&device) == cudaSuccess) {
     const auto* key = reinterpret_cast<const void*>(kernel);
-    Known& slot = known[(reinterpret_cast<uintptr_t>(key) >> 4) % 128];
-    if (slot.kernel == key && slot.device == device) return slot.blocks;
-    const cudaError_t error = resident_blocks(&blocks, kernel, kThreads, 0);
+    Known& slot = known[((reinterpret_cast<uintptr_t>(key) >> 4) + uint64_t(about)) % 128];
+    if (slot.kernel == key && slot.device == device && slot.about == about) return slot.answer;
+    const cudaError_t error = ask(&answer);
     if (error == cudaSuccess) {
-      slot = {key, device, blocks};
+      slot = {key, about, device, answer};
     } else {
       (void)cudaGetLastError();
       record_error(error_string(error));
     }
   }
 #else
-  (void)resident_blocks(&blocks, kernel, kThreads, 0);
+  (void)ask(&answer);
 #endif
-  return blocks;
+  return answer;
+}
+template <class... P>
+int resident(void (*kernel)(P...)) {
+  return known_answer(kernel, 0,
+                      [&](int* blocks) { return resident_blocks(blocks, kernel, kThreads, 0); });
+}
+// Whether the device runs such clusters.
+template <class... P>
+bool has_room(Cluster cluster, void (*kernel)(P...), int64_t shared_bytes) {
+  return known_answer(kernel, shared_bytes * 16 + cluster.blocks, [&](int* clusters) {
+           return resident_clusters(clusters, cluster, kernel, kThreads, size_t(shared_bytes));
+         }) > 0;
 }
 
 // Blocks for `tasks` independent pieces of work: all that are resident at once, or fewer.

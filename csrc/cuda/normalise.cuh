@@ -1,8 +1,8 @@
 // The normalise driver: a norm over each channel by any rule (kernels/channel_norm_list.h), or a
 // bias, with its epilogue, forward and backward, over dense (outer, channels, inner) arrays.
 //
-// If a block can hold its channels' work, one kernel does everything: it sums, finishes the
-// channels and visits the memory again while it is in cache. Otherwise several blocks share the
+// If a block, or a cluster of blocks, can hold its channels' work, one kernel does everything: it
+// sums, finishes the channels and visits what it holds again. Otherwise several blocks share the
 // sums, a small kernel combines them in order, and a third applies them: forward in memory order if
 // it draws dropout bits, so that neighbouring threads share them, else by channels. Where channels
 // are walked over with dropout, a kernel before has drawn its bits into a mask. Sums are in double,
@@ -342,20 +342,46 @@ __global__ void __launch_bounds__(kThreads, 2) share_kernel(const __grid_constan
       call, Share<W, kColumns>(call, block % groups, block / groups, gridDim.x / groups));
 }
 
-// Sums, what follows, and their use, by the block that has the channels. Doubles need more
-// registers than two blocks of a multiprocessor have.
+// The sums of a channel in all blocks of its cluster, added as finish_or_prepare adds them.
+template <class Sum>
+ONEPASS_DEVICE double add_ranks(int ranks, Sum sum) {
+  double sums[kMostInCluster];
+  ONEPASS_UNROLL
+  for (int r = 0; r < int(kMostInCluster); ++r) sums[r] = r < ranks ? sum(r) + 0.0 : 0.0;
+  ONEPASS_UNROLL
+  for (int bit = kMostInCluster / 2; bit > 0; bit /= 2) ONEPASS_UNROLL
+  for (int r = 0; r < bit; ++r) sums[r] += sums[r + bit];
+  return sums[0];
+}
+
+// Sums, what follows, and their use, by the block or the cluster that has the channels: each block
+// has a share of their elements, and finishes some of them. Doubles need more registers than two
+// blocks of a multiprocessor have.
 template <class T, bool kForward, bool kColumns, int W, class Call>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
     whole_kernel(const __grid_constant__ Call call) {
   using Kept = Held<W, Call>;
   ONEPASS_DYNAMIC_SHARED(typename Kept::Stored, memory);
   const Kept held(call, memory);
-  const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
+  const int ranks = call.path.cluster, rank = int(blockIdx.x % unsigned(ranks));
+  const auto meet = [&] { ranks > 1 ? cluster_sync() : block_sync(); };
+  const Share<W, kColumns> share(call, blockIdx.x / unsigned(ranks), rank, ranks);
   const auto sums = sum_share<W, kColumns, kForward, T>(call, share, held);
+  ONEPASS_SHARED(double, left, [2][kColumns ? kWarpSize * W : 1]);
+  const int channels = kColumns ? call.path.lanes * W / int(call.inner) : 1;
+  const int64_t first = int64_t(blockIdx.x / unsigned(ranks)) * channels;
   fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
-    finish_channel<T, kForward>(call, c, s, q);
+    left[0][c - first] = s;
+    left[1][c - first] = q;
   });
-  block_sync();
+  meet();
+  for (int i = rank + ranks * int(threadIdx.x); i < channels; i += ranks * kThreads) {
+    const auto all = [&](int which) {
+      return add_ranks(ranks, [&](int r) { return load_of_block(&left[which][i], r); });
+    };
+    if (first + i < call.channels) finish_channel<T, kForward>(call, first + i, all(0), all(1));
+  }
+  meet();
   if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share, held);
 }
 
@@ -372,13 +398,14 @@ inline bool all_aligned(const Channelwise& c, int unit) {
 inline int unit_of(DType dtype) { return dtype == DType::f64 ? 2 : 4; }
 // 16 bits are moved 8 elements at a time where the registers suffice: in planes, and in columns
 // forward, with a light epilogue. with_path knows the same.
-inline ChannelPath path_of(const Channelwise& c) {
+inline ChannelPath path_of(const Channelwise& c, int arrays_kept) {
   int unit = unit_of(c.dtype);
   const bool planes = c.inner > 1 && c.inner % 8 == 0;
   const bool columns = c.inner == 1 || (c.inner <= kSmallPlane && c.inner % unit != 0);
   const bool few = !c.dy && is_light(c.epilogue) && c.channels * c.inner % 8 == 0;
   if (size_of(c.dtype) == 2 && (planes || (columns && few)) && all_aligned(c, 8)) unit = 8;
-  return channel_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1);
+  return channel_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1,
+                      {arrays_kept, int32_t(size_of(c.dtype))});
 }
 // Whether keep bits are drawn before the kernels that walk over channels; forward the kernel that
 // applies has them, unless it does everything.
@@ -389,8 +416,9 @@ inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
 }
 
+// keeps: a pass after the sums needs x, or more, again.
 template <class Call>
-Call describe(const Channelwise& c, bool backward) {
+Call describe(const Channelwise& c, bool backward, bool keeps = false) {
   Call call{};
   call.outer = c.outer;
   call.channels = c.channels;
@@ -410,7 +438,7 @@ Call describe(const Channelwise& c, bool backward) {
   call.activation = ChosenActivation::of(c.epilogue.activation, c.epilogue.options);
   call.dropout = c.epilogue.dropout;
   call.backward = backward;
-  call.path = path_of(c);
+  call.path = path_of(c, keeps ? parts_held(call) : 0);
   call.parameters = c.workspace;
   call.partial = reinterpret_cast<double*>(static_cast<char*>(c.workspace) + parameter_bytes(c));
   call.scaled = reinterpret_cast<uint32_t*>(call.partial + 2 * c.channels * call.path.splits);
@@ -423,7 +451,11 @@ Call describe(const Channelwise& c, bool backward) {
 }
 template <class Call>
 Call describe(const ChannelNorm& n, bool backward) {
-  auto call = describe<Call>(static_cast<const Channelwise&>(n), backward);
+  const bool wants = n.dweight.data || n.dbias.data;
+  const NormalisePasses passes{
+      true, backward, n.batch_statistics, n.dx != nullptr, n.dresidual != nullptr, wants, n.part};
+  auto call = describe<Call>(static_cast<const Channelwise&>(n), backward,
+                             passes.sums() && passes.applies());
   call.batch_statistics = n.batch_statistics;
   call.running_mean = n.running_mean;
   call.running_var = n.running_var;
@@ -441,10 +473,14 @@ Call describe(const ChannelNorm& n, bool backward) {
 // What the second walk finds: in shared memory, or in an array of the call.
 template <class Call>
 void choose_kept(const Channelwise& c, Call* call) {
+  if (call->path.cluster > 1 && !this_device().clusters) {
+    call->path.whole = false;
+    call->path.cluster = 1;
+  }
   if (Call::is_norm && call->sums() && call->applies())
-    call->path.held =
-        held_units(call->path, c.outer, c.inner,
-                   parts_held(*call) * bytes_held<Call>(call->path.width), shared_limit());
+    call->path.held = held_units(call->path, c.outer, c.inner,
+                                 parts_held(*call) * bytes_held<Call>(call->path.width),
+                                 this_device().most_shared_bytes);
   // The residual's gradient is g: what the first pass wrote, the second reads, unless it was
   // rounded, or the block still has what it follows from.
   if (call->backward && size_of(c.dtype) >= 4 && call->path.held == 0)
@@ -476,7 +512,7 @@ void with_path(const Call& call, F f) {
 template <class T, bool kForward, class Call>
 bool run_sums(const Call& call, cudaStream_t stream) {
   const ChannelPath& path = call.path;
-  const bool whole = call.sums() && path.whole;
+  bool whole = call.sums() && path.whole;
   with_path<kForward>(call, [&](auto columns, auto width) {
     constexpr bool kColumns = decltype(columns)::value;
     constexpr int W = decltype(width)::value;
@@ -484,9 +520,15 @@ bool run_sums(const Call& call, cudaStream_t stream) {
       const auto kernel = &whole_kernel<T, kForward, kColumns, W, Call>;
       Call own = call;
       const int64_t bytes = int64_t(path.held) * parts_held(call) * bytes_held<Call>(W) * kThreads;
-      if (bytes > 0 && !allows_shared(kernel, bytes)) own.path.held = 0;
-      start_with(own.path.held > 0 ? bytes : 0, kernel, path.groups, stream, own);
-    } else if (call.sums()) {  // backward, z depends on the rule
+      const Cluster cluster{unsigned(path.cluster)};
+      const bool allowed = bytes == 0 || allows_shared(kernel, bytes);
+      if (!allowed) own.path.held = 0;
+      if (path.cluster > 1) whole = allowed && has_room(cluster, kernel, bytes);
+      if (whole)
+        start_with(cluster, own.path.held > 0 ? bytes : 0, kernel, path.groups * path.cluster,
+                   stream, own);
+    }
+    if (call.sums() && !whole) {  // backward, z depends on the rule
       using Summed = std::conditional_t<kForward, typename Call::Elements, Call>;
       start(&sum_kernel<T, kForward, kColumns, W, Summed>, path.groups * path.splits, stream,
             Summed{call});
@@ -568,10 +610,17 @@ void run(const Description& d) {
 
 }  // namespace normalise
 
+// Enough for every path that a call of these arrays may have.
 inline int64_t channelwise_workspace(const Channelwise& c) {
-  const ChannelPath path = normalise::path_of(c);
-  const int64_t masked = normalise::draws_mask(c, path, c.dy) ? c.outer * c.channels * c.inner : 0;
-  return normalise::parameter_bytes(c) + 16 * c.channels * path.splits +
+  int64_t splits = 1;
+  bool draws = false;
+  for (int arrays = 0; arrays <= 3; ++arrays) {
+    const ChannelPath path = normalise::path_of(c, arrays);
+    splits = larger(splits, path.splits);
+    draws = draws || normalise::draws_mask(c, path, c.dy);
+  }
+  const int64_t masked = draws ? c.outer * c.channels * c.inner : 0;
+  return normalise::parameter_bytes(c) + 16 * c.channels * splits +
          4 * (ceil_div(c.channels, kWarps) + ceil_div(masked, 32));
 }
 

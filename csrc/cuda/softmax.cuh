@@ -2,8 +2,8 @@
 // takes a position if its classes lie `inner` apart, a warp if its row is short, otherwise a block.
 //
 // Aligned rows of float32 and 16 bits stay in registers if a block can hold them (held_kernel), and
-// are read once. A longer one is read again from the second-level cache (swept_kernel), which has
-// room for the rows of all blocks. All others take the general walk (softmax_kernel).
+// are read once. A longer one is kept in shared memory (swept_kernel); what that cannot hold is
+// read again from the second-level cache. All others take the general walk (softmax_kernel).
 #pragma once
 #include "cuda/launch.cuh"
 #include "cuda/softmax_row.cuh"
@@ -26,6 +26,7 @@ struct SoftmaxCall {
   const void *x, *dy;
   void* out;
   int32_t width;  // elements of the units in which rows can be read
+  int32_t kept;   // units of a thread, of each array, that swept_kernel keeps
 
   ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
 };
@@ -104,20 +105,21 @@ ONEPASS_DEVICE void backward_held(const SoftmaxCall& call, const FlatRow<W, kGro
 
 // ---- rows that are read twice
 
-template <class F, int W, int kGroup>
-ONEPASS_DEVICE void forward_swept(const SoftmaxCall& call, const FlatRow<W, kGroup>& row) {
+template <class F, int W, int kGroup, class Kept>
+ONEPASS_DEVICE void forward_swept(const SoftmaxCall& call, const FlatRow<W, kGroup>& row,
+                                  const Kept& kept) {
   constexpr int kTogether = 4;
   const Memory in = call.in(call.x), out = call.in(call.out);
   SoftmaxSum<W == 8> softmax;
-  row.template each_unit<kTogether>(in,
-                                    [&](int64_t, const float* x) { softmax.template add<W>(x); });
+  row.template each_unit<kTogether, Sweep::kFirst>(
+      in, kept, [&](int64_t, const float* x) { softmax.template add<W>(x); });
   row.each_rest(in, [&](int64_t, float x) { softmax.template add<1>(&x); });
   softmax.template fold_over<kGroup>();
   const float m = softmax.largest, of_sum = F::of_sum(softmax.sum);
   const auto result = [&](float x) {
     return F::forward(F::kOfTerm ? exp_below < W == 8 > (x, m) : x, m, of_sum);
   };
-  row.template each_unit<kTogether>(in, [&](int64_t at, const float* x) {
+  row.template each_unit<kTogether, Sweep::kSecond>(in, kept, [&](int64_t at, const float* x) {
     float y[W];
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) y[w] = result(x[w]);
@@ -125,30 +127,33 @@ ONEPASS_DEVICE void forward_swept(const SoftmaxCall& call, const FlatRow<W, kGro
   });
   row.each_rest(in, [&](int64_t at, float x) { store_element<float>(out, at, result(x)); });
 }
-template <class F, int W, int kGroup>
-ONEPASS_DEVICE void backward_swept(const SoftmaxCall& call, const FlatRow<W, kGroup>& row) {
+template <class F, int W, int kGroup, class Kept>
+ONEPASS_DEVICE void backward_swept(const SoftmaxCall& call, const FlatRow<W, kGroup>& row,
+                                   const Kept& kept) {
   constexpr int kTogether = 2;
   const Memory in = call.in(call.x), more = call.in(call.dy), out = call.in(call.out);
   float sum = 0;
-  row.template each_pair<kTogether>(in, more, [&](int64_t, const float* y, const float* dy) {
+  const auto add = [&](int64_t, const float* y, const float* dy) {
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) sum += F::share(dy[w], y[w]);
-  });
+  };
+  row.template each_pair<kTogether, Sweep::kFirst>(in, more, kept, add);
   row.each_rest(in,
                 [&](int64_t at, float y) { sum += F::share(load_element<float>(more, at), y); });
   sum = fold<kGroup>(sum, Plus{});
-  row.template each_pair<kTogether>(in, more, [&](int64_t at, const float* y, const float* dy) {
+  const auto write = [&](int64_t at, const float* y, const float* dy) {
     float dx[W];
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) dx[w] = F::backward(dy[w], y[w], sum);
     store_unit<W, float, true>(out, at, dx);
-  });
+  };
+  row.template each_pair<kTogether, Sweep::kSecond>(in, more, kept, write);
   row.each_rest(in, [&](int64_t at, float y) {
     store_element<float>(out, at, F::backward(load_element<float>(more, at), y, sum));
   });
 }
 
-// kElements: of a thread, in registers; 0: rows are swept.
+// kElements: of a thread, in registers; 0: rows are swept, by a block.
 template <class F, int W, int kBlock, int kGroup, int kElements, bool kBackward>
 ONEPASS_DEVICE void flat_rows(const SoftmaxCall& call) {
   constexpr int kAtOnce = kBlock / kGroup;
@@ -162,10 +167,14 @@ ONEPASS_DEVICE void flat_rows(const SoftmaxCall& call) {
       } else {
         forward_held<F, W, kGroup, kElements / W>(call, row);
       }
-    } else if constexpr (kBackward) {
-      backward_swept<F, W, kGroup>(call, row);
     } else {
-      forward_swept<F, W, kGroup>(call, row);
+      ONEPASS_DYNAMIC_SHARED(typename KeptUnits<kBlock>::Unit, memory);
+      const KeptUnits<kBlock> kept{memory, call.kept};
+      if constexpr (kBackward) {
+        backward_swept<F, W, kGroup>(call, row, kept);
+      } else {
+        forward_swept<F, W, kGroup>(call, row, kept);
+      }
     }
   }
 }
@@ -289,8 +298,13 @@ void run_flat(const SoftmaxCall& call, cudaStream_t stream) {
   };
   const auto swept = [&](auto block, int64_t most) {
     constexpr int kBlock = decltype(block)::value;
+    constexpr int kArrays = kBackward ? 2 : 1;
     const auto kernel = &swept_kernel<F, W, kBlock, kBackward>;
-    start<kBlock>(kernel, smaller(most, call.outer), stream, call);
+    SoftmaxCall own = call;
+    own.kept =
+        keep_units<kBlock>(kernel, call.classes * size_of(call.dtype), kArrays, 1024 / kBlock);
+    start_with<kBlock>(kept_bytes<kBlock>(own.kept, kArrays), kernel, smaller(most, call.outer),
+                       stream, own);
   };
   using Few = Constant<8>;
   using Many = Constant<kHeldElements>;
@@ -311,7 +325,7 @@ void run_softmax(const AlongClasses& c) {
            (!c.dy || is_aligned(c.dy, c.dtype, width));
   };
   const auto stream = static_cast<cudaStream_t>(c.stream);
-  SoftmaxCall call{c.outer, c.classes, c.inner, c.dtype, c.x, c.dy, c.out, 1};
+  SoftmaxCall call{c.outer, c.classes, c.inner, c.dtype, c.x, c.dy, c.out, 1, 0};
   if (c.inner > 1) return run_walk<F, T, 1>(call, stream);
   if constexpr (sizeof(T) == 4) {
     const int width = c.dtype == DType::f32 ? 4 : 8;

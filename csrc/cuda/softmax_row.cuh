@@ -1,14 +1,16 @@
 // A row of float32 or 16-bit logits, shared by a warp or a block: maximum and sum of exponentials
-// in one sweep, and the walk of the second one. Whatever the row's first address, all but its ends
-// move in units.
+// in one sweep, and the walk of the second one, which finds what a block has kept of the first.
+// Whatever the row's first address, all but its ends move in units.
 #pragma once
+#include "cuda/launch.cuh"
 #include "cuda/row_walk.cuh"
 
 ONEPASS_BEGIN
 namespace {
 namespace rows {
 
-// Blocks as large as their rows: what all of them hold at once is in the second-level cache.
+// Blocks as large as their rows: what all of them have at once and do not keep is in the
+// second-level cache.
 constexpr int64_t kWidestRow = 128 << 10;                  // bytes
 constexpr int64_t kWideBlocks = 264, kWidestBlocks = 132;  // two and one for each of an H200's
 
@@ -61,6 +63,56 @@ struct SoftmaxSum {
   }
 };
 
+// Units that the threads of a block keep in shared memory, each its own: so many of each array of a
+// row, 16 bytes each.
+template <int kBlock>
+struct KeptUnits {
+  using Unit = Pack<uint32_t, 4>;
+  Unit* memory;
+  int units;
+
+  ONEPASS_DEVICE Unit& of(int n, int array) const {
+    return memory[(array * units + n) * kBlock + int(threadIdx.x)];
+  }
+  ONEPASS_DEVICE void put(int n, int array, const Raw& raw) const {
+    Unit unit;
+    ONEPASS_UNROLL
+    for (int k = 0; k < 4; ++k) unit[k] = raw[k];
+    of(n, array) = unit;
+  }
+  ONEPASS_DEVICE Raw get(int n, int array) const {
+    const Unit unit = of(n, array);
+    Raw raw{};
+    ONEPASS_UNROLL
+    for (int k = 0; k < 4; ++k) raw[k] = unit[k];
+    return raw;
+  }
+};
+// Of warps, whose rows are in the first-level cache.
+struct NoneKept {
+  static constexpr int units = 0;
+  ONEPASS_DEVICE void put(int, int, const Raw&) const {}
+  ONEPASS_DEVICE Raw get(int, int) const { return {}; }
+};
+
+enum class Sweep { kFirst, kSecond };  // which keeps, and which finds
+
+// Their bytes.
+template <int kBlock>
+int64_t kept_bytes(int64_t units, int arrays) {
+  return units * 16 * kBlock * arrays;
+}
+// How many units of each of a row's `arrays`, of so many bytes, a block keeps where `together`
+// blocks share a processor; lets the kernel have the memory.
+template <int kBlock, class Kernel>
+int32_t keep_units(Kernel kernel, int64_t bytes, int arrays, int together) {
+  const int64_t room = int64_t(this_device().most_shared_bytes) / together - (2 << 10);
+  const int64_t each = ceil_div(ceil_div(bytes, 16), kBlock);
+  const int64_t units = smaller(each, room / kept_bytes<kBlock>(1, arrays));
+  if (units <= 0 || !allows_shared(kernel, kept_bytes<kBlock>(units, arrays))) return 0;
+  return int32_t(units);
+}
+
 template <int W, int kGroup>
 struct FlatRow {
   int64_t begin, classes;
@@ -77,42 +129,42 @@ struct FlatRow {
   // Whether the thread has a unit j.
   ONEPASS_DEVICE bool has(int j) const { return lane + j * kGroup < units; }
   // f(element, x[W]) for the thread's units; kTogether are loaded at once.
-  template <int kTogether, class F>
-  ONEPASS_DEVICE void each_unit(Memory in, F f) const {
-    ONEPASS_NO_UNROLL
-    for (int64_t u = lane; u < units; u += kTogether * kGroup) {
-      Raw raw[kTogether];
-      ONEPASS_UNROLL
-      for (int j = 0; j < kTogether; ++j)
-        if (u + j * kGroup < units) raw[j] = fetch<W, float>(in, at(u + j * kGroup));
-      ONEPASS_UNROLL
-      for (int j = 0; j < kTogether; ++j) {
-        if (u + j * kGroup >= units) continue;
-        float x[W];
-        decode<W, float>(raw[j], in.dtype, x);
-        f(at(u + j * kGroup), x);
-      }
-    }
+  template <int kTogether, Sweep kSweep, class Kept, class F>
+  ONEPASS_DEVICE void each_unit(Memory in, const Kept& kept, F f) const {
+    each_of<kTogether, kSweep, 1>(&in, kept, [&](int64_t at, const float(*x)[W]) { f(at, x[0]); });
   }
   // f(element, a[W], b[W]) likewise, of two arrays.
-  template <int kTogether, class F>
-  ONEPASS_DEVICE void each_pair(Memory a, Memory b, F f) const {
+  template <int kTogether, Sweep kSweep, class Kept, class F>
+  ONEPASS_DEVICE void each_pair(Memory a, Memory b, const Kept& kept, F f) const {
+    const Memory both[] = {a, b};
+    each_of<kTogether, kSweep, 2>(both, kept,
+                                  [&](int64_t at, const float(*x)[W]) { f(at, x[0], x[1]); });
+  }
+  template <int kTogether, Sweep kSweep, int kArrays, class Kept, class F>
+  ONEPASS_DEVICE void each_of(const Memory* in, const Kept& kept, F f) const {
+    int n = 0;  // of the thread's units
     ONEPASS_NO_UNROLL
-    for (int64_t u = lane; u < units; u += kTogether * kGroup) {
-      Raw of_a[kTogether], of_b[kTogether];
+    for (int64_t u = lane; u < units; u += kTogether * kGroup, n += kTogether) {
+      Raw raw[kTogether][kArrays];
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
         if (u + j * kGroup >= units) continue;
-        of_a[j] = fetch<W, float>(a, at(u + j * kGroup));
-        of_b[j] = fetch<W, float>(b, at(u + j * kGroup));
+        ONEPASS_UNROLL
+        for (int i = 0; i < kArrays; ++i)
+          raw[j][i] = kSweep == Sweep::kSecond && n + j < kept.units
+                          ? kept.get(n + j, i)
+                          : fetch<W, float>(in[i], at(u + j * kGroup));
       }
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
         if (u + j * kGroup >= units) continue;
-        float v[W], w[W];
-        decode<W, float>(of_a[j], a.dtype, v);
-        decode<W, float>(of_b[j], b.dtype, w);
-        f(at(u + j * kGroup), v, w);
+        float x[kArrays][W];
+        ONEPASS_UNROLL
+        for (int i = 0; i < kArrays; ++i) {
+          if (kSweep == Sweep::kFirst && n + j < kept.units) kept.put(n + j, i, raw[j][i]);
+          decode<W, float>(raw[j][i], in[i].dtype, x[i]);
+        }
+        f(at(u + j * kGroup), x);
       }
     }
   }

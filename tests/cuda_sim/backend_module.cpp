@@ -1,7 +1,6 @@
 // Python module onepass_cuda_sim: the CUDA backend running in the simulator.
 //
-//   backend()                     a capsule for onepass._C.set_test_backend: for NumPy arrays.
-//   Plays
+//   backend()                     a capsule for onepass._C.set_test_backend, for NumPy: plays
 //                                 the part of the framework that owns the device: gives every call
 //                                 the workspace it asks for, filled with 0xff, and turns what the
 //                                 backend reports into an exception
@@ -16,7 +15,8 @@
 //   replay(graph)                 runs its launches
 //   counts(), reset_counts()      launches, bytes read and written, and calls of Philox since then
 //   set_shared_limit(bytes)       of shared memory that a block may have, until set_order
-//   channel_path(outer, channels, inner, unit, bytes, limit)
+//   set_clusters(has)             whether the device has clusters, until set_order
+//   channel_path(outer, channels, inner, unit, size, arrays, limit)
 //   row_norm_path(outer, groups, channels, inner, unit, is_double, backward)
 #include <Python.h>
 
@@ -339,17 +339,28 @@ PyObject* set_shared_limit(PyObject*, PyObject* bytes) {
   Py_RETURN_NONE;
 }
 
+PyObject* set_clusters(PyObject*, PyObject* has) {
+  cusim::Options options = cusim::options();
+  options.clusters = has == Py_True;
+  cusim::set_options(options);
+  Py_RETURN_NONE;
+}
+
 PyObject* path(PyObject*, PyObject* args) {
-  long long outer, channels, inner_size, bytes = 16, limit = 0;
-  int unit;
-  if (!PyArg_ParseTuple(args, "LLLi|LL", &outer, &channels, &inner_size, &unit, &bytes, &limit))
+  long long outer, channels, inner_size, limit = 0;
+  int unit, size = 4, arrays = 0;
+  if (!PyArg_ParseTuple(args, "LLLi|iiL", &outer, &channels, &inner_size, &unit, &size, &arrays,
+                        &limit))
     return nullptr;
-  const auto p = onepass::cuda::channel_path(outer, channels, inner_size, unit);
-  const int held = onepass::cuda::held_units(p, outer, inner_size, bytes, limit);
-  return Py_BuildValue(
-      "{s:i,s:O,s:O,s:i,s:i,s:L,s:L}", "held", held, "columns", p.columns ? Py_True : Py_False,
-      "whole", p.whole ? Py_True : Py_False, "width", int(p.width), "lanes", int(p.lanes), "groups",
-      static_cast<long long>(p.groups), "splits", static_cast<long long>(p.splits));
+  const auto p = onepass::cuda::channel_path(outer, channels, inner_size, unit, {arrays, size});
+  const int held =
+      arrays == 0 ? 0
+                  : onepass::cuda::held_units(p, outer, inner_size, p.width * size * arrays, limit);
+  return Py_BuildValue("{s:i,s:i,s:O,s:O,s:i,s:i,s:L,s:L}", "held", held, "cluster", int(p.cluster),
+                       "columns", p.columns ? Py_True : Py_False, "whole",
+                       p.whole ? Py_True : Py_False, "width", int(p.width), "lanes", int(p.lanes),
+                       "groups", static_cast<long long>(p.groups), "splits",
+                       static_cast<long long>(p.splits));
 }
 
 PyObject* row_path(PyObject*, PyObject* args) {
@@ -380,6 +391,7 @@ PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"counts", counts, METH_NOARGS, nullptr},
                          {"reset_counts", reset_counts, METH_NOARGS, nullptr},
                          {"set_shared_limit", set_shared_limit, METH_O, nullptr},
+                         {"set_clusters", set_clusters, METH_O, nullptr},
                          {"channel_path", path, METH_VARARGS, nullptr},
                          {"row_norm_path", row_path, METH_VARARGS, nullptr},
                          {nullptr, nullptr, 0, nullptr}};

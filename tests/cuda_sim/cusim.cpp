@@ -2,9 +2,9 @@
 // writes are not a kernel's, and it describes fibers and barriers to the sanitizers itself.
 //
 // ThreadSanitizer learns this order: the host comes before each block, and each thread before the
-// host's return from launch; block_sync, cluster_sync, warp_sync and pairs of fence and atomic order
-// threads. Nothing orders two blocks but a cluster_sync of theirs, so they may race although they
-// run one after the other.
+// host's return from launch; block_sync, cluster_sync, warp_sync and pairs of fence and atomic
+// order threads. Nothing orders two blocks but a cluster_sync of theirs, so they may race although
+// they run one after the other.
 #include "cusim.h"
 
 #include <algorithm>
@@ -58,7 +58,7 @@ namespace {
 
 constexpr unsigned kLanes = 32;
 constexpr unsigned kMaxThreads = 1024;
-constexpr unsigned kMaxCluster = 8;  // what every device with clusters has
+constexpr unsigned kMaxCluster = 8;                  // what every device with clusters has
 constexpr size_t kSharedBytes = 48 << 10;            // of a block, static and dynamic together
 constexpr size_t kSharedBytesOnRequest = 227 << 10;  // after allow_dynamic_shared, on sm_90
 
@@ -649,8 +649,7 @@ const void* Block::shared_memory_of(const void* own, unsigned rank, Site site) {
       for (const SharedVariable& its : other.variables_)
         if (its.key == variable.key) found = its.address + offset;
       if (!found)
-        found = static_cast<char*>(
-                    other.new_shared_variable(variable.key, variable.bytes, site)) +
+        found = static_cast<char*>(other.new_shared_variable(variable.key, variable.bytes, site)) +
                 offset;
       return;
     }

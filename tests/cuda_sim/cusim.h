@@ -215,8 +215,7 @@ struct Call {
   void (*run)(const Call& call);
 };
 
-cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes,
-                   unsigned cluster);
+cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes, unsigned cluster);
 void record(std::function<cudaError_t()> launch);
 
 template <class... P, size_t... I>
