@@ -80,8 +80,8 @@ inline void choose_cluster(int64_t outer, int64_t channels, int64_t inner, const
          (bytes() > kMost * most || groups() * kMost < kFewBlocks))
     lanes /= 2;
   int64_t blocks = 2;
-  while (blocks < kMost &&
-         (bytes() > blocks * two || (groups() * blocks < kBlocks && share() > 2 * blocks * kLeast)))
+  while (blocks < kMost && (bytes() > blocks * two || groups() * blocks < kFewBlocks ||
+                            (groups() * blocks < kBlocks && share() > 2 * blocks * kLeast)))
     blocks *= 2;
   if (bytes() > blocks * most || groups() * blocks < kFewBlocks) return;
   path->whole = true;

@@ -228,7 +228,7 @@ void channel_norms_part(std::string* bits) {
   unusual_channels(bits);
   const Shape shapes[] = {{3, 2, 20, 0},   {2, 2, 7, 1},    {40, 6, 1, 0},   {9, 131, 1, 0},
                           {2, 1, 9000, 0}, {2, 2, 8301, 1}, {4301, 4, 1, 0}, {2801, 3, 1, 1},
-                          {130, 256, 1, 0}};  // the last in clusters
+                          {130, 512, 1, 0}};  // the last in clusters
   int turn = 0;
   for (const Shape& s : shapes)
     for (const DType d : dtypes()) {
