@@ -349,8 +349,8 @@ ONEPASS_DEVICE double add_ranks(int ranks, Sum sum) {
   ONEPASS_UNROLL
   for (int r = 0; r < int(kMostInCluster); ++r) sums[r] = r < ranks ? sum(r) + 0.0 : 0.0;
   ONEPASS_UNROLL
-  for (int bit = kMostInCluster / 2; bit > 0; bit /= 2) ONEPASS_UNROLL
-  for (int r = 0; r < bit; ++r) sums[r] += sums[r + bit];
+  for (int bit = 1; bit < int(kMostInCluster); bit *= 2) ONEPASS_UNROLL
+  for (int r = 0; r < int(kMostInCluster); r += 2 * bit) sums[r] += sums[r + bit];
   return sums[0];
 }
 
