@@ -208,7 +208,7 @@ def kept(row):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("shape", [(3, 9001), (3, 16421), (2, 50257), (2, 70001)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 13001), (3, 16421), (2, 50257), (2, 70001)], ids=str)
 def test_rows_of_classes_are_read_once(simulator, shape, dtype):  # noqa: F811
     """Loss and gradient of labels read the logits once, softmax x, and backward y and dy: beside
     them what a block cannot keep, and a few numbers by each thread."""
@@ -225,7 +225,7 @@ def test_rows_of_classes_are_read_once(simulator, shape, dtype):  # noqa: F811
     for name, (arrays, call) in calls.items():
         in_registers = name != "cross_entropy" and shape[1] <= 32 * 512
         part, threads = (1, 512) if in_registers else kept(arrays * x.nbytes // shape[0])
-        total, slack = arrays * x.nbytes, shape[0] * threads * 16 * (arrays + 1)
+        total, slack = arrays * x.nbytes, shape[0] * threads * (16 * arrays + 8)
         assert slack < total / 2
         with on(simulator):
             simulator.reset_counts()
