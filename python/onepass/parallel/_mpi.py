@@ -155,8 +155,10 @@ class _Member(Calls):
         self._all_left: Any = None
         self._ends = False
         self._memory[:] = 0
-        self._comm.Barrier()
+        # A lock may wait until the others answer, which they do inside of MPI alone: the barrier
+        # holds them there until all have theirs.
         self._window.Lock_all()
+        self._comm.Barrier()
         watch(self)
 
     def enter(self) -> None:

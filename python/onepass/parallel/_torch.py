@@ -201,15 +201,19 @@ class _Member(Calls):
         Raises:
             RuntimeError: it fails, or a rank has failed that does not come to it.
         """
+        left = None
         while True:
+            # Before: a call that is done since a wait for it has ended may have gone well.
+            is_done, had_left = work.is_completed(), left
             try:
                 work.wait(_LOOK)
                 return
             except RuntimeError as error:
                 left = self.who_left()
-                if left is None or not _is_failure(left):
+                fails = left is not None and _is_failure(left)
+                if not fails:
                     self.look_out()  # its program may go on, or may have left since
-                if left or work.is_completed():
+                if is_done or fails or had_left:
                     raise self.cause(error, left) from error
 
     def cause(self, error: RuntimeError, left: str | None) -> RuntimeError:
