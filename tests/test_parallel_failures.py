@@ -102,6 +102,23 @@ def test_a_killed_rank(launcher, n):
     check(end_ranks(by_kill, n, launcher=launcher), [said[launcher]])
 
 
+def kept_the_store():
+    """Rank 0 is killed, over which others learn of one that leaves."""
+    comm = parallel.find("auto")
+    sums(comm, 3)
+    if comm.rank == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(time.time(), flush=True)
+    sums(comm, 10)
+    print("not reached")
+
+
+def test_a_killed_rank_that_kept_the_store():
+    ended = end_ranks(kept_the_store, 2, launcher="torch")
+    check(ended, ["onepass: another rank of 2 has ended without a word; all ranks end\n"])
+    assert ended.errors.count("onepass: ") == 1, ended.errors
+
+
 def in_a_thread():
     comm = parallel.find("auto")
 

@@ -220,8 +220,7 @@ class _Member(Calls):
         """The error of a call that has raised ``error``, when another rank has said that it leaves,
         and why, or none has."""
         if left is None and any(words in str(error) for words in _GONE):
-            what = f"another rank of {self.size} has ended without a word"
-            return OtherRankError(f"Torch: {what}, as by a signal", what)
+            return self._gone()
         if left is None:
             return RuntimeError(f"Torch: a call failed: {error}")
         if _is_failure(left):
@@ -235,8 +234,15 @@ class _Member(Calls):
         return self._told(f"{self._failed[rank]}/why")
 
     def _told(self, key: str) -> str:
-        told: str = self._store.get(key).decode() if self._store.check([key]) else ""
+        try:
+            told: str = self._store.get(key).decode() if self._store.check([key]) else ""
+        except RuntimeError as error:  # whoever kept the store is gone
+            raise self._gone() from error
         return told
+
+    def _gone(self) -> OtherRankError:
+        what = f"another rank of {self.size} has ended without a word"
+        return OtherRankError(f"Torch: {what}, as by a signal", what)
 
     def _publish(self, state: State, why: str = "") -> None:
         key = self._failed[self.rank]
