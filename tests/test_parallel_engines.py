@@ -416,7 +416,7 @@ def held_up(folder):
     from mpi4py import MPI
 
     class Slow(MPI.Intracomm):
-        def Barrier(self):
+        def Barrier(self):  # noqa: N802 - the name that mpi4py gave
             super().Barrier()
             until = time.monotonic() + 0.5
             while self.rank == 0 and time.monotonic() < until:
@@ -457,3 +457,21 @@ def slowly_looked_for():
 
 def test_a_call_that_ends_while_a_rank_asks_who_has_failed_is_done():
     assert run_ranks(slowly_looked_for, 2, launcher="torch") == ["4.0\n"] * 2
+
+
+def receiving():
+    """Each program waits for any message of the other, while they add up."""
+    from mpi4py import MPI
+
+    world, comm = MPI.COMM_WORLD, parallel.find("auto")
+    other, own, box = 1 - world.rank, np.full(40_000, world.rank), np.zeros(40_000, np.int64)
+    request = world.Irecv(box, other)
+    x = np.ones(30_000)
+    comm.sum_(x)
+    world.Send(own, other)
+    request.Wait()
+    print(set(x.tolist()), set(box.tolist()))
+
+
+def test_messages_of_the_program_are_not_taken_for_ours():
+    assert run_ranks(receiving, 2, timeout=30) == ["{2.0} {1}\n", "{2.0} {0}\n"]

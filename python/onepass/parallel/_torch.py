@@ -16,7 +16,7 @@ import numpy as np
 from onepass._array import Array, is_tensor_of_torch
 from onepass.parallel._calls import Calls, State
 from onepass.parallel._errors import OtherRankError
-from onepass.parallel._exit import watch
+from onepass.parallel._exit import LONGEST, watch
 from onepass.parallel._protocol import Alone, check, check_root
 
 _LOOK = timedelta(seconds=0.2)  # between two looks at who has failed
@@ -270,7 +270,9 @@ class _Member(Calls):
             user._group = None
         if self._lets_go and self._dist.is_initialized():
             self._dist.destroy_process_group()
-        self._patience = time.monotonic() + _PATIENCE
+        # The others learn of a failure, and of who has said it, by the store.
+        patience = LONGEST if self.knows_of_failure() else _PATIENCE
+        self._patience = time.monotonic() + patience
 
     def may_go(self) -> bool:
         """The process with the store stays until the others had the time to read in it."""
@@ -291,12 +293,13 @@ class _Member(Calls):
             self._store.set(self._keys[self.rank], what)
 
     def who_left(self) -> str | None:
-        """Which other rank has said that it leaves, and why."""
+        """Which other rank has said that it leaves, and why; one that has failed, if one has."""
+        found: list[str] = []
         with suppress(RuntimeError):
             for rank, key in enumerate(self._keys):
                 if self._store.check([key]):
-                    return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
-        return None
+                    found.append(f"rank {rank} of {self.size} {self._store.get(key).decode()}")
+        return next(filter(_is_failure, found), found[0] if found else None)
 
 
 def _is_failure(left: str) -> bool:
