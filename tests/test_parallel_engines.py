@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -408,3 +409,69 @@ def many():
 @pytest.mark.parametrize("launcher", ["mpi", "torch"])
 def test_a_communicator_that_is_found_often_is_one(launcher):
     assert run_ranks(many, 2, launcher=launcher) == ["1\n"] * 2
+
+
+def held_up(folder):
+    """Rank 0 is held up behind a barrier, in which it has answered the others."""
+    from mpi4py import MPI
+
+    class Slow(MPI.Intracomm):
+        def Barrier(self):  # noqa: N802 - the name that mpi4py gave
+            super().Barrier()
+            until = time.monotonic() + 0.5
+            while self.rank == 0 and time.monotonic() < until:
+                self.Iprobe()
+
+    comm = parallel.MPI(Slow(MPI.COMM_WORLD))
+    there = Path(folder, "there")
+    if comm.rank == 0:
+        there.touch()
+    until = time.monotonic() + 10
+    while not there.exists() and time.monotonic() < until:
+        time.sleep(0.01)  # and speaks with nobody, as one that waits for a file or a connection
+    print(there.exists())
+
+
+def test_a_rank_that_has_its_communicator_need_not_help_others_to_theirs(tmp_path):
+    assert run_ranks(held_up, 3, str(tmp_path)) == ["True\n"] * 3
+
+
+def slowly_looked_for():
+    """The other rank comes after a wait for it has ended, and before it has been asked about."""
+    comm = parallel.find("auto")
+    x = np.ones(3)
+    comm.sum_(x)
+    if comm.rank == 0:
+        who_left = comm._member.who_left
+
+        def slowly():
+            time.sleep(1)
+            return who_left()
+
+        comm._member.who_left = slowly
+    else:
+        time.sleep(0.5)
+    comm.sum_(x)
+    print(x[0])
+
+
+def test_a_call_that_ends_while_a_rank_asks_who_has_failed_is_done():
+    assert run_ranks(slowly_looked_for, 2, launcher="torch") == ["4.0\n"] * 2
+
+
+def receiving():
+    """Each program waits for any message of the other, while they add up."""
+    from mpi4py import MPI
+
+    world, comm = MPI.COMM_WORLD, parallel.find("auto")
+    other, own, box = 1 - world.rank, np.full(40_000, world.rank), np.zeros(40_000, np.int64)
+    request = world.Irecv(box, other)
+    x = np.ones(30_000)
+    comm.sum_(x)
+    world.Send(own, other)
+    request.Wait()
+    print(set(x.tolist()), set(box.tolist()))
+
+
+def test_messages_of_the_program_are_not_taken_for_ours():
+    assert run_ranks(receiving, 2, timeout=30) == ["{2.0} {1}\n", "{2.0} {0}\n"]

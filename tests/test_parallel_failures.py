@@ -102,6 +102,23 @@ def test_a_killed_rank(launcher, n):
     check(end_ranks(by_kill, n, launcher=launcher), [said[launcher]])
 
 
+def kept_the_store():
+    """Rank 0 is killed, over which others learn of one that leaves."""
+    comm = parallel.find("auto")
+    sums(comm, 3)
+    if comm.rank == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(time.time(), flush=True)
+    sums(comm, 10)
+    print("not reached")
+
+
+def test_a_killed_rank_that_kept_the_store():
+    ended = end_ranks(kept_the_store, 2, launcher="torch")
+    check(ended, ["onepass: another rank of 2 has ended without a word; all ranks end\n"])
+    assert ended.errors.count("onepass: ") == 1, ended.errors
+
+
 def in_a_thread():
     comm = parallel.find("auto")
 
@@ -388,19 +405,26 @@ def test_ranks_end_although_the_program_of_the_one_that_failed_goes_on():
 
 
 class ExitsOn(Callback):
-    """A hook of rank 1 ends the program."""
+    """A hook of a rank ends the program."""
+
+    def __init__(self, rank):
+        self.rank = rank
 
     def on_epoch_end(self, run):
-        if run.comm.rank == 1:
+        if run.comm.rank == self.rank:
             print(time.time(), flush=True)
             sys.exit(3)
 
 
-def exit_in_a_hook():
-    fit(ExitsOn(), parallel.find("auto"))
+def exit_in_a_hook(rank):
+    fit(ExitsOn(rank), parallel.find("auto"))
 
 
-def test_the_line_names_the_rank_that_has_failed_first():
-    ended = end_ranks(exit_in_a_hook, 3)
-    check(ended, ["onepass: rank 1 of 3 failed in a fit: SystemExit: 3; all ranks end\n"])
+@pytest.mark.parametrize(("launcher", "rank"), [("mpi", 1), ("torch", 0)])
+def test_the_line_names_the_rank_that_has_failed_first(launcher, rank):
+    """Once, also where that rank has kept what they all read in."""
+    ended = end_ranks(exit_in_a_hook, 3, rank, launcher=launcher)
+    assert ended.at - float(ended.outputs[rank]) < SECONDS, ended.errors
+    line = f"onepass: rank {rank} of 3 failed in a fit: SystemExit: 3; all ranks end\n"
+    assert line in ended.errors
     assert ended.errors.count("onepass: ") == 1, ended.errors

@@ -22,6 +22,7 @@ from onepass.parallel._protocol import is_interactive
 
 _GRACE = 2.0  # seconds that another rank has to end all with its own error
 _TURN = 0.7  # more for each rank, up to 4: the first to end all says why, once
+LONGEST = _GRACE + 5 * _TURN  # until all have looked whether another rank has said it
 _PAUSE = 0.05  # seconds between two looks at who has left
 
 

@@ -60,12 +60,13 @@ class MPI:
                 f"MPI: 'comm' is {comm!r}, expected an intracommunicator of mpi4py, such as "
                 "mpi4py.MPI.COMM_WORLD"
             )
-        self._comm, self._in_place = comm, mpi.IN_PLACE
+        self._in_place = mpi.IN_PLACE
         self._rooms: dict[Any, np.ndarray[Any, Any]] = {}
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         watched = self.size > 1 and not is_interactive()
         self._member = _member_of(mpi, comm) if watched else None
+        self._comm = comm if self._member is None else self._member.calls
 
     def __reduce__(self) -> Any:
         return Alone, ()  # a copy or a pickle is of one process
@@ -144,7 +145,10 @@ class _Member(Calls):
 
     def __init__(self, mpi: Any, comm: Any) -> None:
         super().__init__("MPI")
-        self._mpi, self._comm = mpi, comm.Dup()
+        self._mpi = mpi
+        # A receive of the program may take any message of its own communicator, and what is said
+        # at the end is not to be taken for a call.
+        self.calls, self._comm = comm.Dup(), comm.Dup()
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._text = _STATES + self.size * len(State())  # where the reason begins
         bytes_ = 8 * (self._text + _REASON)
@@ -155,8 +159,10 @@ class _Member(Calls):
         self._all_left: Any = None
         self._ends = False
         self._memory[:] = 0
-        self._comm.Barrier()
+        # A lock may wait until the others answer, which they do inside of MPI alone: the barrier
+        # holds them there until all have theirs.
         self._window.Lock_all()
+        self._comm.Barrier()
         watch(self)
 
     def enter(self) -> None:
@@ -240,6 +246,7 @@ class _Member(Calls):
             self._window.Unlock_all()
             self._window.Free()
             self._comm.Free()
+            self.calls.Free()
 
 
 _keys: list[int] = []  # of the attribute of a communicator that is its _Member

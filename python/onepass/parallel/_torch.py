@@ -16,7 +16,7 @@ import numpy as np
 from onepass._array import Array, is_tensor_of_torch
 from onepass.parallel._calls import Calls, State
 from onepass.parallel._errors import OtherRankError
-from onepass.parallel._exit import watch
+from onepass.parallel._exit import LONGEST, watch
 from onepass.parallel._protocol import Alone, check, check_root
 
 _LOOK = timedelta(seconds=0.2)  # between two looks at who has failed
@@ -201,23 +201,26 @@ class _Member(Calls):
         Raises:
             RuntimeError: it fails, or a rank has failed that does not come to it.
         """
+        left = None
         while True:
+            # Before: a call that is done since a wait for it has ended may have gone well.
+            is_done, had_left = work.is_completed(), left
             try:
                 work.wait(_LOOK)
                 return
             except RuntimeError as error:
                 left = self.who_left()
-                if left is None or not _is_failure(left):
+                fails = left is not None and _is_failure(left)
+                if not fails:
                     self.look_out()  # its program may go on, or may have left since
-                if left or work.is_completed():
+                if is_done or fails or had_left:
                     raise self.cause(error, left) from error
 
     def cause(self, error: RuntimeError, left: str | None) -> RuntimeError:
         """The error of a call that has raised ``error``, when another rank has said that it leaves,
         and why, or none has."""
         if left is None and any(words in str(error) for words in _GONE):
-            what = f"another rank of {self.size} has ended without a word"
-            return OtherRankError(f"Torch: {what}, as by a signal", what)
+            return self._gone()
         if left is None:
             return RuntimeError(f"Torch: a call failed: {error}")
         if _is_failure(left):
@@ -231,8 +234,15 @@ class _Member(Calls):
         return self._told(f"{self._failed[rank]}/why")
 
     def _told(self, key: str) -> str:
-        told: str = self._store.get(key).decode() if self._store.check([key]) else ""
+        try:
+            told: str = self._store.get(key).decode() if self._store.check([key]) else ""
+        except RuntimeError as error:  # whoever kept the store is gone
+            raise self._gone() from error
         return told
+
+    def _gone(self) -> OtherRankError:
+        what = f"another rank of {self.size} has ended without a word"
+        return OtherRankError(f"Torch: {what}, as by a signal", what)
 
     def _publish(self, state: State, why: str = "") -> None:
         key = self._failed[self.rank]
@@ -260,7 +270,9 @@ class _Member(Calls):
             user._group = None
         if self._lets_go and self._dist.is_initialized():
             self._dist.destroy_process_group()
-        self._patience = time.monotonic() + _PATIENCE
+        # The others learn of a failure, and of who has said it, by the store.
+        patience = LONGEST if self.knows_of_failure() else _PATIENCE
+        self._patience = time.monotonic() + patience
 
     def may_go(self) -> bool:
         """The process with the store stays until the others had the time to read in it."""
@@ -281,12 +293,13 @@ class _Member(Calls):
             self._store.set(self._keys[self.rank], what)
 
     def who_left(self) -> str | None:
-        """Which other rank has said that it leaves, and why."""
+        """Which other rank has said that it leaves, and why; one that has failed, if one has."""
+        found: list[str] = []
         with suppress(RuntimeError):
             for rank, key in enumerate(self._keys):
                 if self._store.check([key]):
-                    return f"rank {rank} of {self.size} {self._store.get(key).decode()}"
-        return None
+                    found.append(f"rank {rank} of {self.size} {self._store.get(key).decode()}")
+        return next(filter(_is_failure, found), found[0] if found else None)
 
 
 def _is_failure(left: str) -> bool:
