@@ -689,11 +689,11 @@ def test_steps_that_are_not_there_are_lines(monkeypatch):
 
 
 def test_a_library_without_rows_on_a_gpu_is_a_line():
-    context = Context("cuda", against=frozenset(["numpy", "jax"]))
+    context = Context("cuda", against=frozenset(["numpy", "keras"]))
     case = cases.BY_NAME["relu"]
     found = _peers.kernel(context, case, (np.ones(4, np.float32),), {})
     assert not found.functions
-    assert found.missing.keys() == {"numpy", "jax"}
+    assert found.missing.keys() == {"numpy", "keras"}
     assert all(why.startswith("measured on the CPU alone") for why in found.missing.values())
 
 
