@@ -109,9 +109,10 @@ def _called(name: str, inputs: list[Any], keywords: dict[str, Any]) -> Function:
 
 
 def _dropout(x: Any, p: float = 0.5, **_: Any) -> Function:
-    @cupy.fuse()  # type: ignore[untyped-decorator]
-    def chosen(x: Any, drawn: Any) -> Any:
+    def kept(x: Any, drawn: Any) -> Any:
         return cupy.where(drawn >= p, x * (1 / (1 - p)), 0)
+
+    chosen = cupy.fuse()(kept)
 
     def run() -> Any:
         with on_stream():
