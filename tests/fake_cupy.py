@@ -517,9 +517,9 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> nd
 FUNCTIONS = """
 abs absolute add all allclose any arange argmax argmin argsort array_equal broadcast_to clip
 concatenate cumsum divide dot equal exp expand_dims flatnonzero greater isfinite isnan less linspace
-log maximum mean median minimum moveaxis multiply negative percentile power prod ravel reshape sign
-split sqrt square squeeze stack std subtract sum swapaxes take tanh tensordot transpose unique var
-vstack where
+log log1p maximum mean median minimum moveaxis multiply negative percentile power prod ravel reshape
+sign split sqrt square squeeze stack std subtract sum swapaxes take tanh tensordot transpose unique
+var vstack where
 """
 CONSTANTS = """
 bool_ dtype e finfo float16 float32 float64 iinfo inf int16 int32 int64 int8 nan newaxis pi uint16
@@ -533,6 +533,11 @@ def matmul(a: ndarray, b: ndarray, out: Any = None) -> ndarray:
         raise ValueError("Array device must be same as the current device")
     result = _call(np.matmul, (a, b), {} if out is None else {"out": out})
     return result if out is None else out
+
+
+def fuse() -> Any:
+    """What CuPy makes one kernel of, here computes step by step."""
+    return lambda function: function
 
 
 def _module(name: str, **members: Any) -> Any:
@@ -549,6 +554,10 @@ def _random(seed: Any = None) -> Any:
         return lambda *args, **keywords: _wrapped(getattr(generator, name)(*args, **keywords))
 
     return types.SimpleNamespace(**{name: draw(name) for name in names})
+
+
+def _drawn(size: Any, dtype: Any = float) -> ndarray:
+    return _owned(np.random.default_rng(0).random(size, dtype))
 
 
 def _runtime(name: str) -> Any:
@@ -592,12 +601,13 @@ cupy = _module(
     zeros=_filled(0),
     ones=_filled(1),
     full=full,
+    fuse=fuse,
     empty_like=_filled_like(None),
     zeros_like=_filled_like(0),
     ones_like=_filled_like(1),
     matmul=matmul,
     cuda=cuda,
-    random=_module("cupy.random", default_rng=_random),
+    random=_module("cupy.random", default_rng=_random, random=_drawn),
 )
 
 

@@ -36,9 +36,10 @@ DTYPES = ["float32", "float16", BFLOAT16, "float64"]
 
 
 def chosen(cases=CASES):
-    """(case, dtype, shape, options) of each call: every record once, on the largest of its rows of
-    up to 3000 elements, dtypes and options in turn; norms once more on each shape of SHARED, and
-    windows in both layouts, alone and eight channels at once.
+    """(case, dtype, shape, options, whether its arrays are views) of each call: every record once,
+    on the largest of its rows of up to 3000 elements, dtypes and options in turn; norms once more
+    on each shape of SHARED, windows in both layouts, alone and eight channels at once, and every
+    third elementwise kernel on views, for which each has code of its own.
 
     A sanitizer takes a second for a call: every combination would take an hour.
     """
@@ -52,29 +53,45 @@ def chosen(cases=CASES):
             for shape, last in itertools.product([(2, 24, 11, 5), (2, 5, 11, 5)], [True, False]):
                 alike = [o for o in case.options if o.get("channels_last", False) == last]
                 fits = [o for o in alike if np.max(o.get("kernel_size", 1)) <= 5]
-                yield case, DTYPES[turn % len(DTYPES)] or "float16", shape, fits[turn % len(fits)]
+                options = fits[turn % len(fits)]
+                yield case, DTYPES[turn % len(DTYPES)] or "float16", shape, options, False
                 turn += 1
             continue
         for shape in shapes:
             dtype = DTYPES[turn % len(DTYPES)]
-            yield case, dtype or "float16", shape, case.options[turn % len(case.options)]
+            options = case.options[turn % len(case.options)]
+            yield case, dtype or "float16", shape, options, False
+            if case.elementwise and turn % 3 == 0:
+                yield case, dtype or "float16", shape, options, True
             turn += 1
 
 
-def main() -> int:
-    copy, wait = to_device()
+def run(copy) -> int:
+    """All calls, on what `copy` makes of NumPy's arrays; how many they are."""
+
+    def as_view(a):
+        """Every second element along the last axis of an array."""
+        return copy(np.repeat(a, 2, -1))[..., ::2] if a.ndim else copy(a)
+
     calls = 0
-    for case, dtype, shape, options in chosen():
+    for case, dtype, shape, options, views in chosen():
+        place = as_view if views else copy
         inputs = case.inputs(shape, dtype, options)
         try:
-            inputs = mapped(copy, inputs)
+            inputs = mapped(place, inputs)
         except (TypeError, ValueError):  # a library without bfloat16
-            inputs = mapped(copy, case.inputs(shape, "float16", options))
+            inputs = mapped(place, case.inputs(shape, "float16", options))
         case.run(inputs, options)
         calls += 1
     for out in (np.zeros(9001, np.bool_), np.zeros(1126, np.uint8)):
         ops.dropout_mask(9001, 0.3, seed=1, packed=out.dtype != np.bool_, out=copy(out))
         calls += 1
+    return calls
+
+
+def main() -> int:
+    copy, wait = to_device()
+    calls = run(copy)
     wait()
     print(f"{calls} calls")
     return 0

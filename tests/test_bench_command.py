@@ -137,7 +137,7 @@ def test_forms_of_ours_stand_beside_the_rivals(capsys, monkeypatch, tmp_path):
     row = Row("waits", "end-to-end", lambda context: Workload(functions, 10, 1e6))
     monkeypatch.setattr(_rows, "rows", lambda context: [row])
     files = [f"--{kind}={tmp_path}/a.{kind}" for kind in ("json", "html", "csv")]
-    monkeypatch.setattr(_session._run, "absent", lambda against: {})
+    monkeypatch.setattr(_session._run, "absent", lambda *_: {})
     known = "numpy,thinc,sklearn"
     status, out, _ = run(capsys, "--against", known, "--threads", "1", "--plain-malloc", *files)
     assert status == 0

@@ -188,7 +188,7 @@ def test_an_interrupted_run_keeps_its_rows(capsys, monkeypatch, tmp_path):
     known = _session._run.measured
     monkeypatch.setattr(_session._run, "measured", measured)
     half = {"numpy": "installed, but it cannot be imported: half of it is there"}
-    monkeypatch.setattr(_session._run, "absent", lambda against: half)
+    monkeypatch.setattr(_session._run, "absent", lambda *_: half)
     path = tmp_path / "a.json"
     status, out, err = run(capsys, *RELU, "--only", "^relu ", "--json", path)
     assert status == 130

@@ -387,6 +387,34 @@ def test_a_call_runs_on_the_current_stream_of_the_arrays_device(cupy, simulator)
     assert fake_cupy.state.waits == []
 
 
+def test_no_device_but_that_of_the_arrays_gets_a_context(cupy, simulator):  # noqa: F811
+    """It takes memory there. What is current in the calling thread is so afterwards."""
+    with cupy.cuda.Device(1):
+        stream = cupy.cuda.Stream(non_blocking=True)
+    for current in (None, 1):
+        simulator.forget_contexts()
+        if current is not None:
+            simulator.current_device(current)
+        far, grad = _on(1, values(40)), _on(1, values(40))
+        optimizer = optim.AdamW([far])
+        optimizer.step([grad], max_norm=1.0, nonfinite="skip")
+        ops.relu(far)
+        ops.dropout(far, 0.5, seed=1)
+        ops.dropout_mask(40, seed=1, out=_on(1, np.zeros(40, np.bool_)))
+        ops.cross_entropy(far.reshape(8, 5), _on(1, np.zeros(8, np.int64)))
+        ops.layer_norm(far.reshape(8, 5), 5)
+        ops.global_norm([far])
+        if current is not None:  # which the interface means
+            relu(Foreign(far), _on(1, np.zeros(40, np.float32)))
+        with stream:
+            stream.begin_capture()
+            optimizer.step([grad])
+            stream.end_capture()
+        optimizer.param_groups[0]["lr"] = 0.5  # is written to the device
+        assert simulator.contexts() == ([1], current is None)
+    simulator.current_device(0)
+
+
 def _on(device, array):
     with fake_cupy.Device(device):
         return fake_cupy.cupy.asarray(array)

@@ -6,8 +6,12 @@ CuPy of fake_cupy.py and the simulator, which records the launches of a capture 
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -406,3 +410,22 @@ def test_a_layer_that_was_never_called_is_not_captured(cupy):  # noqa: F811
         captured(cupy, lambda: layer(x))
     cupy.cuda.Stream().end_capture()
     layer(x)
+
+
+@pytest.mark.slow
+def test_what_a_gpu_tests_of_graphs_is_in_order(simulator):  # noqa: F811
+    """test_gpu.py, which waits for a GPU, on the simulator that is compiled by now."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("test_gpu.py", "-k", "cupy and (captured or replay)"),
+        ],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"ONEPASS_TEST_GPU": "simulator"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert " passed" in done.stdout, done.stdout
+    assert " skipped" not in done.stdout, done.stdout
+    assert done.returncode == 0, done.stdout

@@ -3,14 +3,19 @@ made-up clocks."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
 
+import fake_cupy
 import numpy as np
 import pytest
 from onepass.bench import (
@@ -19,12 +24,14 @@ from onepass.bench import (
     _cuda,
     _cuda_rows,
     _kernels,
+    _peers,
     _run,
     _steps,
     _steps_alone,
     _table,
 )
 from onepass.bench import _cuda_timing as timing
+from onepass.bench._peers import _cupy
 from onepass.bench._records import cases
 from onepass.bench._row import GROUPS, Context, Row, Workload
 
@@ -102,6 +109,17 @@ def test_rivals_take_turns_and_calls_are_cold():
     assert device == {"onepass": [1.0, 3.0, 100.0, 2.0, 2.5], "torch": [5.0] * 5}
     assert host["torch"] == pytest.approx([0.5] * 5)
     assert clock.least_busy > 0.9  # longer than the slowest host
+
+
+def test_a_rival_with_streams_of_its_own_is_timed_by_the_host():
+    """It waits for them itself; no event of ours is between its calls. Nor is it captured."""
+    clock = Clock()
+    functions = {"onepass": clock.call("a", 2.0), "optax jit": clock.call("b", 5.0)}
+    result = measured(clock, functions, graph=True)
+    assert result["seconds"]["optax jit"] == pytest.approx(0.5)
+    assert result["seconds"]["onepass"] == 2.0 / timing.REPLAYS
+    assert clock.log.count("capture") == 1
+    assert clock.least_busy == 0.0  # the device is not kept busy beside it
 
 
 def test_long_calls_are_made_less_often():
@@ -224,6 +242,55 @@ def test_rows_are_named_once_and_grouped():
     )
 
 
+# What a visit to a card measures first, in this order.
+SHAPES = ("256x64x112x112", "256x256x56x56", "256x128x28x28", "256x512x7x7")
+FIRST = [
+    "adamw 1 tensor of 1 G",
+    "clip+adamw+zero 1 tensor of 1 G",
+    "adamw 1000 tensors of 68 M",
+    "clip+adamw+zero 1000 tensors of 68 M",
+    "adamw 120 tensors of 5 M",
+    "clip+adamw+zero 120 tensors of 5 M",
+    "adamw 120 tensors of 5 M graph",
+    "adamw 120 tensors of 0.5 M graph",
+    "global_norm 1 G float32",
+    "global_norm 1 G bfloat16",
+    "dropout 1 G bfloat16",
+    *(
+        f"bn+relu {what} {shape} {order} {dtype}"
+        for shape in SHAPES
+        for dtype in ("bfloat16", "float32")
+        for order in ("NCHW", "NHWC")
+        for what in ("fwd+bwd", "fwd")
+    ),
+    "cross_entropy 8192x50257 bfloat16",
+    "bn+relu+dropout fwd 4096x1024 bfloat16 graph",
+    "bn+relu+dropout fwd 4096x1024 float32 graph",
+]
+
+
+def test_the_rows_that_decide_are_measured_first(monkeypatch, capsys):
+    """By one stage of scripts/gpu, before those of groups, which find them in the file."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import gpu
+
+    command = gpu.STAGES["bench-first"].command(100.0)
+    only = re.compile(command[command.index("--only") + 1])
+    rows = list(_cuda.rows(Context("cuda")))
+    assert [row.name for row in rows if only.search(row.name)] == FIRST
+    for group in GROUPS:  # and of each group they come first
+        of_group = [row.name for row in rows if row.group == group]
+        wanted = [name for name in FIRST if name in of_group]
+        places = [of_group.index(name) for name in wanted]
+        assert places == sorted(places)
+    wanted = {"RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam", "clip+adamw+zero 1 G ema"}
+    names = {row.name for row in rows}
+    for name in wanted:
+        assert name in names or f"{name.lower()} 1 tensor of 1 G" in names, name
+    for shape in SHAPES:
+        assert f"bn+add+relu fwd+bwd {shape} NHWC bfloat16" in names
+
+
 def step(name, *, form="fused", **more):
     variant = cases.optimizers.BY_NAME[name]
     return _steps.step(variant, [(5,), (3, 4)], forms=(form,), **more)
@@ -234,6 +301,7 @@ def kernel(name, shape, *more):
 
 
 LAST = {"training": True, "activation": "relu", "channels_last": True}
+ADDED = LAST | {"with_residual": True}
 
 
 @pytest.mark.parametrize(
@@ -244,6 +312,7 @@ LAST = {"training": True, "activation": "relu", "channels_last": True}
         (step("adamw", dtype="bfloat16"), 17 * 22, ["torch fused"]),
         (step("nadam", form="foreach"), 17 * 28, ["torch foreach"]),
         (_steps_alone.with_options(40, 28.0, cautious=True), 40 * 28, ["onepass plain"]),
+        (_steps_alone.with_options(40, 44.0, True, ema_decay=0.9), 40 * 44, ["onepass plain"]),
         (kernel("mse_loss", (40,)), 40 * 12, ["torch"]),
         (kernel("layer_norm", (4, 6)), 24 * 8, ["torch"]),
         (kernel("layer_norm", (4, 6), "bfloat16"), 24 * 4, ["torch"]),
@@ -253,6 +322,7 @@ LAST = {"training": True, "activation": "relu", "channels_last": True}
         (kernel("softmax", (4, 6)), 24 * 8, ["torch"]),
         (kernel("batch_norm", (2, 3, 4, 5)), 120 * 8, ["torch"]),
         (_kernels.both("batch_norm", (2, 3, 4, 5), "float32", LAST), 120 * 20, ["torch"]),
+        (_kernels.both("batch_norm", (2, 3, 4, 5), "float32", ADDED), 120 * 28, ["torch"]),
         (kernel("cross_entropy", (4, 5), "bfloat16"), 20 * 4, ["torch"]),
         (_cuda_rows._renorm((2, 3, 4, 5)), 120 * 4, ["onepass batch_norm"]),
     ],
@@ -262,13 +332,84 @@ def test_what_a_row_times_runs_on_tensors(monkeypatch, make, bytes_, rivals):
     pytest.importorskip("torch")
     monkeypatch.setattr(_arrays, "DEVICE", "cpu")
     workload = make(Context("cuda"))
-    assert list(workload.functions) == ["onepass", *rivals]
+    # JAX's are there where it is, as it takes tensors of the device.
+    ours = [name for name in workload.functions if not name.endswith("jit")]
+    assert ours == ["onepass", *rivals]
     assert "torch" not in workload.missing
-    assert all(why.startswith("measured on the CPU") for why in workload.missing.values())
+    why_not = ("measured on the CPU alone", "not installed", "not in ", "compiles for seconds")
+    for name, why in workload.missing.items():
+        assert why.startswith(why_not) or name in ("jax", "optax"), (name, why)
     assert workload.bytes == bytes_
     for function in workload.functions.values():
         function()
     assert workload.check is None or not workload.check().wrong
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """The rival CuPy on fake_cupy's arrays, which share the memory of PyTorch's tensors."""
+    pytest.importorskip("torch")
+    fake_cupy.install(monkeypatch)
+
+    def shared(tensor):
+        host = tensor.detach().numpy()
+        found = fake_cupy.ndarray.__new__(fake_cupy.ndarray)
+        found._set(host, fake_cupy.MemoryPointer(host, 0), None)
+        return found
+
+    erf = np.vectorize(math.erf, otypes=[np.float32])
+    special = types.SimpleNamespace(erf=lambda x: fake_cupy.cupy.asarray(erf(x.get())))
+    for name, value in {"cupy": fake_cupy.cupy, "special": special, "shared": shared,
+                        "on_stream": contextlib.nullcontext}.items():  # fmt: skip
+        monkeypatch.setattr(_cupy, name, value)
+    monkeypatch.setitem(
+        _peers.LIBRARIES, "cupy", dataclasses.replace(_cupy.LIBRARY, module="json", needs=())
+    )
+    monkeypatch.setattr(_arrays, "DEVICE", "cpu")
+    return Context("cuda", against=frozenset({"cupy"}))
+
+
+@pytest.mark.parametrize("name", _cupy.LIBRARY.kernels)
+def test_cupy_computes_what_a_row_does(cupy, name):
+    case = cases.BY_NAME[name]
+    options = case.bench_options or case.options[0]
+    inputs = case.inputs((40,) if case.family != "rows" else (6, 4), "float32", options)
+    keywords = cases.keywords_of(options)
+    tensors = tuple(_arrays.records.tensor_of(a) for a in inputs)
+    found = _peers.kernel(cupy, case, tensors, keywords)
+    assert not found.missing
+    got = found.functions["cupy"]().get()
+    if name == "dropout":
+        assert {*np.unique(got != 0)} == {False, True}
+        kept = got != 0
+        np.testing.assert_allclose(got[kept], inputs[0][kept] / (1 - keywords["p"]), rtol=1e-6)
+        return
+    (want, *_) = case.expect(inputs, options)
+    np.testing.assert_allclose(got, np.asarray(want, float).reshape(got.shape), 2e-6, 2e-6)
+
+
+def test_cupy_takes_the_step_of_a_row(cupy):
+    adamw = cases.optimizers.BY_NAME["adamw"]
+    params, grads = _arrays.drawn(Context(), [(5,), (3, 4)])
+    run = adamw.trajectory([p.copy() for p in params], lr=1e-2)
+    tensors = [[_arrays.records.tensor_of(a) for a in given] for given in (params, grads)]
+    ((_, step),) = _cupy.steps(adamw, *tensors, {"lr": 1e-2}).items()
+    for _ in range(3):
+        step.run()
+        run.step(grads)
+    for got, want in zip(step.read(), run.params, strict=True):
+        np.testing.assert_allclose(got.numpy(), np.asarray(want, float), 1e-6, 1e-6)
+    workload = _steps.step(adamw, [(5,)], forms=())(cupy)
+    assert list(workload.functions) == ["onepass", "cupy"]
+
+
+def test_a_rival_of_another_device_is_a_line_where_it_is_asked_for():
+    case, inputs = cases.BY_NAME["relu"], (np.ones(3, np.float32),)
+    asked = Context(against=frozenset({"cupy"}))
+    assert _peers.kernel(asked, case, inputs, {}).missing == {"cupy": "measured on a GPU alone"}
+    assert "cupy" not in _peers.kernel(Context(), case, inputs, {}).missing
+    assert "cupy" not in _run.absent(None)
+    assert "keras" not in _run.absent(None, "cuda")
 
 
 ROWS = 70  # of which the host draws two
@@ -479,7 +620,10 @@ def test_sanitizers_see_every_record_in_few_calls():
 
     calls = list(gpu_kernels.chosen())
     assert {case.name for case, *_ in calls} == {c.name for c in CASES if c.family != "mask"}
-    assert len(calls) < 200
+    views = {case.family for case, *_, views in calls if views}
+    assert views == {case.family for case in CASES if case.elementwise}
+    # Here on the processor's arrays: none is refused.
+    assert gpu_kernels.run(np.array) == len(calls) + 2 <= 200
     for family in {case.family for case in CASES} - {"mask"}:
         of_family = {dtype for case, dtype, *_ in calls if case.family == family}
         assert len(of_family) >= min(4, sum(case.family == family for case in CASES)) - 1, family

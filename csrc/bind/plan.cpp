@@ -251,7 +251,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
     calls.update.factors = arrays_.factors().data();
   }
   if (watch_.on) watch_.prepare(calls.update, arrays_.count(), &where);
-  const bool captured = where.backend->captures && where.backend->captures(where.stream);
+  const bool captured = captures(where);
   if (captured) counts_.give_numbers(&calls.update);
   for (const StepPass* pass : passes)
     memory_.prepare(pass, pass->workspace(calls), where, captured);

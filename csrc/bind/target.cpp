@@ -132,6 +132,20 @@ void overwrite(const Target& target, const py::object& array, const py::list& va
 
 // ---- running
 
+static bool enter(const Target& target) {
+  const int entered = target.backend->enter_device(target.device);
+  if (entered < 0) raise(target, last_error(target));
+  return entered > 0;
+}
+
+bool captures(const Target& target) {
+  if (!target.backend->captures) return false;
+  const bool entered = enter(target);
+  const bool captured = target.backend->captures(target.stream);
+  if (entered) target.backend->leave_device();
+  return captured;
+}
+
 static void order(const Target& target, void* first, void* then) {
   order_streams(reinterpret_cast<uintptr_t>(first), reinterpret_cast<uintptr_t>(then),
                 target.device);
@@ -139,8 +153,7 @@ static void order(const Target& target, void* first, void* then) {
 
 void Launches::begin() {
   for (void* other : target_.others) order(target_, other, target_.stream);
-  before_ = target_.backend->use_device(target_.device);
-  if (before_ < 0) raise(target_, last_error(target_));
+  entered_ = enter(target_);
 }
 
 void Launches::check() const {

@@ -42,6 +42,8 @@ bool labels_were_bad(const Target& target);
 // stream. The library's own error where there is no memory.
 py::object lend(const Target& target, int64_t count, const char* dtype, bool zeroed = false);
 void* pointer_of(const py::object& array);
+// Whether the target's stream captures a graph.
+bool captures(const Target& target);
 // A graph that was captured uses it from now on.
 void keep_for_graph(const py::object& array);
 // The values of an array on the target's device, as a NumPy array; waits for the stream.
@@ -73,7 +75,7 @@ class Launches {
     if (target.on_device()) begin();
   }
   ~Launches() {
-    if (target_.on_device()) target_.backend->use_device(before_);
+    if (entered_) target_.backend->leave_device();
   }
   Launches(const Launches&) = delete;
   Launches& operator=(const Launches&) = delete;
@@ -94,7 +96,7 @@ class Launches {
   void check() const;
 
   const Target& target_;
-  int before_ = -1;
+  bool entered_ = false;  // another device was the current one
 };
 
 // One call on its target, with the workspace it needs.

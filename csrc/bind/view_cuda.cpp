@@ -98,7 +98,7 @@ int32_t device_of(PyObject* object, const Backend& backend) {
   std::pair<int32_t, int32_t> place;
   if (py::hasattr(handle, "__dlpack_device__") && dlpack_device(handle, &place))
     return place.second;
-  return backend.use_device(-1);
+  return backend.current_device();
 }
 
 }  // namespace

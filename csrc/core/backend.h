@@ -398,14 +398,15 @@ struct Backend {
   // Returns this thread's first error since the last time, or null, and forgets it. Null: no call
   // can fail.
   const char* (*last_error)() = nullptr;
-  // Makes a device the calling thread's current one and returns the one before it; -1: see
-  // last_error. With -1 it only asks: to make a device the current one gives it a context, which
-  // takes memory there. Null on the CPU.
-  int (*use_device)(int device) = nullptr;
+  // Makes a device the calling thread's current one, which no other device notices: none gets a
+  // context, which takes memory there. 1: leave_device puts back what was, 0: it was the current
+  // one already, -1: see last_error. Null on the CPU.
+  int (*enter_device)(int device) = nullptr;
   // A word of host memory that kernels on the device can write, for CrossEntropy::bad_label: always
   // the same one. Null result: see last_error.
   uint32_t* (*host_word)(int device) = nullptr;
-  // Whether a stream captures a graph, which keeps what its calls are given. Null: none can.
+  // Whether a stream of the current device captures a graph, which keeps what its calls are given.
+  // Null: none can.
   bool (*captures)(void* stream) = nullptr;
   // Writes them in the order of the stream; `from` may change after the call. Null on the CPU.
   void (*write)(const HostBytes&) = nullptr;
@@ -447,6 +448,9 @@ struct Backend {
   void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;
   int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // on the CPU of pools too; null: none
+  // Beside enter_device. -1: see last_error.
+  void (*leave_device)() = nullptr;
+  int (*current_device)() = nullptr;
 };
 
 }  // namespace onepass

@@ -1,6 +1,7 @@
 // The table of the CUDA backend, filled by its units.
 #include "core/backend.h"
 
+#include "cuda/contexts.h"
 #include "cuda/host.h"
 #include "formula_units.h"
 #define ONEPASS_FORMULA none  // the names in the lists are enough
@@ -30,7 +31,9 @@ onepass::Backend make_backend() {
   b.name = "cuda";
   ONEPASS_UNITS(ONEPASS_FILL_FROM)
   b.last_error = &last_error;
-  b.use_device = &use_device;
+  b.enter_device = &enter_device;
+  b.leave_device = &leave_device;
+  b.current_device = &current_device;
   b.host_word = &host_word;
   b.captures = &captures;
   return b;

@@ -3,13 +3,12 @@
 
 #include <mutex>
 
+#include "cuda/contexts.h"
 #include "cuda/device.h"
 
 namespace onepass {
 namespace cuda {
 namespace {
-
-constexpr int kMostDevices = 64;
 
 const char*& first_error() {
   static thread_local const char* text = nullptr;
@@ -26,9 +25,6 @@ bool failed(cudaError_t error) {
   return true;
 }
 
-bool current_device(int* device) { return !failed(cudaGetDevice(device)); }
-bool set_device(int device) { return !failed(cudaSetDevice(device)); }
-
 // Allocates a word of page-locked memory, mapped for every device. If this thread captures a graph,
 // the capture forbids allocations, so the capture mode changes for this one.
 uint32_t* new_word() {
@@ -43,21 +39,10 @@ uint32_t* new_word() {
 
 #else
 
-thread_local int simulated_device = 0;
-
-bool current_device(int* device) {
-  *device = simulated_device;
-  return true;
+uint32_t* new_word() {
+  cusim::touch_context();
+  return new uint32_t;
 }
-bool set_device(int device) {
-  if (device < 0 || device > 1) {
-    record_error("invalid device ordinal");
-    return false;
-  }
-  simulated_device = device;
-  return true;
-}
-uint32_t* new_word() { return new uint32_t; }
 
 #endif
 
@@ -73,6 +58,7 @@ bool captures(void* stream) {
   return status != cudaStreamCaptureStatusNone;
 #else
   (void)stream;
+  cusim::touch_context();
   return cusim::is_recording();
 #endif
 }
@@ -87,11 +73,13 @@ const char* last_error() {
   return text;
 }
 
-int use_device(int device) {
-  int before = 0;
-  if (!current_device(&before)) return -1;
-  if (device >= 0 && device != before && !set_device(device)) return -1;
-  return before;
+int current_device() {
+#ifdef __CUDACC__
+  int device = 0;
+  return failed(cudaGetDevice(&device)) ? -1 : device;
+#else
+  return cusim::current_device();
+#endif
 }
 
 uint32_t* host_word(int device) {
@@ -103,12 +91,12 @@ uint32_t* host_word(int device) {
   }
   const std::lock_guard<std::mutex> lock(making);
   if (words[device]) return words[device];
-  const int before = use_device(device);
-  if (before < 0) return nullptr;
+  const int entered = enter_device(device);
+  if (entered < 0) return nullptr;
   uint32_t* word = new_word();
   if (word) *word = 0;
   words[device] = word;
-  (void)use_device(before);
+  if (entered) leave_device();
   return word;
 }
 

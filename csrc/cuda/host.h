@@ -1,5 +1,5 @@
-// Host state that all units share: the first error of each thread, the current device, and the word
-// in which kernels report errors to the host.
+// Host state that all units share: the first error of each thread, and the word in which kernels
+// report errors to the host.
 #pragma once
 #include <cstdint>
 
@@ -11,7 +11,7 @@ void record_error(const char* text);
 
 // See Backend.
 const char* last_error();
-int use_device(int device);
+int current_device();
 uint32_t* host_word(int device);
 bool captures(void* stream);
 

@@ -38,6 +38,10 @@ int device_count() {
   return count_devices(&count) == cudaSuccess ? count : 0;
 }
 
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 // A sentence with the one thing to do; empty where CUDA can be used.
 std::string why_not() {
   int count = 0;
@@ -45,12 +49,11 @@ std::string why_not() {
   if (error == cudaErrorInsufficientDriver) {
     int driver = 0;
     (void)cudaDriverGetVersion(&driver);
-    const int major = CUDART_VERSION / 1000, minor = CUDART_VERSION % 1000 / 10;
-    const std::string version = std::to_string(major) + "." + std::to_string(minor);
+    const std::string needed = version_text(CUDART_VERSION);
     return driver == 0 ? "there is no NVIDIA driver on this machine; install one for CUDA " +
-                             version + " or newer."
-                       : "the NVIDIA driver is older than CUDA " + version +
-                             " needs; install a newer driver.";
+                             needed + " or newer."
+                       : "the NVIDIA driver is of CUDA " + version_text(driver) +
+                             ", older than CUDA " + needed + " needs; install a newer driver.";
   }
   if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
     return "no CUDA device is visible; look at nvidia-smi and at CUDA_VISIBLE_DEVICES.";

@@ -154,7 +154,7 @@ VERSIONS = {
     "level": "x86-64-", "commit": "commit ", "onepass": "onepass ", "torch": "PyTorch ",
     "jax": "JAX ", "optax": "optax ", "thinc": "thinc ", "numpy": "NumPy ", "cuda": "CUDA ",
     "sklearn": "scikit-learn ", "keras": "Keras ", "bitsandbytes": "bitsandbytes ",
-    "onednn": "oneDNN ", "malloc": "malloc ",
+    "onednn": "oneDNN ", "cupy": "CuPy ", "malloc": "malloc ",
 }  # fmt: skip
 
 

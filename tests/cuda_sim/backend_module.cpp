@@ -9,6 +9,8 @@
 //   device_calls()                (device, stream) of every call of its functions since last asked
 //   device_fails(text)            its next call does nothing and leaves this error
 //   current_device(device)        makes a device the current one, and returns which one was
+//   contexts()                    the devices that have one, and whether this thread has none
+//   current forget_contexts()             as in a process that has used no device yet
 //   set_order(name, seed, resident_blocks)
 //   start_recording()             launches are kept, as a CUDA graph that is captured keeps them …
 //   stop_recording()              … until here: the number of the graph
@@ -76,7 +78,7 @@ struct Device {
 
   template <class Call>
   static void run(void (*function)(const Call&), int64_t, const Call& call) {
-    const int device = inner().use_device(-1);
+    const int device = inner().current_device();
     launches.push_back({device, call.stream});
     if (fault.empty()) return function(call);
     reported = fault;
@@ -284,7 +286,24 @@ PyObject* device_fails(PyObject*, PyObject* text) {
 }
 
 PyObject* current_device(PyObject*, PyObject* device) {
-  return PyLong_FromLong(inner().use_device(int(PyLong_AsLong(device))));
+  const int before = cusim::current_device();
+  cusim::set_device(int(PyLong_AsLong(device)));
+  return PyLong_FromLong(before);
+}
+
+PyObject* contexts(PyObject*, PyObject*) {
+  PyObject* all = PyList_New(0);
+  for (int device = 0; device < cusim::kDevices; ++device)
+    if (cusim::has_context(device)) {
+      PyObject* const number = PyLong_FromLong(device);
+      PyList_Append(all, number);
+      Py_XDECREF(number);
+    }
+  return Py_BuildValue("NO", all, cusim::none_is_current() ? Py_True : Py_False);
+}
+PyObject* forget_contexts(PyObject*, PyObject*) {
+  cusim::forget_contexts();
+  Py_RETURN_NONE;
 }
 
 PyObject* set_order(PyObject*, PyObject* args) {
@@ -384,6 +403,8 @@ PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"device_calls", device_calls, METH_NOARGS, nullptr},
                          {"device_fails", device_fails, METH_O, nullptr},
                          {"current_device", current_device, METH_O, nullptr},
+                         {"contexts", contexts, METH_NOARGS, nullptr},
+                         {"forget_contexts", forget_contexts, METH_NOARGS, nullptr},
                          {"set_order", set_order, METH_VARARGS, nullptr},
                          {"start_recording", start_recording, METH_NOARGS, nullptr},
                          {"stop_recording", stop_recording, METH_NOARGS, nullptr},

@@ -10,15 +10,27 @@
 namespace backend_test {
 namespace {
 
+bool is_alone(int device) { return cusim::has_context(device) && !cusim::has_context(1 - device); }
+
 void devices(std::string*) {
-  check(cuda.use_device(1) == 0 && cuda.use_device(0) == 1, "use_device does not say what was");
-  check(cuda.use_device(-1) == 0 && cuda.use_device(-1) == 0, "asking for the device changes it");
-  check(cuda.use_device(7) == -1 && cuda.last_error() != nullptr, "device 7 exists");
+  cusim::forget_contexts();
+  check(cuda.current_device() == 0 && cusim::none_is_current(), "asking makes a context");
+  check(cuda.enter_device(1) == 1 && cuda.current_device() == 1, "device 1 is not entered");
+  check(cuda.enter_device(1) == 0, "device 1 is entered twice");
+  cuda.leave_device();
+  check(cusim::none_is_current() && is_alone(1), "going back makes a context");
   uint32_t* word = cuda.host_word(1);
   check(word && *word == 0 && word == cuda.host_word(1), "a host word is made anew");
+  check(cusim::none_is_current() && is_alone(1), "host_word leaves another device");
   check(cuda.host_word(0) != word, "devices share a host word");
-  check(cuda.use_device(0) == 0, "host_word leaves another device");
-  check(!cuda.host_word(-1) && cuda.last_error() != nullptr, "device -1 has a word");
+  cusim::set_device(1);
+  check(cuda.enter_device(1) == 0 && cuda.enter_device(0) == 1, "what is current is not seen");
+  cuda.leave_device();
+  check(cuda.current_device() == 1, "the caller's device is another one afterwards");
+  for (const int none : {-1, 7, 64})
+    check(cuda.enter_device(none) == -1 && cuda.last_error(), "a device that is not there");
+  check(!cuda.host_word(-1) && cuda.last_error(), "device -1 has a word");
+  cusim::forget_contexts();
 }
 
 }  // namespace

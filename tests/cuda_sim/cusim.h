@@ -87,9 +87,29 @@ void start_recording();
 Recording stop_recording();
 bool is_recording();
 
+// Two devices, which share all memory. One has no context until something makes one there.
+constexpr int kDevices = 2;
+int current_device();         // 0 where this thread has no current context
+void set_device(int device);  // as cudaSetDevice does: with a context
+bool has_context(int device);
+bool none_is_current();
+void forget_contexts();  // as in a process that has used no device yet
+
 inline void count(uint64_t* which, uint64_t by) {  // relaxed: it orders no two CUDA threads
   __atomic_fetch_add(which, by, __ATOMIC_RELAXED);
 }
+
+// ---- For contexts.h and host.cu: the functions of the driver, with its numbers of errors ------
+
+int get_current(void** context);
+int get_device(int* device);
+int device_at(int* device, int ordinal);
+int retain(void** context, int device);
+int push_context(void* context);
+int pop_context(void** context);
+int describe_error(int error, const char** text);
+// What every call of the runtime that needs a context does: where none is current, device 0's is.
+void touch_context();
 
 // ---- For device.h ----------------------------------------------------------------------------
 

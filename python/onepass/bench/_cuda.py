@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from onepass.bench import _cuda_rows, _cuda_timing, _run
+from onepass.bench._peers import LIBRARIES, library_of
 from onepass.bench._row import Context, Row, Workload
 from onepass.bench._timing import Samples, naming
 
@@ -30,6 +31,11 @@ def rows(context: Context) -> Iterator[Row]:
     """All rows; each has a shape and a dtype of its own, so the user chooses neither."""
     del context
     return _cuda_rows.rows()
+
+
+def _waits(label: str) -> bool:
+    library = LIBRARIES.get(library_of(label))
+    return library is not None and library.waits
 
 
 class Meter(_run.Meter):
@@ -61,18 +67,21 @@ class Meter(_run.Meter):
         return contextlib.nullcontext()
 
     def samples(self, workload: Workload, context: Context) -> tuple[Samples, dict[str, Any]]:
-        rate, repeats = self.rate, 1
+        rate = self.rate
         functions = dict(workload.functions)
-        if workload.graph:
-            for label, function in workload.functions.items():
-                with naming(label):
-                    for _ in range(_cuda_timing.WARM_UP):
-                        function()
-                    functions[label] = self.on.captured(function)
-            repeats = _cuda_timing.REPLAYS
-        device, host = _cuda_timing.interleaved(self.on, functions, self.rounds, self.most_seconds)
-        found = {label: [s / repeats for s in samples] for label, samples in device.items()}
-        calls = {label: median(samples) / repeats for label, samples in host.items()}
+        waiting = {label for label in functions if _waits(label)}  # not on the stream of a capture
+        repeats = dict.fromkeys(functions, 1)
+        for label in [n for n in functions if workload.graph and n not in waiting]:
+            with naming(label):
+                for _ in range(_cuda_timing.WARM_UP):
+                    functions[label]()
+                functions[label] = self.on.captured(functions[label])
+            repeats[label] = _cuda_timing.REPLAYS
+        device, host = _cuda_timing.interleaved(
+            self.on, functions, self.rounds, self.most_seconds, waiting
+        )
+        found = {label: [s / repeats[label] for s in samples] for label, samples in device.items()}
+        calls = {label: median(samples) / repeats[label] for label, samples in host.items()}
         limit = {} if workload.bytes is None else {"limit": [workload.bytes / rate]}
         return found | limit, {"host": calls}
 

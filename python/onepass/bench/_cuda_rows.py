@@ -52,14 +52,15 @@ def _decisive() -> Iterator[Row]:
     yield from _elementwise_rows()
     yield from _norm_rows(DECISIVE)
     yield from _loss_rows()
-    yield from _row_norm_rows()
-    yield from _softmax_rows()
-    yield from _window_rows()
-    yield Row("dropout_mask 1 G packed", "dropout", _mask)
     for dtype in SIXTEEN_AND_32:
         options = {"training": True, "activation": "relu", "dropout_p": 0.1, "seed": 1}
         name = f"bn+relu+dropout fwd 4096x1024 {dtype} graph"
         yield _row(name, "batch_norm", (4096, 1024), dtype, options, graph=True)
+    yield from _added_rows()
+    yield from _row_norm_rows()
+    yield from _softmax_rows()
+    yield from _window_rows()
+    yield Row("dropout_mask 1 G packed", "dropout", _mask)
     for shape in (DECISIVE[0], DECISIVE[-1]):
         yield Row(f"batch_renorm fwd {named(shape)} NHWC bfloat16", "norm", _renorm(shape))
     yield from _norm_rows(RESNET50[len(DECISIVE) :])
@@ -100,11 +101,14 @@ def _optimizer_rows() -> Iterator[Row]:
     for name in NOT_FUSED:
         variant = cases.optimizers.BY_NAME[name]
         yield Row(f"{name} 1 tensor of 1 G", "optim", step(variant, one, forms=("foreach",)))
-    plain = adamw_bytes("float32")  # an average is read and written beside it
+    plain = adamw_bytes("float32")
+    average = {"ema_decay": 0.999}  # is read and written beside it: 8 bytes, as many as the clip
+    clipped = with_options(LARGE, plain + 16, clip=True, **average)
+    yield Row("clip+adamw+zero 1 G ema", "optim", clipped)
     options: list[tuple[float, str, dict[str, Any]]] = [
         (adamw_bytes("bfloat16"), "bfloat16 states", {"state_dtype": "bfloat16"}),
         (adamw_bytes("int8"), "int8 states", {"state_dtype": "int8"}),
-        (plain + 8, "ema", {"ema_decay": 0.999}),
+        (plain + 8, "ema", average),
         (plain, "cautious", {"cautious": True}),
     ]
     for each, label, given in options:
@@ -165,6 +169,19 @@ def _norm_rows(shapes: Sequence[Shape]) -> Iterator[Row]:
                 for what, backward in (("fwd+bwd", True), ("fwd", False)):
                     title = f"bn+relu {what} {named(shape)} {order} {dtype}"
                     yield _row(title, "batch_norm", shape, dtype, options, backward)
+
+
+def _added_rows() -> Iterator[Row]:
+    """With a residual, as behind the last norm of a block."""
+    for shape in DECISIVE:
+        for dtype in SIXTEEN_AND_32:
+            for order, last in (("NCHW", False), ("NHWC", True)):
+                options = {
+                    "training": True, "activation": "relu", "channels_last": last,
+                    "with_residual": True,
+                }  # fmt: skip
+                title = f"bn+add+relu fwd+bwd {named(shape)} {order} {dtype}"
+                yield _row(title, "batch_norm", shape, dtype, options, backward=True)
 
 
 def _renorm(shape: Shape) -> Make:

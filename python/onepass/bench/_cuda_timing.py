@@ -9,7 +9,7 @@ their own. A workload with `graph` replays captured calls, back to back, so its 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from onepass._streams import Function
@@ -91,6 +91,7 @@ def interleaved(
     functions: Mapping[str, Function],
     rounds: int = ROUNDS,
     most_seconds: float = MOST_SECONDS,
+    waiting: Collection[str] = (),
 ) -> tuple[Samples, Samples]:
     """Seconds of one call of each function on the device, and until it returned on the host: they
     take turns.
@@ -100,6 +101,8 @@ def interleaved(
         functions: what to compare, by name.
         rounds: samples of each; fewer where one round takes long, but never fewer than 5 of more.
         most_seconds: no round begins after so much time on the device, once there are 5.
+        waiting: those that work on streams of their own and wait for them, where the host's clock
+            is all that sees their work.
 
     Raises:
         FunctionError: one of the functions raised an error, or what it launched did: the device
@@ -121,7 +124,10 @@ def interleaved(
     spent = 0.0
     for turn in range(rounds):
         for name, function in functions.items():
-            device.flush(busy)
+            waits = name in waiting
+            device.flush(0.0 if waits else busy)
+            if waits:
+                device.synchronize()
             start = device.event()
             with naming(name):
                 began = device.now()
@@ -129,7 +135,7 @@ def interleaved(
                 host[name].append(device.now() - began)
                 end = device.event()
                 device.synchronize()
-            samples[name].append(device.seconds(start, end))
+            samples[name].append(host[name][-1] if waits else device.seconds(start, end))
             spent += samples[name][-1] + busy
         if turn >= 4 and spent > most_seconds:
             break

@@ -104,6 +104,8 @@ def both(
         found = peers.both(context, case, inputs, keywords)
         itemsize = arrays.itemsize(context.dtype)
         moved = float(forward.bytes(itemsize) + case.bytes(itemsize))
+        if given.get("with_residual"):  # it is read, and its gradient written
+            moved += 2 * itemsize
         elements = math.prod(shape)
         return Workload(
             {"onepass": case.both(inputs, keywords)["onepass"]} | found.functions,

@@ -257,8 +257,8 @@ def _statistics(samples: Samples) -> dict[str, Any]:
     }
 
 
-def absent(against: frozenset[str] | None) -> dict[str, str]:
-    """Rivals that are not there, and why: of those asked for, or of all."""
-    chosen = LIBRARIES if against is None else against
-    reasons = {name: LIBRARIES[name].absent() for name in chosen}
+def absent(against: frozenset[str] | None, device: str = "cpu") -> dict[str, str]:
+    """Rivals that are not there, and why: of those asked for, or of all for the device."""
+    fit = [name for name, library in LIBRARIES.items() if device in library.devices]
+    reasons = {name: LIBRARIES[name].absent() for name in (fit if against is None else against)}
     return {name: why for name, why in reasons.items() if why is not None}

@@ -88,7 +88,9 @@ class Session:
             _say(_table.line(result))
         status = self._measure()
         # A library whose import was interrupted cannot be asked again.
-        absent = {} if status == INTERRUPTED else _run.absent(self.options.against)
+        absent = (
+            {} if status == INTERRUPTED else _run.absent(self.options.against, self.options.device)
+        )
         asked = self.options.against or ()
         for text in (
             "",

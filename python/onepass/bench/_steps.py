@@ -18,6 +18,7 @@ from onepass.bench import _check as check
 from onepass.bench import _peers as peers
 from onepass.bench._beside import beside
 from onepass.bench._peers._library import Lacks
+from onepass.bench._peers._torch_compile import compiled
 from onepass.bench._records import case as records
 from onepass.bench._records import cases
 from onepass.bench._row import Check, Context, Make, Row, Workload
@@ -25,6 +26,7 @@ from onepass.bench._row import Check, Context, Make, Row, Workload
 Shapes = Sequence[tuple[int, ...]]
 
 FORMS = ("fused", "foreach", "eager")  # of PyTorch's optimizers
+TORCH = ("torch", "torch-compile")  # libraries that `beside_torch` has
 ADAMW = cases.optimizers.BY_NAME["adamw"]
 SMALL6 = [(64, 256), (256,), (256, 32), (256,), (32, 10), (10,)]  # 26k parameters
 SMALL120 = [(48, 43 + i % 3) if i % 2 else (2048 + i,) for i in range(120)]  # 250k
@@ -60,6 +62,11 @@ def step(
         if clip or context.device != "cpu":
             more = {"capturable": True} if graph else {}
             found = beside_torch(context, variant, params, grads, clip, forms, more)
+            if not clip:
+                others = peers.steps(context, variant, params, grads, {"lr": 1e-5}, without=TORCH)
+                found = peers.Found(
+                    found.functions | others.functions, found.missing | others.missing
+                )
         else:
             rivals = peers.steps(context, variant, params, grads, {"lr": 1e-5})
             found = peers.Found(own(variant, params, grads) | rivals.functions, rivals.missing)
@@ -159,12 +166,20 @@ def beside_torch(
 
     def theirs(form: str) -> Function:
         tensors = ([records.tensor_of(a) for a in given] for given in (params, grads))
-        ((_, made),) = variant.torch_forms(*tensors, {"lr": 1e-5, **(more or {})}, (form,))
+        compiles = form == "compile"
+        made: Any
+        ((_, made),) = variant.torch_forms(
+            *tensors, {"lr": 1e-5, **(more or {})}, ("foreach" if compiles else form,)
+        )
         if isinstance(made, str):
             raise Lacks(made)
-        return _clip_and_zero(made, form) if clip else made.step  # type: ignore[no-any-return]
+        run = _clip_and_zero(made, form) if clip else made.step
+        # A class breaks the graph before its formula, by itself.
+        return compiled(lambda: run(), whole=False) if compiles else run
 
-    labels = [] if variant.record.torch is None else forms
+    labels = [] if variant.record.torch is None else [*forms]
+    if labels and context.device != "cpu":
+        labels.append("compile")
     controls = {"max_norm": 1e9, "zero_grad": True} if clip else {}
     ours = own(variant, params, grads, **controls)
     found = beside(context, {f"torch {form}": functools.partial(theirs, form) for form in labels})

@@ -59,9 +59,16 @@ def with_states(state_dtype: Any, size: int) -> Make:
     return make
 
 
-def with_options(size: int, each: float, **options: Any) -> Make:
-    """AdamW of one tensor with options of ours, beside the step without them. On a GPU; `each`:
-    fewest bytes of an element."""
+def with_options(size: int, each: float, clip: bool = False, **options: Any) -> Make:
+    """AdamW of one tensor with options of ours, beside the step without them. On a GPU.
+
+    Args:
+        size: elements.
+        each: fewest bytes of one.
+        clip: whether the gradient is clipped by its norm before, and zeroed afterwards; both steps.
+        options: of the class.
+    """
+    controls: dict[str, Any] = {"max_norm": 1e9, "zero_grad": True} if clip else {}
 
     def make(context: Context) -> Workload:
         from onepass import optim
@@ -69,7 +76,7 @@ def with_options(size: int, each: float, **options: Any) -> Make:
         def step(**given: Any) -> Function:
             (p,), (g,) = arrays.drawn(context, [(size,)])
             own = optim.AdamW([p], lr=1e-5, **given)
-            return lambda: own.step([g])
+            return lambda: own.step([g], **controls)
 
         def compare() -> Check:
             (p,), (g,) = arrays.drawn(Context(), [(1 << 16,)])

@@ -13,12 +13,13 @@ in GROUPS of docs/generate/performance.py, which a test asks for, and in bench/R
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from onepass._streams import Function
 from onepass.bench._peers import (
     _bitsandbytes,
+    _cupy,
     _jax_network,
     _keras,
     _numpy,
@@ -54,6 +55,7 @@ LIBRARIES: dict[str, Library] = {
         _keras,
         _onednn,
         _bitsandbytes,
+        _cupy,
     )
 }
 
@@ -112,22 +114,25 @@ def steps(
     grads: Sequence[Any],
     options: dict[str, Any] | None = None,
     functional: bool = False,
+    without: Collection[str] = (),
 ) -> Found:
     """Rivals of an optimizer's step over a list.
 
     Args:
         context: libraries that are asked for, threads, dtype.
         variant: of the optimizer, from tests/cases.
-        params, grads: NumPy's arrays, which the functions do not write to.
+        params, grads: arrays, or tensors on a GPU, which the functions do not write to.
         options: of the class; ``state_dtype="int8"`` asks for those with states of 8 bits.
         functional: without a class around it.
+        without: libraries whose steps the caller makes.
     """
     given = dict(options or {})
     small = given.pop("state_dtype", None) is not None
     given = variant.options | given
 
     def has(library: Library) -> bool:
-        return variant.name in library.optimizers and library.small_state == small
+        fits = variant.name in library.optimizers and library.small_state == small
+        return fits and library.name not in without
 
     def make(library: Library) -> Steps:
         found = library.functional if functional else library.steps
@@ -224,9 +229,16 @@ def _share_of_others(function: Function) -> float:
 
 def _unfit(library: Library, context: Context) -> str | None:
     """Why a library has no rows on the device, in a line."""
-    if context.device == "cpu" or library.name == "torch":
+    if context.device in library.devices:
         return None
-    return "measured on the CPU alone; on a GPU only torch is, which takes its tensors as they lie"
+    return f"measured on {'the CPU' if context.device == 'cuda' else 'a GPU'} alone"
+
+
+def concerns(library: Library, context: Context) -> bool:
+    """Whether a run says anything of a library: one for GPUs alone is silent on the CPU unless it
+    is asked for."""
+    silent = context.against is None and "cpu" not in library.devices and context.device == "cpu"
+    return context.mentions(library.name) and not silent
 
 
 def _found(
@@ -238,7 +250,7 @@ def _found(
     functions: Functions = {}
     missing: dict[str, str] = {}
     for library in LIBRARIES.values():
-        if not context.mentions(library.name) or not has(library):
+        if not concerns(library, context) or not has(library):
             continue
         why = _unfit(library, context) or library.absent() or context.left_out(library.name)
         if why is None and context.dtype not in library.dtypes:

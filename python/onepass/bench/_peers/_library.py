@@ -78,6 +78,8 @@ class Library:
     before      what must be done before it is imported
     own_version where it is a part of another distribution
     small_state whether its optimizers keep their states in 8 bits: the rows with state_dtype="int8"
+    devices     on which its functions take the arrays of a row: NumPy's, or PyTorch's on a GPU
+    waits       its functions wait for their device themselves, which works on streams of its own
     """
 
     name: str
@@ -96,6 +98,8 @@ class Library:
     before: Callable[[], None] = lambda: None
     own_version: Callable[[], str | None] | None = None
     small_state: bool = False
+    devices: Collection[str] = ("cpu",)
+    waits: bool = False
 
     def absent(self) -> str | None:
         """Why it cannot be had, in a line; None where it is installed."""

@@ -118,4 +118,7 @@ LIBRARY = Library(
     steps=steps,
     functional=steps,
     pin=_jax.pin,
+    before=_jax.before,
+    devices=_jax.LIBRARY.devices,
+    waits=True,
 )

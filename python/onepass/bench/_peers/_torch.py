@@ -91,4 +91,5 @@ LIBRARY = Library(
     },
     pin=pin,
     dtypes=("float32", "float64", "float16", "bfloat16"),
+    devices=("cpu", "cuda"),
 )

@@ -152,4 +152,5 @@ LIBRARY = Library(
     },
     pin=pin,
     dtypes=_torch.LIBRARY.dtypes,
+    devices=_torch.LIBRARY.devices,
 )
