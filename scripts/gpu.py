@@ -18,6 +18,9 @@ gpu.log; package.zip, what was built and which stages have passed; ncu.csv, the 
 Everything else is in build/gpu, where the next call goes on; elsewhere one goes on from a folder
 with such a package.zip and figures.json: --from.
 
+Of NCCL the tests run what one GPU can show (tests/test_gpu_layers.py); between several GPUs nobody
+has run it.
+
 Exit status 1: a stage failed, all were tried. 3: none failed, some are partly done or not run.
 """
 
