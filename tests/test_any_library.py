@@ -172,6 +172,25 @@ def test_a_namespace_that_lacks_the_dtype_leaves_numpys():
     assert got.dtype == np.float64
 
 
+def refuses(*_, **__):
+    raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    "namespace",
+    [None, refuses, lambda self: None, lambda self: types.SimpleNamespace(from_dlpack=refuses),
+     lambda self: types.SimpleNamespace(from_dlpack=lambda a: object())],
+    ids=["none", "it fails", "nothing", "it takes no array", "what it makes is no array"],
+)  # fmt: skip
+def test_a_namespace_that_does_not_work_leaves_numpys(namespace):
+    """The result has been computed: it is not lost."""
+    x = np.linspace(-1, 1, 5, dtype=np.float32)
+    other = type("Other", (Exported,), {"__array_namespace__": namespace})
+    got = ops.relu(other(x))
+    assert type(got) is np.ndarray
+    assert_same(got, ops.relu(x))
+
+
 # ---- writing
 
 
@@ -184,6 +203,8 @@ def test_what_cannot_be_written_says_what_to_do():
     with pytest.raises(TypeError, match=r"^SGD: 'params\[0\]' is a JAX array, which is immutable"):
         optim.SGD([jax_array], lr=0.1)
     assert np.array_equal(np.array(jax_array), before)
+    with pytest.raises(TypeError, match=r"^SGD: 'params\[0\]' .*with a shape, a dtype and __cuda"):
+        optim.SGD([Exported(x)], lr=0.1)
     locked = np.ones(3, np.float32)
     locked.flags.writeable = False
     with pytest.raises(ValueError, match=r"^relu: 'out' is read-only, .*pass a writable copy"):

@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     import jax.numpy as jnp
     import onepass.jax as oj
     from onepass.jax import _targets
+    from onepass.jax._targets import NOTHING, call, like, result
     from small_jax import x64  # noqa: F401  (a fixture)
 
 EDGES = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-41, -1e-45, 3e38, -70000.0]  # 1e-41 is subnormal
@@ -297,6 +298,9 @@ def test_norms_refuse():
     x = np.ones((4, 3), np.float32)
     with pytest.raises(ValueError, match=r"^layer_norm: 'normalized_shape' is 4, expected the"):
         oj.layer_norm(x, 4)
+    for shape in (3.0, True, "3", None, [[3]]):
+        with pytest.raises(TypeError, match=r"^layer_norm: 'normalized_shape' is .* whole number"):
+            oj.layer_norm(x, shape)
     with pytest.raises(ValueError, match=r"^layer_norm: 'weight' has shape \(4,\), expected \(3"):
         oj.layer_norm(x, 3, np.ones(4, np.float32))
     with pytest.raises(TypeError, match=r"^rms_norm: 'weight' has dtype float16, expected float32"):
@@ -368,6 +372,35 @@ def test_cross_entropy_refuses():
     ignored = np.array([0, 2**64 - 100], np.uint64)  # -100 as int64
     with pytest.raises(Exception, match=rf"'target' holds {2**64 - 100} at element 1, expected 0"):
         jax.block_until_ready(oj.cross_entropy(x, ignored))
+
+
+@pytest.mark.parametrize("dtype", ["int2", "uint2", "int4", "uint4"])
+def test_labels_smaller_than_a_byte(dtype):
+    """XLA has several of them in a byte, or one: as eight bytes each they would lie elsewhere."""
+    if not hasattr(jnp, dtype):
+        pytest.skip("this JAX lacks it")
+    x, labels = drawn((4, 3), np.float32), np.array([1, 0, 1, 0])
+    target = jnp.asarray(labels).astype(dtype)
+    want, gradient = ops.cross_entropy(x, labels)
+    for function in (oj.cross_entropy, jax.jit(oj.cross_entropy)):
+        assert_same(function(x, target), want)
+        assert_same(jax.grad(function)(x, target), gradient)
+
+
+@pytest.mark.parametrize("dtype", ["int4", "bool", "float32"])
+def test_the_handlers_read_whole_numbers_of_their_size_alone(dtype):
+    """Whoever calls them: a number of another size would be read beyond its memory."""
+    x, number = np.zeros((2, 3), np.float32), jnp.zeros((), dtype)
+    half, rest = np.array(0.5, np.float32), [np.zeros(2, np.uint32)] * 2
+    for seed in (number, jnp.zeros(0, np.int32), jnp.zeros(3, np.uint32)):
+        with pytest.raises(Exception, match=r"dropout: the call has .*of onepass\.jax passes"):
+            jax.block_until_ready(call("dropout", "dropout", [like(x)], x, half, seed, *rest))
+    with pytest.raises(Exception, match=r"cross_entropy: 'target' has a dtype that is no integer"):
+        jax.block_until_ready(
+            call("cross_entropy", "cross_entropy", [result((), np.float32)], x,
+                 jnp.zeros(2, dtype), NOTHING, given=0, reduction=1, label_smoothing=0.0,
+                 ignore_index=-100, probabilities=0)
+        )  # fmt: skip
 
 
 @pytest.mark.usefixtures("_no_x64")

@@ -390,6 +390,19 @@ def test_schedules():
 # ---- structure and errors
 
 
+@pytest.mark.parametrize("tree", [{}, {"none": None}, {"empty": np.zeros((0, 3), np.float32)}])
+def test_steps_of_no_elements_are_counted(tree):
+    """As optax does: a schedule goes on."""
+    ours = oj.adamw(lr=lambda count: 1.0 / (1 + count))
+    flat, state = oj.flat(tree), ours.init(tree)
+    updates, state = jax.jit(ours.update)(tree, state, tree)
+    assert jax.tree_util.tree_structure(updates) == jax.tree_util.tree_structure(tree)
+    flat, state = jax.jit(oj.apply)(tree, flat, state, lr=0.5)
+    assert (int(state.count), state.count.dtype) == (2, np.int32)
+    most = dataclasses.replace(state, count=jnp.int32(2**31 - 1))
+    assert int(oj.apply(tree, flat, most, lr=0.5)[1].count) == 2**31 - 1
+
+
 def test_flat_parameters_are_a_pytree():
     tree = {"a": np.float32([1, 2]), "b": [np.float64(3), np.float32([[4]])], "none": None}
     params = oj.flat(tree)

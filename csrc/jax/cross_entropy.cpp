@@ -44,12 +44,15 @@ std::vector<int64_t> labels_of(const Buffer& target, int64_t classes, int64_t ig
     case XLA_FFI_DataType_U32:
       widen<uint32_t>(target, &labels);
       break;
-    default: {  // what int64 cannot hold would become negative, and might be ignore_index
+    case XLA_FFI_DataType_U64: {  // more than int64 holds would be negative: maybe ignore_index
       const auto* const wide = target.as<uint64_t>();
       for (size_t i = 0; i < labels.size(); ++i)
         if (wide[i] > uint64_t(INT64_MAX)) outside(std::to_string(wide[i]), i, classes, ignored);
       widen<uint64_t>(target, &labels);
+      break;
     }
+    default:  // of fewer bytes, beyond which it would be read
+      throw Refused("'target' has a dtype that is no integer of 8, 16, 32 or 64 bits");
   }
   return labels;
 }

@@ -116,14 +116,23 @@ double Frame::number(int64_t i) const {
 
 uint64_t Frame::word(int64_t i) const {
   const Buffer b = argument(i);
+  const bool two_words = b.type == XLA_FFI_DataType_U32 && b.size() == 2;
+  if (b.size() != 1 && !two_words) unexpected("several numbers for one");
   const bool signed_word = b.type == XLA_FFI_DataType_S32 || b.type == XLA_FFI_DataType_S64;
   uint64_t word;
-  if (b.type == XLA_FFI_DataType_S32) {
-    word = uint64_t(int64_t(value_of<int32_t>(b)));
-  } else if (b.type == XLA_FFI_DataType_U32 && b.size() == 1) {
-    word = value_of<uint32_t>(b);
-  } else {
-    word = value_of<uint64_t>(b);
+  switch (b.type) {
+    case XLA_FFI_DataType_S32:
+      word = uint64_t(int64_t(value_of<int32_t>(b)));
+      break;
+    case XLA_FFI_DataType_U32:
+      word = two_words ? value_of<uint64_t>(b) : value_of<uint32_t>(b);
+      break;
+    case XLA_FFI_DataType_S64:
+    case XLA_FFI_DataType_U64:
+      word = value_of<uint64_t>(b);
+      break;
+    default:
+      unexpected("a whole number that is not of 32 or 64 bits");
   }
   if (signed_word && int64_t(word) < 0)
     throw Refused("a seed, an offset or a 'first' is " + std::to_string(int64_t(word)) +

@@ -43,19 +43,27 @@ def _on_cpu(x: Array) -> bool:
 
 def returned(made: Array, like: Array) -> Array:
     """``made``, a NumPy array that nobody else holds, in the library of ``like``: an array of the
-    same memory where that library follows the array API, and NumPy's own where it does not."""
-    if isinstance(like, np.ndarray) or not hasattr(like, "__array_namespace__"):
+    same memory where that library follows the array API and takes it, and NumPy's own where not."""
+    if isinstance(like, np.ndarray) or getattr(like, "__array_namespace__", None) is None:
         return made
-    space = like.__array_namespace__()
-    try:
-        handed = space.from_dlpack(made)
-    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
-        try:
-            handed = space.asarray(made)  # bfloat16, of which NumPy tells DLPack nothing
-        except (AttributeError, RuntimeError, TypeError, ValueError):
-            return made
+    handed = _handed(made, like)
     # Without x64 JAX takes 64 bits for 32.
-    return handed if str(handed.dtype).endswith(made.dtype.name) else made
+    return handed if str(getattr(handed, "dtype", "")).endswith(made.dtype.name) else made
+
+
+def _handed(made: Array, like: Array) -> Any:
+    """``made`` as the library of ``like`` takes it; None if it does not."""
+    refused = (AttributeError, BufferError, RuntimeError, TypeError, ValueError)
+    try:
+        space = like.__array_namespace__()
+    except refused:
+        return None
+    for take in ("from_dlpack", "asarray"):  # the second for bfloat16, of which NumPy exports none
+        try:
+            return getattr(space, take)(made)
+        except refused:
+            continue
+    return None
 
 
 def as_ndarray(x: Array) -> np.ndarray[Any, Any]:

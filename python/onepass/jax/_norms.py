@@ -335,7 +335,8 @@ def _norm_of_rows(
     random: tuple[Any, ...],
 ) -> jax.Array:
     x = floating(op, "x", x)
-    shape = tuple(np.atleast_1d(np.asarray(normalized_shape)).tolist())
+    given = np.atleast_1d(np.asarray(normalized_shape, object))
+    shape = tuple(numbers.integer(op, "normalized_shape", extent) for extent in given)
     if not shape or x.shape[x.ndim - len(shape) :] != shape or len(shape) > x.ndim:
         raise ValueError(
             f"{op}: 'normalized_shape' is {normalized_shape!r}, expected the last extents of 'x', "

@@ -274,6 +274,8 @@ def _stepped(
         each = jax.tree_util.tree_leaves(grads.unflatten() if flat else grads)
         controls = controls._replace(grad_norm=_norm(checked(op, "grads", each))[1])
     after, found = state, {}
+    if not moving.arrays:  # no call counts the step
+        after = replace(state, count=state.count + (state.count < np.iinfo(np.int32).max))
     for dtype, arrays in moving.arrays.items():
         of = replace(after, count=state.count, scalars=state.scalars)
         leaves = of_dtype(moving.leaves, dtype)

@@ -137,7 +137,7 @@ def filled(
             shown = "None" if parameter is None else f"a {type(parameter).__name__}"
             raise TypeError(
                 f"{owner}: 'params[{index}]' is {shown}, expected an array: NumPy, CuPy, PyTorch, "
-                "or anything with __cuda_array_interface__ or __dlpack__"
+                "or anything with a shape, a dtype and __cuda_array_interface__ or __dlpack__"
             )
     if not all(getattr(p, "is_leaf", True) for _, p in pairs):
         raise ValueError(f"{owner}: a parameter is the result of an operation, not a leaf")
