@@ -180,7 +180,7 @@ def refuses(*_, **__):
     "namespace",
     [None, refuses, lambda self: None, lambda self: types.SimpleNamespace(from_dlpack=refuses),
      lambda self: types.SimpleNamespace(from_dlpack=lambda a: object())],
-    ids=["none", "it fails", "nothing", "it takes no array", "what it makes is no array"],
+    ids=["none", "it fails", "nothing", "it takes no array", "it makes something else"],
 )  # fmt: skip
 def test_a_namespace_that_does_not_work_leaves_numpys(namespace):
     """The result has been computed: it is not lost."""

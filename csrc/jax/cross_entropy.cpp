@@ -52,7 +52,7 @@ std::vector<int64_t> labels_of(const Buffer& target, int64_t classes, int64_t ig
       break;
     }
     default:  // of fewer bytes, beyond which it would be read
-      throw Refused("'target' has a dtype that is no integer of 8, 16, 32 or 64 bits");
+      throw Refused("'target' has another dtype than integers of 8, 16, 32 or 64 bits");
   }
   return labels;
 }
