@@ -11,7 +11,8 @@
 ONEPASS_BEGIN
 namespace {
 
-constexpr int64_t kNormBlocks = 396;  // three for each multiprocessor of an H200
+// One wave: three for each multiprocessor of an H200, and four run on one (an A100 has 108).
+constexpr int64_t kNormBlocks = 396;
 constexpr int64_t kNone = int64_t(1) << 62;
 
 struct NormPartial {
@@ -278,8 +279,8 @@ int64_t global_norm_as(const GlobalNorm& call, NormPartial* partials, int64_t* t
         return start(&global_norm_kernel<T, true, kBytes>, blocks, stream, arguments, table);
     start(&global_norm_kernel<T, false, kBytes>, blocks, stream, arguments, table);
   };
-  constexpr bool kLarge = sizeof(T) == 4;
-  *taken += with_table<kLarge>(builder, 0, TableRoom::of<T>(call, *taken), stream, run);
+  constexpr bool kSmall = sizeof(T) == 4;
+  *taken += with_table<kSmall>(builder, 0, TableRoom::of<T>(call, *taken), stream, run);
   return blocks;
 }
 
