@@ -92,7 +92,7 @@ inline void choose_cluster(int64_t outer, int64_t channels, int64_t inner, const
 
 // `unit` is the number of elements that a thread could move at once, 1 if the arrays are not
 // aligned.
-inline ChannelPath channel_path(int64_t outer, int64_t channels, int64_t inner, int32_t unit,
+inline ChannelPath path_of_unit(int64_t outer, int64_t channels, int64_t inner, int32_t unit,
                                 const Kept& kept) {
   constexpr int64_t kBlocks = 1056;  // eight for each multiprocessor of an H200
   constexpr int64_t kLeast = 4096;   // the least elements for one block
@@ -132,6 +132,20 @@ inline ChannelPath channel_path(int64_t outer, int64_t channels, int64_t inner, 
     path.apply_splits = wanted < most ? wanted : most;
   }
   return path;
+}
+
+// `eight`: of 16 bits, and a thread could move 8 at once. It does so in planes and in columns. Not
+// where narrower columns are few enough for one block, or one cluster, to do everything; and not in
+// the columns of odd planes backward, of which a block would hold half as many.
+inline ChannelPath channel_path(int64_t outer, int64_t channels, int64_t inner, int32_t unit,
+                                bool eight, bool backward, const Kept& kept) {
+  const ChannelPath usual = path_of_unit(outer, channels, inner, unit, kept);
+  const bool planes = inner > 1 && inner % 8 == 0;
+  const bool odd = inner > 1 && inner <= kSmallPlane && inner % unit != 0 && !backward;
+  const bool columns = (inner == 1 || odd) && channels * inner % 8 == 0;
+  if (!eight || !(planes || columns)) return usual;
+  const ChannelPath wide = path_of_unit(outer, channels, inner, 8, kept);
+  return usual.whole && !wide.whole ? usual : wide;
 }
 
 }  // namespace cuda

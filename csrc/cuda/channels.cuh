@@ -111,23 +111,32 @@ struct Sums {
   double s[N], q[N];
 };
 
+// Shared memory of a block of columns: for their parameters, then for their sums.
+template <int W>
+ONEPASS_DEVICE double* columns_memory() {
+  ONEPASS_SHARED(double, all, [2 * W * kThreads]);
+  return all;
+}
+
 // The sums of the block's channels; f(channel, s, q) runs in one thread for each.
 template <int W, bool kColumns, class F, class Call>
 ONEPASS_DEVICE void fold_sums(const Call& call, const Share<W, kColumns>& share,
                               const Sums<kColumns ? W : 1>& sums, F f) {
   if constexpr (kColumns) {
-    ONEPASS_SHARED(double, all, [2][W][kThreads]);
+    double* const all_s = columns_memory<W>();
+    double* const all_q = all_s + W * kThreads;
+    block_sync();  // another thread may still read parameters there
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
-      all[0][w][threadIdx.x] = sums.s[w];
-      all[1][w][threadIdx.x] = sums.q[w];
+      all_s[w * kThreads + int(threadIdx.x)] = sums.s[w];
+      all_q[w * kThreads + int(threadIdx.x)] = sums.q[w];
     }
     block_sync();
     const int lanes = call.path.lanes, rows = kThreads / lanes, columns = lanes * W;
     const auto add_column = [&](int i, double* s, double* q) {
       for (int row = 0; row < rows; ++row) {
-        *s += all[0][i % W][row * lanes + i / W];
-        *q += all[1][i % W][row * lanes + i / W];
+        *s += all_s[i % W * kThreads + row * lanes + i / W];
+        *q += all_q[i % W * kThreads + row * lanes + i / W];
       }
     };
     const int inner = int(call.inner), channels = columns / inner;

@@ -78,6 +78,8 @@ struct CallOf : CallData {
     return kStored == Stored::f64 ? DType::f64 : DType::f32;
   }
   ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype()); }
+  // Where g is in memory, unrounded: never in 16 bits.
+  ONEPASS_HD const void* gradient() const { return is_narrow ? nullptr : kept_gradient; }
   ONEPASS_HD int64_t elements() const { return outer * channels * inner; }
   ONEPASS_HD double part() const { return 1 / (double(outer) * double(inner)); }
   ONEPASS_HD double* partials_of(int64_t c) const { return partial + 2 * c * path.splits; }
@@ -203,13 +205,25 @@ struct Unit {
 template <int W, class T, bool kForward, class Call>
 ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bool applies = true) {
   Unit<T> unit{};
-  const bool has_gradient = applies && call.kept_gradient;
+  const bool has_gradient = applies && call.gradient();
   if (kForward || needs_x) unit.x = fetch<W, T>(call.in(call.x), at);
   if (!kForward && !has_gradient) unit.dy = fetch<W, T>(call.in(call.dy), at);
   if (call.residual && kForward && applies) unit.residual = fetch<W, T>(call.in(call.residual), at);
   if (call.residual && !kForward && call.activation.index != kIdentity && !has_gradient)
     unit.residual = fetch<W, T>(call.in(call.residual), at);
   return unit;
+}
+
+// Elements [from, from + kPart) of a unit.
+template <int W, int kPart, class T>
+ONEPASS_DEVICE Unit<T> part_of(const Unit<T>& unit, int from) {
+  if constexpr (kPart == W) {
+    return unit;
+  } else {
+    static_assert(W == 8 && kPart == 4, "of 16 bits");
+    const auto half = [&](const Raw& raw) { return Raw{{raw[from / 2], raw[from / 2 + 1], 0, 0}}; };
+    return {half(unit.x), half(unit.dy), half(unit.residual)};
+  }
 }
 
 // x as decoded, scaled where its channel is.
@@ -247,14 +261,20 @@ ONEPASS_DEVICE void drop(const Call& call, uint32_t kept, T* v) {
   for (int w = 0; w < W; ++w) v[w] = dropout(v[w], Keep::of(kept, w));
 }
 
+// y of W elements.
 template <int W, bool kEach, class T, class Call>
-ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                 int64_t at, uint32_t kept, bool scaled) {
-  T v[W];
+ONEPASS_DEVICE void output(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
+                           uint32_t kept, bool scaled, T* v) {
   decode_x<W, kEach>(call, p, scaled, unit.x, v);
   affine<W, kEach>(call, p, unit.residual, v);
   activate_in<W>(call, v);
   drop<W>(call, kept, v);
+}
+template <int W, bool kEach, class T, class Call>
+ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
+                                 int64_t at, uint32_t kept, bool scaled) {
+  T v[W];
+  output<W, kEach>(call, p, unit, kept, scaled, v);
   store_unit<W, T>(call.in(call.y), at, v);
 }
 
@@ -275,13 +295,13 @@ ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, c
   activate_backward_in<W>(call, z, g);
 }
 
+// dx of W elements without what is added to it; `at`: of kept_gradient.
 template <int W, bool kEach, class T, class Call>
-ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                  int64_t at, uint32_t kept, bool scaled) {
+ONEPASS_DEVICE void input_gradient(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
+                                   int64_t at, uint32_t kept, bool scaled, T* g) {
   using R = typename Call::template Rule<T>;
-  T g[W];
-  if (call.kept_gradient) {
-    load_unit<W, T>(call.in(call.kept_gradient), at, g);
+  if (call.gradient()) {
+    load_unit<W, T>(call.in(call.gradient()), at, g);
     if (scaled) {
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].g_scale;
@@ -304,6 +324,18 @@ ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, cons
   if (scaled) {
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].x_scale / p[kEach ? w : 0].g_scale;
+  }
+}
+template <int W, bool kEach, class T, class Call, class Own>
+ONEPASS_DEVICE void backward_unit(const Call& call, const Own& own, const Unit<T>& unit, int64_t at,
+                                  uint32_t kept) {
+  constexpr int kPart = kEach ? Own::kPart : W;
+  T g[W];
+  ONEPASS_UNROLL
+  for (int from = 0; from < W; from += kPart) {
+    const auto& mine = own.part(from / kPart);
+    input_gradient<kPart, kEach>(call, mine.p, part_of<W, kPart>(unit, from), at + from,
+                                 kept >> from, own.scaled, g + from);
   }
   if (call.add) {
     T add[W];

@@ -11,7 +11,8 @@
 ONEPASS_BEGIN
 namespace {
 
-constexpr int64_t kNormBlocks = 396;  // three for each multiprocessor of an H200
+// One wave: three for each multiprocessor of an H200, and four run on one (an A100 has 108).
+constexpr int64_t kNormBlocks = 396;
 constexpr int64_t kNone = int64_t(1) << 62;
 
 struct NormPartial {
@@ -87,35 +88,37 @@ struct NormSum {
             limited * kUp * kUp};
   }
 
-  // Several units are on their way before the first is needed.
+  // The whole units of a tile, of which several are on their way before the first is needed. Units
+  // are counted from the tile's first, in 32 bits: of 64, the limits and addresses of each would
+  // take more registers than the units.
   template <int W>
   ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin, int tile) {
-    constexpr int kStep = kWarpSize * W;
-    if (tile == int(kTile)) return units<W, int(kTile) / kStep>(entry, begin);
-    units<W, int(kSmallTile) / kStep>(entry, begin);
-  }
-  template <int W, int kSteps>
-  ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin) {
-    constexpr int kTogether = smaller(kPlain ? 4 : 2, kSteps);
+    constexpr int kTogether = kPlain ? 4 : 2;
+    // All of 16 bits take narrow_units, so that the others are of T.
+    constexpr int kBytes = W == kUnit<T> ? int(sizeof(T)) : 2;
+    const DType dtype = W == kUnit<T> ? dtype_of<T>::value : entry.dtype(0);
+    const Memory from{entry.data[0] + begin * kBytes, dtype};
+    const int first = begin < 0 ? 1 : 0;  // the lead is less than a unit
+    const int end = int(smaller(entry.size - begin, int64_t(tile)) / W);
     ONEPASS_NO_UNROLL
-    for (int step = 0; step < kSteps; step += kTogether) {
+    for (int u = lane_of(threadIdx.x); u < end; u += kTogether * kWarpSize) {
       Raw raw[kTogether];
-      bool whole[kTogether];
+      ONEPASS_UNROLL
+      for (int j = 0; j < kTogether; ++j)
+        if (is_whole(u + j * kWarpSize, first, end))
+          raw[j] = fetch<W, T>(from, (u + j * kWarpSize) * W);
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
-        const int64_t at = begin + int64_t((step + j) * kWarpSize + lane_of(threadIdx.x)) * W;
-        whole[j] = at >= 0 && at + W <= entry.size;
-        if (whole[j]) raw[j] = fetch<W, T>(entry.operand(0), at);
-      }
-      ONEPASS_UNROLL
-      for (int j = 0; j < kTogether; ++j) {
-        if (!whole[j]) continue;
+        if (!is_whole(u + j * kWarpSize, first, end)) continue;
         T v[W];
-        decode<W, T>(raw[j], entry.dtype(0), v);
+        decode<W, T>(raw[j], dtype, v);
         ONEPASS_UNROLL
         for (int w = 0; w < W; ++w) add(v[w], entry.number);
       }
     }
+  }
+  ONEPASS_DEVICE static bool is_whole(int unit, int first, int end) {
+    return unit >= first && unit < end;
   }
   ONEPASS_DEVICE void elements(const Entry<1>& entry, const unsigned char* table, Range range) {
     ONEPASS_NO_UNROLL
@@ -204,7 +207,7 @@ ONEPASS_DEVICE NormPartial fold_block(NormOrder order, const NormSum<T, kPlain>&
 }
 
 template <class T, bool kPlain, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, kPlain ? 3 : 2)
+__global__ void __launch_bounds__(kThreads, kPlain ? 4 : 2)
     global_norm_kernel(const __grid_constant__ GlobalNormCall call,
                        const __grid_constant__ Table<kBytes> table) {
   const TableView view = table.view(call.shape);
@@ -276,8 +279,8 @@ int64_t global_norm_as(const GlobalNorm& call, NormPartial* partials, int64_t* t
         return start(&global_norm_kernel<T, true, kBytes>, blocks, stream, arguments, table);
     start(&global_norm_kernel<T, false, kBytes>, blocks, stream, arguments, table);
   };
-  constexpr bool kLarge = sizeof(T) == 4;
-  *taken += with_table<kLarge>(builder, 0, TableRoom::of<T>(call, *taken), stream, run);
+  constexpr bool kSmall = sizeof(T) == 4;
+  *taken += with_table<kSmall>(builder, 0, TableRoom::of<T>(call, *taken), stream, run);
   return blocks;
 }
 

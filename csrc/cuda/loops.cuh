@@ -244,8 +244,8 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
       if (is_strided || kOnlyStrided) {
         *taken += with_table<false>(builder, kGradient, room, stream, strided);
       } else if constexpr (!kOnlyStrided) {
-        constexpr bool kLarge = sizeof(T) == 4 && !kStaged;
-        *taken += with_table<kLarge>(builder, kGradient, room, stream, dense);
+        constexpr bool kSmall = sizeof(T) == 4 && !kStaged;
+        *taken += with_table<kSmall>(builder, kGradient, room, stream, dense);
       }
     } else if (int64_t(bytes.size()) > kSmallTable) {
       record_error("too many rows of hyper-parameters");

@@ -13,6 +13,7 @@
 #include "cuda/dropout_mask.cuh"
 #include "cuda/finish.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/own_parameters.cuh"
 
 ONEPASS_BEGIN
 namespace {
@@ -47,23 +48,31 @@ ONEPASS_DEVICE void add_forward(const Raw& raw, DType dtype, const T* shift,
   }
 }
 
-template <int W, bool kColumns, class T, class Call>
-ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                 int64_t at, bool scaled, Sums<kColumns ? W : 1>* sums) {
-  T g[W];
-  [[maybe_unused]] T x[W];
-  gradient_of_unit<W, kColumns>(call, p, unit, call.drops() ? bits_of_mask<W>(call, at) : 0, scaled,
-                                false, g);
-  if (call.dresidual) store_unit<W, T>(call.in(call.dresidual), at, g);
-  if (!call.is_norm && call.dx) store_unit<W, T>(call.in(call.dx), at, g);
-  if constexpr (Call::is_norm) decode_x<W, kColumns>(call, p, scaled, unit.x, x);
+template <int W, bool kColumns, class T, class Call, class Own>
+ONEPASS_DEVICE void add_backward(const Call& call, const Own& own, const Unit<T>& unit, int64_t at,
+                                 Sums<kColumns ? W : 1>* sums) {
+  constexpr int kPart = kColumns ? Own::kPart : W;
+  const uint32_t kept = call.drops() ? bits_of_mask<W>(call, at) : 0;
+  T all[W];
   ONEPASS_UNROLL
-  for (int w = 0; w < W; ++w) {
-    const int i = kColumns ? w : 0;
-    sums->s[i] += double(g[w]);
-    if constexpr (Call::is_norm)
-      sums->q[i] += double(Call::template Rule<T>::product(g[w], x[w], p[i].mean, p[i].rstd));
+  for (int from = 0; from < W; from += kPart) {
+    const auto& mine = own.part(from / kPart);
+    const Unit<T> part = part_of<W, kPart>(unit, from);
+    T* const g = all + from;
+    [[maybe_unused]] T x[kPart];
+    gradient_of_unit<kPart, kColumns>(call, mine.p, part, kept >> from, own.scaled, false, g);
+    if constexpr (Call::is_norm) decode_x<kPart, kColumns>(call, mine.p, own.scaled, part.x, x);
+    ONEPASS_UNROLL
+    for (int w = 0; w < kPart; ++w) {
+      const int i = kColumns ? w : 0, sum = kColumns ? from + w : 0;
+      sums->s[sum] += double(g[w]);
+      if constexpr (Call::is_norm)
+        sums->q[sum] +=
+            double(Call::template Rule<T>::product(g[w], x[w], mine.p[i].mean, mine.p[i].rstd));
+    }
   }
+  if (call.dresidual) store_unit<W, T>(call.in(call.dresidual), at, all);
+  if (!call.is_norm && call.dx) store_unit<W, T>(call.in(call.dx), at, all);
 }
 
 // Units that a whole block keeps in shared memory, each thread its own.
@@ -111,21 +120,21 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
                                                 const Kept& held = Kept()) {
   constexpr int kEach = kColumns ? W : 1;
   Sums<kEach> sums{};
-  T shift[kEach];
-  Parameters<T> p[kEach];
+  [[maybe_unused]] T shift[kEach];
+  [[maybe_unused]] OwnParameters<T, W, kColumns, kForward, Call> own;
+  if constexpr (!kForward)
+    own.take(call, share, [&](int64_t c) { return affine_parameters<T>(call, c); });
   if (!share.active) return sums;
-  bool scaled = false;
-  ONEPASS_UNROLL
-  for (int i = 0; i < kEach; ++i) {
-    if (kForward) {
+  if constexpr (kForward) {
+    ONEPASS_UNROLL
+    for (int i = 0; i < kEach; ++i)
       shift[i] = load_element<T>(call.in(call.x), share.channel(i) * call.inner);
-    } else {
-      p[i] = affine_parameters<T>(call, share.channel(i));
-      scaled = scaled || p[i].scales();
-    }
   }
   const bool needs_x = kForward || call.is_norm || call.activation.index != kIdentity;
-  each_unit<kForward ? 4 : 2>(
+  // Beside the activation of eight columns there are registers for one unit.
+  constexpr bool kCrowded = kColumns && W == 8 && !Call::is_light;
+  constexpr int kTogether = kForward ? 4 : kCrowded ? 1 : 2;
+  each_unit<kTogether>(
       share.walk(),
       [&](int64_t at, int) { return fetch_unit<W, T, kForward>(call, at, needs_x, false); },
       [&](const Unit<T>& unit, int64_t at, int n) {
@@ -133,7 +142,7 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
         if constexpr (kForward) {
           add_forward<W, kColumns>(unit.x, call.dtype(), shift, &sums);
         } else {
-          add_backward<W, kColumns>(call, p, unit, at, scaled, &sums);
+          add_backward<W, kColumns>(call, own, unit, at, &sums);
         }
       });
   return sums;
@@ -228,34 +237,45 @@ struct Place {
   }
 };
 
-// Parameters of W elements that follow each other in memory.
+// Parameters of W elements that follow each other in memory; `place`, which moves behind them, is
+// that of the first.
 template <int W, class T, class Call>
-ONEPASS_DEVICE void parameters_at(const Call& call, Place place, bool scaled, Parameters<T>* p) {
+ONEPASS_DEVICE void parameters_at(const Call& call, Place* place, bool scaled, Parameters<T>* p) {
   if constexpr (W > 1) {
-    if (call.packs_parameters) return load_parameters<W>(call, place.channel, scaled, p);
-  }
-  p[0] = load_parameters<T>(call, place.channel, scaled);
-  ONEPASS_UNROLL
-  for (int w = 1; w < W; ++w) {
-    p[w] = p[w - 1];
-    if (++place.rest == call.inner) {
-      place.rest = 0;
-      if (++place.channel == call.channels) place.channel = 0;
-      p[w] = load_parameters<T>(call, place.channel, scaled);
+    if (call.packs_parameters) {
+      load_parameters<W>(call, place->channel, scaled, p);
+      place->channel += W;
+      if (place->channel >= call.channels) place->channel -= call.channels;
+      return;
     }
+  }
+  bool same = false;  // the channel of the element before
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w) {
+    p[w] = same ? p[w == 0 ? 0 : w - 1] : load_parameters<T>(call, place->channel, scaled);
+    same = ++place->rest < call.inner;
+    if (same) continue;
+    place->rest = 0;
+    if (++place->channel == call.channels) place->channel = 0;
   }
 }
 
 template <class T, int W, class Call>
-ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Place& place,
-                               const Unit<T>& unit, uint32_t kept, bool scaled) {
-  Parameters<T> p[W];
-  parameters_at<W>(call, place, scaled, p);
-  forward_unit<W, true>(call, p, unit, at, kept, scaled);
+ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, Place place, const Unit<T>& unit,
+                               uint32_t kept, bool scaled) {
+  constexpr int kPart = smaller(W, 4);  // of which the registers hold the parameters
+  T v[W];
+  ONEPASS_UNROLL
+  for (int from = 0; from < W; from += kPart) {
+    Parameters<T> p[kPart];
+    parameters_at<kPart>(call, &place, scaled, p);
+    output<kPart, true>(call, p, part_of<W, kPart>(unit, from), kept >> from, scaled, v + from);
+  }
+  store_unit<W, T>(call.in(call.y), at, v);
 }
 template <class Call>
 ONEPASS_DEVICE bool backward_needs_x(const Call& call) {
-  return call.corrects() || (call.activation.index != kIdentity && !call.kept_gradient);
+  return call.corrects() || (call.activation.index != kIdentity && !call.gradient());
 }
 
 template <class T, int W, class Call>
@@ -282,16 +302,19 @@ ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word, b
 // Forward in memory order, in tiles of 1024 elements a warp, whose lanes draw dropout's bits
 // together. Arrays that are not aligned, and the tile that units do not cover, go one by one.
 template <class T, class Call>
-__global__ void __launch_bounds__(kThreads, 2)
-    apply_kernel(const __grid_constant__ Call call, bool aligned) {
+__global__ void __launch_bounds__(kThreads, Call::is_narrow ? 3 : 2)
+    apply_kernel(const __grid_constant__ Call call, int width) {
   const bool scaled = any_scaled(call);
   const int64_t tiles = ceil_div(call.elements(), 1024);
   const int64_t end = tiles * (int64_t(blockIdx.x) + 1) / gridDim.x;
   int64_t tile = tiles * blockIdx.x / gridDim.x + warp_of(threadIdx.x);
   for (; tile < end; tile += kWarps) {
     const uint32_t word = keep_word_of_lane(call.dropout, tile * 32);
-    if (aligned && (tile + 1 < tiles || call.elements() % kUnit<T> == 0)) {
+    const bool whole = tile + 1 < tiles || call.elements() % width == 0;
+    if (whole && width == kUnit<T>) {
       apply_tile<T, kUnit<T>>(call, tile * 1024, word, scaled);
+    } else if (Call::is_narrow && whole && width == 8) {
+      apply_tile<T, Call::is_narrow ? 8 : 1>(call, tile * 1024, word, scaled);
     } else {
       apply_tile<T, 1>(call, tile * 1024, word, scaled);
     }
@@ -301,17 +324,12 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <class T, bool kForward, int W, bool kColumns, class Call, class Kept = NoneHeld>
 ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& share,
                                 const Kept& held = Kept()) {
-  if (!share.active || !call.applies()) return;
-  constexpr int kEach = kColumns ? W : 1;
-  Parameters<T> p[kEach];
-  bool scaled = false;
-  ONEPASS_UNROLL
-  for (int i = 0; i < kEach; ++i) {
-    p[i] = load_parameters<T>(call, share.channel(i), true);
-    scaled = scaled || p[i].scales();
-  }
+  if (!call.applies()) return;
+  OwnParameters<T, W, kColumns, kForward, Call> own;
+  own.take(call, share, [&](int64_t c) { return load_parameters<T>(call, c, true); });
+  if (!share.active) return;
   const bool needs_x = kForward || backward_needs_x(call);
-  const bool drops = call.drops() && !(call.backward && call.kept_gradient);
+  const bool drops = call.drops() && !(call.backward && call.gradient());
   const auto fetch_kept = [&](int64_t at, [[maybe_unused]] int n) {
     if constexpr (!std::is_same_v<Kept, NoneHeld>) {
       if (n < held.units) {
@@ -327,9 +345,9 @@ ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& shar
   each_unit<2>(share.walk(), fetch_kept, [&](const Unit<T>& unit, int64_t at, int) {
     const uint32_t kept = drops ? bits_of_mask<W>(call, at) : 0;
     if constexpr (kForward) {
-      forward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
+      forward_unit<W, kColumns>(call, own.p, unit, at, kept, own.scaled);
     } else {
-      backward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
+      backward_unit<W, kColumns>(call, own, unit, at, kept);
     }
   });
 }
@@ -396,15 +414,14 @@ inline bool all_aligned(const Channelwise& c, int unit) {
   return all;
 }
 inline int unit_of(DType dtype) { return dtype == DType::f64 ? 2 : 4; }
-// 16 bits are moved 8 elements at a time where the registers suffice: in planes, and in columns
-// forward, with a light epilogue. with_path knows the same.
+// The most elements that a thread can move at once in memory order.
+inline int widest(const Channelwise& c) {
+  if (size_of(c.dtype) == 2 && all_aligned(c, 8)) return 8;
+  return all_aligned(c, unit_of(c.dtype)) ? unit_of(c.dtype) : 1;
+}
 inline ChannelPath path_of(const Channelwise& c, int arrays_kept) {
-  int unit = unit_of(c.dtype);
-  const bool planes = c.inner > 1 && c.inner % 8 == 0;
-  const bool columns = c.inner == 1 || (c.inner <= kSmallPlane && c.inner % unit != 0);
-  const bool few = !c.dy && is_light(c.epilogue) && c.channels * c.inner % 8 == 0;
-  if (size_of(c.dtype) == 2 && (planes || (columns && few)) && all_aligned(c, 8)) unit = 8;
-  return channel_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1,
+  const int unit = all_aligned(c, unit_of(c.dtype)) ? unit_of(c.dtype) : 1;
+  return channel_path(c.outer, c.channels, c.inner, unit, widest(c) == 8, c.dy,
                       {arrays_kept, int32_t(size_of(c.dtype))});
 }
 // Whether keep bits are drawn before the kernels that walk over channels; forward the kernel that
@@ -489,7 +506,7 @@ void choose_kept(const Channelwise& c, Call* call) {
 
 // Calls f with the width of the call's path as a constant, and whether it is of columns. 8 is the
 // width of 16-bit elements alone: see path_of.
-template <bool kForward, class Call, class F>
+template <class Call, class F>
 void with_path(const Call& call, F f) {
   const int width = call.path.width;
   const auto with_width = [&](auto columns) {
@@ -498,8 +515,7 @@ void with_path(const Call& call, F f) {
       f(columns, std::integral_constant<int, 1>());
     } else if (width == kWidth) {
       f(columns, std::integral_constant<int, kWidth>());
-    } else if constexpr (Call::is_narrow &&
-                         (!decltype(columns)::value || (kForward && Call::is_light))) {
+    } else if constexpr (Call::is_narrow) {
       f(columns, std::integral_constant<int, 8>());
     } else {
       record_error("no kernel has the width of this call along channels");
@@ -513,7 +529,7 @@ template <class T, bool kForward, class Call>
 bool run_sums(const Call& call, cudaStream_t stream) {
   const ChannelPath& path = call.path;
   bool whole = call.sums() && path.whole;
-  with_path<kForward>(call, [&](auto columns, auto width) {
+  with_path(call, [&](auto columns, auto width) {
     constexpr bool kColumns = decltype(columns)::value;
     constexpr int W = decltype(width)::value;
     if (whole) {
@@ -539,23 +555,22 @@ bool run_sums(const Call& call, cudaStream_t stream) {
   return false;
 }
 template <class T, bool kForward, class Call>
-void run_apply(const Call& call, bool aligned, cudaStream_t stream) {
+void run_apply(const Call& call, int width, cudaStream_t stream) {
   if (!call.applies()) return;
   if constexpr (!Call::is_light && kForward)
     if (call.drops()) {
       const auto apply = &apply_kernel<T, Call>;
-      start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call,
-            aligned);
+      start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call, width);
       return;
     }
-  with_path<kForward>(call, [&](auto columns, auto width) {
+  with_path(call, [&](auto columns, auto width) {
     const auto apply =
         &share_kernel<T, kForward, decltype(columns)::value, decltype(width)::value, Call>;
     start(apply, call.path.groups * call.path.apply_splits, stream, call);
   });
 }
 template <class T, bool kForward, class Call>
-void run_as(const Call& call, bool aligned, cudaStream_t stream) {
+void run_as(const Call& call, int width, cudaStream_t stream) {
   if (call.elements() == 0) {
     if constexpr (Call::is_norm || !kForward)
       if (call.channels > 0)
@@ -565,21 +580,20 @@ void run_as(const Call& call, bool aligned, cudaStream_t stream) {
   if constexpr (Call::is_norm || !kForward)
     if (run_sums<T, kForward>(call, stream)) return;
   if constexpr (Call::is_norm || kForward)
-    run_apply<T, kForward>(typename Call::Elements{call}, aligned, stream);
+    run_apply<T, kForward>(typename Call::Elements{call}, width, stream);
 }
 template <bool kForward, class Call>
 void run(const Channelwise& c, const Call& call) {
   if (!c.workspace && c.channels > 0)
     return record_error("a call along channels needs a workspace");
   if constexpr (!Call::is_light) {
-    const bool applies = call.applies() && !(call.backward && call.kept_gradient);
+    const bool applies = call.applies() && !(call.backward && call.gradient());
     const bool uses = kForward ? call.sums() && applies : call.sums() || applies;
     if (uses && draws_mask(c, call.path, !kForward))
       draw_mask<true>({reinterpret_cast<uint8_t*>(call.mask), ceil_div(call.elements(), 32) * 32,
                        call.dropout, true, c.stream, nullptr});
   }
-  run_as<typename Call::Computing, kForward>(call, all_aligned(c, unit_of(c.dtype)),
-                                             static_cast<cudaStream_t>(c.stream));
+  run_as<typename Call::Computing, kForward>(call, widest(c), static_cast<cudaStream_t>(c.stream));
 }
 
 // Calls f with a type of call that fits.

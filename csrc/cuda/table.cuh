@@ -23,6 +23,8 @@ namespace {
 constexpr int64_t kTile = 1024, kSmallTile = 256;
 constexpr int64_t kManyElements = 16 << 20;
 constexpr int64_t kSmallTable = 3840;  // with the other arguments below 4 KiB
+// Addresses of 4,000 tensors. What is called less often, or with longer lists, has kernels with
+// this argument alone: of both sizes a package would have twice as many.
 constexpr int64_t kLargeTable = 32256;
 
 // How a warp moves the elements of a tensor.

@@ -277,25 +277,23 @@ inline const unsigned char* brought_up_to_date(const TableRoom& room,
 }
 
 // Calls `run(kernel argument, shape)` with the table in the smallest place that holds it: a small
-// argument, a large one (kLarge: that kernel exists), or the room, where it may be kept but for
+// argument (kSmall: that kernel exists), a large one, or the room, where it may be kept but for
 // what changes: the rows, and operand `moving`. Returns the bytes that it takes of the room.
-template <bool kLarge, class Builder, class Run>
+template <bool kSmall, class Builder, class Run>
 int64_t with_table(const Builder& builder, int moving, const TableRoom& room, cudaStream_t stream,
                    Run run) {
   const auto at = [&](const unsigned char* elsewhere, const std::vector<unsigned char>& bytes,
                       const TableShape& shape) {
     const auto here = [&](const auto& table) { run(table, shape); };
-    if (int64_t(bytes.size()) <= kSmallTable) {
-      with_inline_table<kSmallTable>(bytes, here, elsewhere);
-      return true;
-    }
-    if constexpr (kLarge) {
-      if (int64_t(bytes.size()) <= kLargeTable) {
-        with_inline_table<kLargeTable>(bytes, here, elsewhere);
+    if constexpr (kSmall) {
+      if (int64_t(bytes.size()) <= kSmallTable) {
+        with_inline_table<kSmallTable>(bytes, here, elsewhere);
         return true;
       }
     }
-    return false;
+    if (int64_t(bytes.size()) > kLargeTable) return false;
+    with_inline_table<kLargeTable>(bytes, here, elsewhere);
+    return true;
   };
   if (at(nullptr, builder.bytes(), builder.shape())) return 0;
   if (!room.at) {
@@ -305,7 +303,7 @@ int64_t with_table(const Builder& builder, int moving, const TableRoom& room, cu
   for (const int operand : {moving, -1}) {
     if (!room.kept) break;
     const auto parts = builder.parts(operand);
-    if (int64_t(parts.own.size()) > (kLarge ? kLargeTable : kSmallTable)) continue;
+    if (int64_t(parts.own.size()) > kLargeTable) continue;
     at(brought_up_to_date(room, parts.fixed, stream), parts.own, parts.shape);
     return int64_t(parts.fixed.size());
   }

@@ -226,7 +226,7 @@ void measure_as(const Elementwise& call, int64_t* taken) {
           call.norms);
   };
   const auto room = TableRoom::of<T>(call, *taken);
-  constexpr bool kLarge = sizeof(T) == 4;
+  constexpr bool kSmall = sizeof(T) == 4;
   const auto strided = [&](const auto& table, const TableShape& shape) {
     run(std::true_type(), table, shape);
   };
@@ -234,7 +234,7 @@ void measure_as(const Elementwise& call, int64_t* taken) {
     run(std::false_type(), table, shape);
   };
   *taken += builder.shape().strided ? with_table<false>(builder, kGradient, room, stream, strided)
-                                    : with_table<kLarge>(builder, kGradient, room, stream, dense);
+                                    : with_table<kSmall>(builder, kGradient, room, stream, dense);
 }
 
 template <template <class> class M, int kGradient>

@@ -18,7 +18,7 @@
 //   counts(), reset_counts()      launches, bytes read and written, and calls of Philox since then
 //   set_shared_limit(bytes)       of shared memory that a block may have, until set_order
 //   set_clusters(has)             whether the device has clusters, until set_order
-//   channel_path(outer, channels, inner, unit, size, arrays, limit)
+//   channel_path(outer, channels, inner, unit, size, arrays, limit, eight, backward)
 //   row_norm_path(outer, groups, channels, inner, unit, is_double, backward)
 #include <Python.h>
 
@@ -367,11 +367,12 @@ PyObject* set_clusters(PyObject*, PyObject* has) {
 
 PyObject* path(PyObject*, PyObject* args) {
   long long outer, channels, inner_size, limit = 0;
-  int unit, size = 4, arrays = 0;
-  if (!PyArg_ParseTuple(args, "LLLi|iiL", &outer, &channels, &inner_size, &unit, &size, &arrays,
-                        &limit))
+  int unit, size = 4, arrays = 0, eight = 0, backward = 0;
+  if (!PyArg_ParseTuple(args, "LLLi|iiLpp", &outer, &channels, &inner_size, &unit, &size, &arrays,
+                        &limit, &eight, &backward))
     return nullptr;
-  const auto p = onepass::cuda::channel_path(outer, channels, inner_size, unit, {arrays, size});
+  const auto p = onepass::cuda::channel_path(outer, channels, inner_size, unit, eight != 0,
+                                             backward != 0, {arrays, size});
   const int held =
       arrays == 0 ? 0
                   : onepass::cuda::held_units(p, outer, inner_size, p.width * size * arrays, limit);

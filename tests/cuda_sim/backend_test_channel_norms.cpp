@@ -58,23 +58,25 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
 }
 
 // Values and gradients at the top of the range: channels whose x and g are scaled, in one kernel
-// and in three.
+// and in three; eight of 16 bits are one thread's.
 void extreme_channels(std::string* bits) {
-  for (const DType d : {DType::f32, DType::f64})
+  for (const DType d : {DType::f32, DType::f64, DType::bf16})
     for (const int64_t outer : {20, 8200})
       for (const bool residual : {false, true}) {
         if (kBrief && (d == DType::f64 || !residual)) continue;
-        const int64_t n = outer * 2;
-        const double top = d == DType::f32 ? 3e38 : 1.5e308;
+        const int64_t channels = d == DType::bf16 ? 8 : 2, n = outer * channels;
+        const double top = d == DType::f64 ? 1.5e308 : 3e38;
+        const DType c = computing(d);
         Buffer x(d, n, 1), y(d, n, 2), r(d, n, 3), dy(d, n, 4), dx(d, n, 5), dr(d, n, 6);
-        Buffer saved(d, 6, 7), var(d, 2, 8), dw(d, 2, 9), db(d, 2, 10);
+        Buffer saved(c, 3 * channels, 7), var(c, channels, 8), dw(c, channels, 9);
+        Buffer db(c, channels, 10);
         for (int64_t i = 0; i < n; ++i) {
-          x.set(i, i % 4 < 2 ? top : -top);
+          x.set(i, i % (2 * channels) < channels ? top : -top);
           dy.set(i, i % 3 == 0 ? top : -top);
         }
         ChannelNorm call{};
         call.outer = outer;
-        call.channels = 2;
+        call.channels = channels;
         call.inner = 1;
         call.dtype = d;
         call.x = x.data();
@@ -226,9 +228,10 @@ void channel_norms_part(std::string* bits) {
   shared_channels(bits);
   extreme_channels(bits);
   unusual_channels(bits);
-  const Shape shapes[] = {{3, 2, 20, 0},   {2, 2, 7, 1},    {40, 6, 1, 0},   {9, 131, 1, 0},
-                          {2, 1, 9000, 0}, {2, 2, 8301, 1}, {4301, 4, 1, 0}, {2801, 3, 1, 1},
-                          {130, 512, 1, 0}};  // the last in clusters
+  const Shape shapes[] = {
+      {3, 2, 20, 0},    {2, 2, 7, 1},     {40, 6, 1, 0},   {9, 131, 1, 0},
+      {2, 1, 9000, 0},  {2, 2, 8301, 1},  {4301, 4, 1, 0}, {2801, 3, 1, 1},
+      {1101, 16, 1, 0}, {1101, 16, 1, 4}, {130, 512, 1, 0}};  // the last in clusters
   int turn = 0;
   for (const Shape& s : shapes)
     for (const DType d : dtypes()) {
