@@ -691,9 +691,9 @@ def test_the_path_of_a_shape(simulator):
     for outer in (1, 2, 32, 256, 65536):
         for channels in (1, 3, 64, 100, 513, 4096):
             for inner in (1, 2, 49, 196, 3136, 12544):
-                for unit, arrays in [(1, 0), (2, 0), (4, 0), (1, 2), (2, 1), (4, 1), (4, 3)]:
-                    path = simulator.channel_path(outer, channels, inner, unit, 4, arrays)
-                    label = f"{outer, channels, inner, unit, arrays}: {path}"
+                for unit, again in [(1, 0), (2, 0), (4, 0), (1, 2), (2, 1), (4, 1), (4, 3)]:
+                    path = simulator.channel_path(outer, channels, inner, unit, 4, again)
+                    label = f"{outer, channels, inner, unit, again}: {path}"
                     width = path["width"]
                     assert width in (1, unit), label
                     if path["columns"]:
@@ -714,7 +714,7 @@ def test_the_path_of_a_shape(simulator):
                     assert path["whole"] or path["splits"] * 4096 < share + 4096, label
                     assert path["cluster"] == (path["splits"] if path["whole"] else 1), label
                     assert path["cluster"] in (1, 2, 4, 8), label
-                    assert path["cluster"] == 1 or (arrays and width > 1), label
+                    assert path["cluster"] == 1 or (again and width > 1), label
                     if share <= 16384:
                         assert path["whole"], label
                     if share * path["groups"] > 2**25:  # work for a whole GPU

@@ -307,6 +307,61 @@ def test_a_list_that_is_long_is_replayed(cupy):  # noqa: F811
         assert on_device.get().tobytes() == on_host.tobytes()
 
 
+def many(module, kinds, strided=False):
+    """Ones of float32 ("f"), float64 ("d"), or float64 of many elements ("D"); 0: none."""
+    shape = {"f": (3, 2), "d": (3, 2), "D": (700 << 10, 1)}
+    dtype = {"f": np.float32, "d": np.float64, "D": np.float64}
+
+    def one(kind):
+        ones = module.asarray(np.ones(shape[kind], dtype[kind]))
+        return module.asarray(np.ones(shape[kind][::-1], dtype[kind])).T if strided else ones
+
+    return [None if kind == "0" else one(kind) for kind in kinds]
+
+
+# So many that their tables do not fit into the arguments of a kernel; floats do if they are dense.
+ALL, SMALL, LARGE = "d" * 600 + "D", "d" * 600 + "0", "0" * 600 + "D"
+MIXED, DOUBLES = "f" * 400 + "d" * 600, "0" * 400 + "d" * 600
+TURNED = (MIXED, True)
+
+
+@pytest.mark.parametrize(
+    ("make", "all_of", "steps"),
+    [
+        # The sums of a long tensor are as long as those of many short ones and their table.
+        (lambda p: optim.LAMB(p, lr=0.1), ALL, [ALL, SMALL, LARGE, SMALL, ALL]),
+        # The table of doubles is behind that of floats, if there is one,
+        (lambda p: optim.AdamW(p, lr=0.1, l1=0.1), MIXED, [MIXED, DOUBLES, MIXED]),
+        # and that one grows where gradients are strided.
+        (lambda p: optim.SGD(p, lr=0.1), MIXED, [MIXED, TURNED, MIXED, TURNED]),
+    ],
+    ids=["sums", "types", "strides"],
+)
+@pytest.mark.parametrize("graph", [False, True])
+def test_tables_of_other_lists_leave_those_that_are_kept(cupy, make, all_of, steps, graph):  # noqa: F811
+    """Nothing else is written where a list's table stays, or where a graph reads it."""
+    params, host = many(cupy, all_of), many(np, all_of)
+    on_device, on_host = make(params), make(host)
+    replays = []
+
+    def given(module, step):
+        return many(module, *((step,) if isinstance(step, str) else step))
+
+    for step in steps:
+        on_device.step(given(cupy, step))
+        on_host.step(given(np, step))
+        if graph and step not in [seen for seen, _, _ in replays]:
+            grads = given(cupy, step)
+            on_device.step(grads)
+            on_host.step(given(np, step))
+            replays.append((step, grads, captured(cupy, lambda g=grads: on_device.step(g))))
+        for seen, _, launch in replays:
+            launch()
+            on_host.step(given(np, seen))
+    for one, expected in zip(params, host, strict=True):
+        np.testing.assert_allclose(one.get(), expected, rtol=1e-6 if one.dtype == "f" else 1e-13)
+
+
 # ---- dropout
 
 

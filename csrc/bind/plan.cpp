@@ -254,7 +254,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
   const bool captured = captures(where);
   if (captured) counts_.give_numbers(&calls.update);
   for (const StepPass* pass : passes)
-    memory_.prepare(pass, pass->workspace(calls), where, captured);
+    memory_.prepare(pass, pass->workspace(calls), order, where, captured);
   if (options.measures()) {
     result = lend(where, sizeof(GlobalNormResult) / sizeof(double), "float64");
     calls.norm.result = static_cast<GlobalNormResult*>(pointer_of(result));

@@ -11,8 +11,10 @@ namespace onepass::bind {
 
 class PlanMemory {
  public:
-  // Makes sure of `bytes` for a pass, for work on the target's stream; captured: in a graph.
-  void prepare(const StepPass* pass, int64_t bytes, const Target& where, bool captured);
+  // Makes sure of `bytes` for a pass over these parameters, for work on the target's stream;
+  // captured: in a graph.
+  void prepare(const StepPass* pass, int64_t bytes, const std::vector<size_t>& parameters,
+               const Target& where, bool captured);
   // Gives the memory of a pass to its calls.
   void lend_to(const StepPass* pass, StepCalls* calls);
   // A launch has failed: nobody knows what tables hold.
@@ -24,6 +26,8 @@ class PlanMemory {
     py::object memory = py::none(), spare = py::none();  // `spare` is for the next call
     int64_t bytes = 0;
     void* stream = nullptr;
+    std::vector<size_t> parameters{};
+    bool in_graph = false;  // a graph that was captured uses the memory
     KeptTable tables[2]{};
   };
   OfPass& of(const StepPass* pass);

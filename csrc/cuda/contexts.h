@@ -15,8 +15,6 @@
 namespace onepass {
 namespace cuda {
 
-constexpr int kMostDevices = 64;
-
 // What is needed of the driver. The runtime has loaded it and called cuInit by then; linking it
 // would keep the extension from loading where there is none.
 struct Driver {

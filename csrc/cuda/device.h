@@ -12,14 +12,13 @@
 //     reading.
 //  3. Launches go through launch(), never <<<>>>.
 //  4. Every thread of a block reaches the same block_sync, and every thread of a cluster the same
-//     cluster_sync. A warp operation names its lanes by mask
-//     and all of those lanes arrive at the same source line. So no return before a barrier or warp
-//     operation: guard the work instead.
+//     cluster_sync. A warp operation names its lanes by mask and all of those lanes arrive at the
+//     same source line. So no return before a barrier or warp operation: guard the work instead.
 //  5. Only warp_sync, block_sync and cluster_sync order memory between threads; shuffles and
-//  ballots do not.
+//     ballots do not.
 //  6. No block waits for another that is not of its cluster (!). Blocks talk through one pattern:
-//  write, fence(), integer
-//     atomic; and on the other side atomic, fence() by the same thread, block_sync, read.
+//     write, fence(), integer atomic; and on the other side atomic, fence() by the same thread,
+//     block_sync, read.
 //  7. Atomics are on integers, where the order of arrival cannot change the final value. Sums of
 //     floats combine fixed parts in a fixed order.
 //  8. Sizes and element indices are int64_t (!): int64_t(blockIdx.x) * blockDim.x + threadIdx.x.
@@ -364,25 +363,35 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_by
   return launch(Cluster{1}, kernel, grid, block, shared_bytes, stream, arguments...);
 }
 
-// How many clusters of such a kernel the current device, which has clusters, can run at once.
+// How many clusters of such a kernel the current device, which has clusters, can run at once. None
+// of a kernel whose code is of an older GPU: from PTX of that one the driver makes code for this
+// one, in which cluster_sync and load_of_block are those of single blocks.
 template <class... P>
 cudaError_t resident_clusters(int* clusters, Cluster cluster, void (*kernel)(P...), int threads,
                               size_t shared_bytes) {
 #ifdef __CUDACC__
+  const auto* const code = reinterpret_cast<const void*>(kernel);
+  cudaFuncAttributes about;
+  *clusters = 0;
+  const cudaError_t error = cudaFuncGetAttributes(&about, code);
+  if (error != cudaSuccess || about.ptxVersion < 90) return error;
   cudaLaunchAttribute shape;
   const cudaLaunchConfig_t config =
       in_clusters(cluster, dim3(cluster.blocks), dim3(threads), shared_bytes, nullptr, &shape);
-  return cudaOccupancyMaxActiveClusters(clusters, reinterpret_cast<const void*>(kernel), &config);
+  if (cudaOccupancyMaxActiveClusters(clusters, code, &config) != cudaSuccess) {
+    *clusters = 0;  // a part of a GPU (MIG) may have no such size
+    (void)cudaGetLastError();
+  }
+  return cudaSuccess;
 #else
   (void)kernel, (void)threads, (void)shared_bytes;
-  *clusters = int(kMostInCluster / cluster.blocks);
+  *clusters = int(cusim::options().cluster_blocks / cluster.blocks);
   return cudaSuccess;
 #endif
 }
 
 // The grid of a persistent kernel: the number of blocks of `threads` threads that the current
-// device runs at once. Call it when a plan is built: it is illegal while a stream is being
-// captured.
+// device runs at once.
 template <class... P>
 cudaError_t resident_blocks(int* blocks, void (*kernel)(P...), int threads, size_t shared_bytes) {
 #ifdef __CUDACC__
@@ -400,16 +409,6 @@ cudaError_t resident_blocks(int* blocks, void (*kernel)(P...), int threads, size
   *blocks = cusim::options().resident_blocks;
   return cudaSuccess;
 #endif
-}
-
-// Lets `kernel` be launched with up to `bytes` of dynamic shared memory; needed once per device
-// where dynamic and static shared memory together exceed 48 KiB.
-template <class... P>
-cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
-  return ONEPASS_CUDA_OR_SIM(
-      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-      cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
 }
 
 // What depends on the current device: the bytes of shared memory that a block may have, with that
@@ -431,6 +430,34 @@ inline cudaError_t describe_device(Device* d) {
   *d = {cusim::options().most_shared_bytes, cusim::options().clusters};
   return cudaSuccess;
 #endif
+}
+
+// Lets `kernel` be launched with up to `bytes` of dynamic shared memory; needed once per device
+// where dynamic and static shared memory together exceed 48 KiB. It takes the place of what was
+// allowed before, in all threads of the process.
+template <class... P>
+cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
+  return ONEPASS_CUDA_OR_SIM(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+      cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
+}
+
+// Lets it have all that a block of the current device has beside the kernel's static shared memory;
+// `bytes`: how much that is.
+template <class... P>
+cudaError_t allow_most_shared(int* bytes, void (*kernel)(P...)) {
+  Device device{};
+  cudaError_t error = describe_device(&device);
+  if (error != cudaSuccess) return error;
+  *bytes = device.most_shared_bytes;
+#ifdef __CUDACC__
+  cudaFuncAttributes about;
+  error = cudaFuncGetAttributes(&about, reinterpret_cast<const void*>(kernel));
+  if (error != cudaSuccess) return error;
+  *bytes -= int(about.sharedSizeBytes);
+#endif
+  return allow_dynamic_shared(kernel, size_t(*bytes));
 }
 
 // The error as a sentence. The simulator adds thread, block, file and line of the last launch.

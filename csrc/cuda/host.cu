@@ -82,6 +82,12 @@ int current_device() {
 #endif
 }
 
+KnownAnswer& known_answer_at(const void* kernel, int64_t about) {
+  constexpr size_t kSlots = 512;
+  static thread_local KnownAnswer known[kSlots];
+  return known[((reinterpret_cast<uintptr_t>(kernel) >> 4) + uint64_t(about)) % kSlots];
+}
+
 uint32_t* host_word(int device) {
   static std::mutex making;
   static uint32_t* words[kMostDevices];

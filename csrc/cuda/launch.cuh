@@ -36,9 +36,9 @@ void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
 inline Device this_device() {
   Device now{};
 #ifdef __CUDACC__
-  static thread_local Device known[64];
+  static thread_local Device known[kMostDevices];
   int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess || device >= 64) return now;
+  if (cudaGetDevice(&device) != cudaSuccess || device >= kMostDevices) return now;
   Device& slot = known[device];
   if (slot.most_shared_bytes == 0 && describe_device(&slot) != cudaSuccess) {
     (void)cudaGetLastError();
@@ -50,49 +50,19 @@ inline Device this_device() {
 #endif
   return now;
 }
-// Lets a kernel have so many bytes of dynamic shared memory; false: it may not. Cached likewise.
-template <class... P>
-bool allows_shared(void (*kernel)(P...), int64_t bytes) {
-#ifdef __CUDACC__
-  struct Known {
-    const void* kernel;
-    int device;
-    int64_t bytes;
-  };
-  static thread_local Known known[128];
-  int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return false;
-  const auto* key = reinterpret_cast<const void*>(kernel);
-  Known& slot = known[(reinterpret_cast<uintptr_t>(key) >> 4) % 128];
-  if (slot.kernel == key && slot.device == device && slot.bytes >= bytes) return true;
-  if (allow_dynamic_shared(kernel, size_t(bytes)) != cudaSuccess) {
-    (void)cudaGetLastError();
-    return false;
-  }
-  slot = {key, device, bytes};
-  return true;
-#else
-  return allow_dynamic_shared(kernel, size_t(bytes)) == cudaSuccess;
-#endif
-}
-
 // ask(&answer) about a kernel on the current device, cached per thread: the runtime takes
-// microseconds, and may refuse while a graph is captured. `about`: what else the answer depends on.
-// In the simulator there is no cache, so that tests can change its device.
+// microseconds, and may refuse while a graph is captured. `about`: the question, where it has one,
+// and what else the answer depends on. In the simulator there is no cache, so that tests can change
+// its device.
+constexpr int64_t kResident = 0, kMostShared = 1;  // has_room asks from 2 on
 template <class Kernel, class Ask>
 int known_answer([[maybe_unused]] Kernel kernel, [[maybe_unused]] int64_t about, Ask ask) {
   int answer = 0;
 #ifdef __CUDACC__
-  struct Known {
-    const void* kernel;
-    int64_t about;
-    int device, answer;
-  };
-  static thread_local Known known[128];
   int device = 0;
   if (cudaGetDevice(&device) == cudaSuccess) {
     const auto* key = reinterpret_cast<const void*>(kernel);
-    Known& slot = known[((reinterpret_cast<uintptr_t>(key) >> 4) + uint64_t(about)) % 128];
+    KnownAnswer& slot = known_answer_at(key, about);
     if (slot.kernel == key && slot.device == device && slot.about == about) return slot.answer;
     const cudaError_t error = ask(&answer);
     if (error == cudaSuccess) {
@@ -107,9 +77,17 @@ int known_answer([[maybe_unused]] Kernel kernel, [[maybe_unused]] int64_t about,
 #endif
   return answer;
 }
+// Lets a kernel have so many bytes of dynamic shared memory; false: it may not. It is given all
+// that there is: threads share the permission, so that one which asked for less would take it from
+// another that holds a call with more.
+template <class... P>
+bool allows_shared(void (*kernel)(P...), int64_t bytes) {
+  return bytes <= known_answer(kernel, kMostShared,
+                               [&](int* most) { return allow_most_shared(most, kernel); });
+}
 template <class... P>
 int resident(void (*kernel)(P...)) {
-  return known_answer(kernel, 0,
+  return known_answer(kernel, kResident,
                       [&](int* blocks) { return resident_blocks(blocks, kernel, kThreads, 0); });
 }
 // Whether the device runs such clusters.

@@ -209,6 +209,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 struct TableRoom {
   unsigned char* at;       // null: there is none
   KeptTable* kept;         // what is in it; null: unknown
+  KeptTable* beside;       // the other table of the same workspace
   unsigned char* another;  // for a table that may not be written there
 
   // Room for the table of tensors that are computed in T, `taken` bytes into the workspace.
@@ -217,8 +218,9 @@ struct TableRoom {
     const auto behind = [&](void* memory) {
       return memory ? static_cast<unsigned char*>(memory) + taken : nullptr;
     };
-    return {behind(call.workspace), call.tables ? call.tables + (sizeof(T) == 8) : nullptr,
-            behind(call.spare)};
+    constexpr int kOwn = sizeof(T) == 8;
+    return {behind(call.workspace), call.tables ? call.tables + kOwn : nullptr,
+            call.tables ? call.tables + (1 - kOwn) : nullptr, behind(call.spare)};
   }
 };
 
@@ -261,18 +263,24 @@ inline const unsigned char* brought_up_to_date(const TableRoom& room,
     return room.at;
   }
   KeptTable& kept = *room.kept;
-  if (kept.at != room.at) kept = {room.at, {}};
-  const bool captured = captures(stream), same = kept.held == bytes;
+  const bool captured = captures(stream), same = kept.at == room.at && kept.held == bytes;
   if (same) {
     kept.in_graph = kept.in_graph || captured;
-  } else if (captured || kept.in_graph) {
-    kept.outgrown = kept.in_graph;
+    return room.at;
+  }
+  // The list of one computing type may have grown or shrunk, and the other's table with it moved.
+  KeptTable& beside = *room.beside;
+  const bool overlaps = beside.overlaps(room.at, int64_t(bytes.size()));
+  const bool read = kept.in_graph || (overlaps && beside.in_graph);
+  if (captured || read) {
+    kept.outgrown = kept.outgrown || read;
     write_changes(room.another, {}, bytes, stream);
     return room.another;
-  } else {
-    write_changes(room.at, kept.held, bytes, stream);
-    kept.held = bytes;
   }
+  if (overlaps) beside = {};
+  if (kept.at != room.at) kept = {room.at, {}};
+  write_changes(room.at, kept.held, bytes, stream);
+  kept.held = bytes;
   return room.at;
 }
 

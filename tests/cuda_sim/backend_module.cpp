@@ -9,8 +9,10 @@
 //   device_calls()                (device, stream) of every call of its functions since last asked
 //   device_fails(text)            its next call does nothing and leaves this error
 //   current_device(device)        makes a device the current one, and returns which one was
-//   contexts()                    the devices that have one, and whether this thread has none
-//   current forget_contexts()             as in a process that has used no device yet
+//   contexts()                    the devices that have one, and whether this thread has a current
+//                                 one
+//
+//   forget_contexts()             as in a process that has used no device yet
 //   set_order(name, seed, resident_blocks)
 //   start_recording()             launches are kept, as a CUDA graph that is captured keeps them …
 //   stop_recording()              … until here: the number of the graph
@@ -18,6 +20,7 @@
 //   counts(), reset_counts()      launches, bytes read and written, and calls of Philox since then
 //   set_shared_limit(bytes)       of shared memory that a block may have, until set_order
 //   set_clusters(has)             whether the device has clusters, until set_order
+//   set_cluster_blocks(count)     how many blocks of clusters run at once, until set_order
 //   channel_path(outer, channels, inner, unit, size, arrays, limit, eight, backward)
 //   row_norm_path(outer, groups, channels, inner, unit, is_double, backward)
 #include <Python.h>
@@ -365,6 +368,13 @@ PyObject* set_clusters(PyObject*, PyObject* has) {
   Py_RETURN_NONE;
 }
 
+PyObject* set_cluster_blocks(PyObject*, PyObject* count) {
+  cusim::Options options = cusim::options();
+  options.cluster_blocks = unsigned(PyLong_AsUnsignedLong(count));
+  cusim::set_options(options);
+  Py_RETURN_NONE;
+}
+
 PyObject* path(PyObject*, PyObject* args) {
   long long outer, channels, inner_size, limit = 0;
   int unit, size = 4, arrays = 0, eight = 0, backward = 0;
@@ -414,6 +424,7 @@ PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"reset_counts", reset_counts, METH_NOARGS, nullptr},
                          {"set_shared_limit", set_shared_limit, METH_O, nullptr},
                          {"set_clusters", set_clusters, METH_O, nullptr},
+                         {"set_cluster_blocks", set_cluster_blocks, METH_O, nullptr},
                          {"channel_path", path, METH_VARARGS, nullptr},
                          {"row_norm_path", row_path, METH_VARARGS, nullptr},
                          {nullptr, nullptr, 0, nullptr}};

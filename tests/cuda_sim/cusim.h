@@ -65,6 +65,7 @@ struct Options {
   int resident_blocks = 4;            // what onepass::cuda::resident_blocks answers
   int most_shared_bytes = 227 << 10;  // likewise; of sm_90
   bool clusters = true;               // whether the device starts blocks in clusters; of sm_90
+  unsigned cluster_blocks = 8;        // of all clusters that run at once; 0: a kernel cannot
 };
 
 Options options();
