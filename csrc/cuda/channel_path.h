@@ -28,9 +28,15 @@ struct Kept {
   int32_t arrays, size;
 };
 
-// The shared memory of a whole block for its sums (channels.cuh).
+// normalise.cuh asserts that its kernels are as these numbers say.
+constexpr int64_t kPathThreads = 256;  // of a block
+constexpr int64_t kPathCluster = 8;    // the most blocks of a cluster
+constexpr int64_t kColumnLanes = 32;   // the most threads side by side, where columns are channels
+
+// The shared memory of a whole block for its sums: of columns two doubles for each thread and
+// element of a unit, and two for each column.
 inline int64_t sums_bytes(const ChannelPath& path) {
-  return 1024 + (path.columns ? path.width * (4096 + 512) : 0);
+  return 1024 + (path.columns ? path.width * 16 * (kPathThreads + kColumnLanes) : 0);
 }
 
 // How many units, of `bytes` each, every thread of a block that does everything can keep in shared
@@ -38,17 +44,17 @@ inline int64_t sums_bytes(const ChannelPath& path) {
 // the cache.
 inline int32_t held_units(const ChannelPath& path, int64_t outer, int64_t inner, int64_t bytes,
                           int64_t limit) {
-  constexpr int64_t kThreads = 256;
   const int64_t own = sums_bytes(path);
   if (!path.whole || path.width == 1 || path.groups == 0) return 0;
-  const int64_t rows = path.columns ? kThreads / path.lanes : kThreads;
+  const int64_t rows = path.columns ? kPathThreads / path.lanes : kPathThreads;
   const int64_t units = path.columns ? outer : outer * (inner / path.width);
   const int64_t share = (units + path.cluster - 1) / path.cluster;
   const int64_t each = (share + rows - 1) / rows, room = limit - own;
   if (room <= 0) return 0;
   // Two blocks of a processor hide each other's waits; one is better than to read again. A cluster
   // finds in the second-level cache what it does not hold.
-  const int64_t most = room / (kThreads * bytes), half = (limit / 2 - own) / (kThreads * bytes);
+  const int64_t most = room / (kPathThreads * bytes);
+  const int64_t half = (limit / 2 - own) / (kPathThreads * bytes);
   if (each <= most) return int32_t(each);
   return int32_t(path.cluster > 1 ? most : half > 0 ? half : 0);
 }
@@ -59,7 +65,6 @@ constexpr int64_t kSmallPlane = 128;  // and so the most threads side by side
 // device without clusters as many blocks share the sums: the bits are the same.
 inline void choose_cluster(int64_t outer, int64_t channels, int64_t inner, const Kept& kept,
                            ChannelPath* path) {
-  constexpr int64_t kMost = 8;               // blocks of a cluster
   constexpr int64_t kTwoHold = 113 << 10;    // bytes of each, where two share a processor
   constexpr int64_t kOneHolds = 227 << 10;   // where one has it
   constexpr int64_t kPlaneMost = 400 << 10;  // and where part of a plane is read again
@@ -77,11 +82,11 @@ inline void choose_cluster(int64_t outer, int64_t channels, int64_t inner, const
   const auto bytes = [&] { return share() * kept.arrays * kept.size; };
   if (path->whole && bytes() <= one) return;
   while (inner == 1 && lanes % 2 == 0 && lanes * path->width * kept.size > kRow &&
-         (bytes() > kMost * most || groups() * kMost < kFewBlocks))
+         (bytes() > kPathCluster * most || groups() * kPathCluster < kFewBlocks))
     lanes /= 2;
   int64_t blocks = 2;
-  while (blocks < kMost && (bytes() > blocks * two || groups() * blocks < kFewBlocks ||
-                            (groups() * blocks < kBlocks && share() > 2 * blocks * kLeast)))
+  while (blocks < kPathCluster && (bytes() > blocks * two || groups() * blocks < kFewBlocks ||
+                                   (groups() * blocks < kBlocks && share() > 2 * blocks * kLeast)))
     blocks *= 2;
   if (bytes() > blocks * most || groups() * blocks < kFewBlocks) return;
   path->whole = true;
@@ -114,7 +119,7 @@ inline ChannelPath path_of_unit(int64_t outer, int64_t channels, int64_t inner, 
     while (together % path.width != 0) together += inner;
     const int64_t wanted = ceil_div(columns, path.width);
     int64_t lanes = together / path.width;
-    while (lanes * 2 <= 32 && lanes < wanted) lanes *= 2;
+    while (lanes * 2 <= kColumnLanes && lanes < wanted) lanes *= 2;
     if (inner == 1 && wanted < lanes) lanes = wanted;
     path.lanes = int32_t(lanes);
     path.groups = ceil_div(columns, lanes * path.width);

@@ -385,7 +385,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
   const auto meet = [&] { ranks > 1 ? cluster_sync() : block_sync(); };
   const Share<W, kColumns> share(call, blockIdx.x / unsigned(ranks), rank, ranks);
   const auto sums = sum_share<W, kColumns, kForward, T>(call, share, held);
-  ONEPASS_SHARED(double, left, [2][kColumns ? kWarpSize * W : 1]);
+  static_assert(kThreads == kPathThreads && kMostInCluster == kPathCluster);
+  ONEPASS_SHARED(double, left, [2][kColumns ? kColumnLanes * W : 1]);
   const int channels = kColumns ? call.path.lanes * W / int(call.inner) : 1;
   const int64_t first = int64_t(blockIdx.x / unsigned(ranks)) * channels;
   fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {

@@ -410,8 +410,10 @@ _captured: list[Array] = []
 
 
 def keep_for_graph(array: Array) -> None:
-    """Keeps memory for good that the launches of a CUDA graph use."""
-    _captured.append(array)
+    """Keeps memory for good that the launches of a CUDA graph use, once however many steps of it
+    do."""
+    if not any(array is kept for kept in _captured):
+        _captured.append(array)
 
 
 def kept(made: Array) -> Array:
