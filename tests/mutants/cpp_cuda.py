@@ -184,9 +184,23 @@ CUDA = [
     Mutant(
         "CUDA: a long row's later units are left out",
         "csrc/cuda/softmax_row.cuh",
-        "u < units; u += kTogether * kGroup) {\n      Raw raw[",
-        "u < units && u < 4 * kGroup; u += kTogether * kGroup) {\n      Raw raw[",
+        "u < units; u += kTogether * kGroup, n += kTogether) {",
+        "u < units && u < 4 * kGroup; u += kTogether * kGroup, n += kTogether) {",
         ("tests/test_cuda_backend.py::test_labelled_rows_of_every_length",),
+    ),
+    Mutant(
+        "CUDA: a row's second array is kept in the place of the first",
+        "csrc/cuda/softmax_row.cuh",
+        "return memory[(array * units + n) * kBlock + int(threadIdx.x)];",
+        "return memory[n * kBlock + int(threadIdx.x)];",
+        ("tests/test_cuda_counts.py::test_rows_of_classes_are_read_once",),
+    ),
+    Mutant(
+        "CUDA: a cluster's sums are those of its first block",
+        "csrc/cuda/normalise.cuh",
+        "return load_of_block(&left[which][i], r);",
+        "return load_of_block(&left[which][i], 0);",
+        ("tests/test_cuda_counts.py::test_a_cluster_gives_the_results_of_the_cpu",),
     ),
     Mutant(
         "CUDA: operands aligned unlike each other are read in units",
