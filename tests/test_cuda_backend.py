@@ -184,6 +184,22 @@ def test_losses_of_elements_have_the_bits_of_the_cpu(simulator, case, dtype):
                 assert_all_same(map(np.asarray, got), map(np.asarray, want), f"{shape} {options}")
 
 
+ALONG_CLASSES = ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward"]
+
+
+@pytest.mark.parametrize("name", [*ALONG_CLASSES, "cross_entropy"])
+def test_the_error_of_a_long_sum_over_classes_is_bounded(simulator, name):
+    """Where positions lie beside each other one thread adds all classes: the bound of a sum holds
+    there too, though in float32 alone the error would grow with their number."""
+    (case,) = (c for c in RUNNABLE if c.name == name)
+    options = {} if name == "cross_entropy" else {"axis": 1}
+    inputs = case.inputs((1, 32769, 2), "float32", options)
+    want = case.expect(inputs, options)
+    with on(simulator):
+        got = case.run(inputs, options)
+    assert_all_close(got, want, case.tolerance, "float32", name)
+
+
 def test_what_is_no_probability_gets_nan_on_a_device(simulator):
     x = np.float32([0.5, 1.5, 0.25, -1])
     with on(simulator):

@@ -86,21 +86,24 @@ struct Position {
   // `weighted` gets halves of the shares, since x - m may exceed the range of T. The bits are those
   // of whole shares.
   ONEPASS_DEVICE void add(T m, T* sum, T* total, T* weighted) const {
+    LongSums<1, T> terms;
+    LongSums<2, T> shares;
     row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w) {
         if (w < low || w >= high) continue;
-        *sum += cross_entropy_formula::term(x[w], m);
+        terms.add(cross_entropy_formula::term(x[w], m));
         if (call.plain()) continue;
         const T q = even_share(c + w, at + w);
-        *total += q;
-        *weighted += cross_entropy_formula::share(q, T(0.5) * x[w] - T(0.5) * m);
+        shares.add(q, cross_entropy_formula::share(q, T(0.5) * x[w] - T(0.5) * m));
       }
     });
-    *sum = fold<kGroup>(*sum, Plus{});
+    terms.template fold_over<kGroup>();
+    *sum = terms[0];
     if (call.plain()) return;
-    *total = fold<kGroup>(*total, Plus{});
-    *weighted = fold<kGroup>(*weighted, Plus{});
+    shares.template fold_over<kGroup>();
+    *total = shares[0];
+    *weighted = shares[1];
   }
   ONEPASS_DEVICE void write_gradient(T m, T factor, T hot) const {
     row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {

@@ -21,6 +21,47 @@ ONEPASS_DEVICE T fold(T value, Op op) {
   }
 }
 
+// Sums of what one thread meets of a row, in double, or in float 32 elements at a time that are
+// then added in double: where the classes lie `inner` apart a thread meets all of them, and the
+// error of a sum in float would grow with their number.
+template <int kSums, class T>
+class LongSums {
+ public:
+  template <class... V>
+  ONEPASS_DEVICE void add(V... values) {
+    static_assert(sizeof...(V) == kSums, "an element has a value for each sum");
+    const T each[] = {values...};
+    ONEPASS_UNROLL
+    for (int i = 0; i < kSums; ++i) part_[i] += each[i];
+    if (kRuns && ++count_ % kRun == 0) close();
+  }
+  // After the last element; the threads of the group add theirs.
+  template <int kGroup>
+  ONEPASS_DEVICE void fold_over() {
+    if (kRuns) close();
+    ONEPASS_UNROLL
+    for (int i = 0; i < kSums; ++i)
+      part_[i] = fold<kGroup>(kRuns ? T(total_[i]) : part_[i], Plus{});
+  }
+  ONEPASS_DEVICE T operator[](int i) const { return part_[i]; }
+
+ private:
+  static constexpr bool kRuns = sizeof(T) < sizeof(double);
+  static constexpr uint32_t kRun = 32;
+
+  ONEPASS_DEVICE void close() {
+    ONEPASS_UNROLL
+    for (int i = 0; i < kSums; ++i) {
+      total_[i] += double(part_[i]);
+      part_[i] = T(0);
+    }
+  }
+
+  T part_[kSums] = {};
+  double total_[kSums] = {};
+  uint32_t count_ = 0;
+};
+
 // One row of classes, shared by kGroup threads of which this is `lane`. visit() calls
 // f(class, element, low, high, x) for each unit x[0, W) of the thread; only [low, high) is the
 // row's.

@@ -222,13 +222,14 @@ ONEPASS_DEVICE void forward_row(const SoftmaxCall& call, const Row<W, kGroup, T>
       if (w >= low && w < high) m = Larger{}(m, x[w]);
   });
   m = fold<kGroup>(m, Larger{});
-  T sum = T(0);
+  LongSums<1, T> sum;
   row.visit(in, [&](int64_t, int64_t, int low, int high, const T* x) {
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w)
-      if (w >= low && w < high) sum += cross_entropy_formula::term(x[w], m);
+      if (w >= low && w < high) sum.add(cross_entropy_formula::term(x[w], m));
   });
-  const T of_sum = F::of_sum(fold<kGroup>(sum, Plus{}));
+  sum.template fold_over<kGroup>();
+  const T of_sum = F::of_sum(sum[0]);
   if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // the result may be x
   row.visit(in, [&](int64_t, int64_t at, int low, int high, const T* x) {
     T y[W];
@@ -249,13 +250,14 @@ ONEPASS_DEVICE void backward_row(const SoftmaxCall& call, const Row<W, kGroup, T
       f(at, low, high, y, dy);
     });
   };
-  T sum = T(0);
+  LongSums<1, T> sums;
   each([&](int64_t, int low, int high, const T* y, const T* dy) {
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w)
-      if (w >= low && w < high) sum += F::share(dy[w], y[w]);
+      if (w >= low && w < high) sums.add(F::share(dy[w], y[w]));
   });
-  sum = fold<kGroup>(sum, Plus{});
+  sums.template fold_over<kGroup>();
+  const T sum = sums[0];
   if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // the result may be y or dy
   each([&](int64_t at, int low, int high, const T* y, const T* dy) {
     T dx[W];
