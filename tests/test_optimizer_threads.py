@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 from helpers import assert_all_same, row_of
 from onepass import _C, nn, ops, optim
 
@@ -100,6 +101,46 @@ def test_a_list_that_another_thread_changes_is_trained_whole_or_refused():
         [taken] * 4,
     )
     assert_all_same(parameters[1:], parameters[:1] * 3)
+
+
+def in_the_middle_of_a_look(optimizer, change):
+    """The next step that looks at all groups calls change() half way, as another thread may."""
+    ridden = optimizer._ridden
+
+    def changing(groups):
+        del optimizer._ridden
+        change()
+        return ridden(groups)
+
+    optimizer._ridden = changing
+
+
+@pytest.mark.parametrize("maker", [optim.AdamW, optim.SGD, optim.Muon])
+def test_a_list_that_is_shorter_for_a_moment(maker):
+    """A step takes what the optimizer was made with, wherever in it the moment falls."""
+    parameters = [np.zeros((2, 3)) for _ in range(4)]
+    optimizer = maker(parameters, lr=0.1)
+    held = optimizer.param_groups[0]["params"]
+    in_the_middle_of_a_look(optimizer, held.pop)
+    optimizer.param_groups[0]["lr"] = 0.2
+    optimizer.param_groups[0]["weight_decay"] = 0.25
+    optimizer.step([np.ones((2, 3))] * 4)
+    assert_all_same(parameters[1:], parameters[:1] * 3)
+    assert parameters[0].all()
+    with pytest.raises(ValueError, match="'param_groups' was changed"):
+        optimizer.step([np.ones((2, 3))] * 4)
+
+
+def test_an_option_that_is_set_in_the_middle_of_a_step_holds_for_the_next():
+    parameter, grad = np.zeros(3), np.ones(3)
+    optimizer = optim.SGD([parameter], lr=1.0)
+    (group,) = optimizer.param_groups
+    in_the_middle_of_a_look(optimizer, lambda: group.update(weight_decay=0.5))
+    group["weight_decay"] = 0.25
+    optimizer.step([grad])
+    assert (parameter == -1).all()
+    optimizer.step([grad])
+    assert (parameter == -1 - (1 - 0.5)).all()
 
 
 def test_gradients_are_not_cleared_in_another_thread_during_a_step():

@@ -189,8 +189,9 @@ class Muon(Optimizer, op=ops.muon_):
 
     def _look(self) -> _C.GroupRows | None:
         values = super()._look()
-        each = [ops.Matrices.of(self._name, group) for group in self.param_groups]
-        options, kinds = of_parameters(self.param_groups, each), self._kinds(self.param_groups)
+        groups = self._own_groups()
+        each = [ops.Matrices.of(self._name, group) for group in groups]
+        options, kinds = of_parameters(groups, each), self._kinds(groups)
         self._options = [o for o, own in zip(options, kinds, strict=True) if own]
         return values
 
@@ -198,7 +199,7 @@ class Muon(Optimizer, op=ops.muon_):
         """Averages of squares; a matrix has none. `_new_plan` puts its direction there."""
         if state.key != "exp_avg_sq":
             return super()._follow(state, arrays)
-        kinds = self._kinds(self.param_groups)
+        kinds = self._kinds(self._own_groups())
         others = [i for i, own in enumerate(kinds) if not own]
         held = [
             s for s, own in zip(self._states.get(state.key, []), kinds, strict=False) if not own
@@ -211,7 +212,8 @@ class Muon(Optimizer, op=ops.muon_):
         ]
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
-        groups, kinds = self.param_groups, self._kinds(self.param_groups)
+        groups = self._own_groups()
+        kinds = self._kinds(groups)
         matrices = [array for array, own in zip(self._arrays, kinds, strict=True) if own]
         self._directions = ops.Directions(matrices)
         directions = iter(self._directions.arrays)

@@ -321,7 +321,7 @@ class Optimizer(Planned):
     ) -> tuple[list[Any], set[int]]:
         """The gradients, negated where groups have ``maximize``, and the positions of those: a
         launch knows one direction."""
-        grads, ascends = list(grads), of_parameters(self.param_groups, maximize)
+        grads, ascends = list(grads), of_parameters(self._own_groups(), maximize)
         pairs = enumerate(zip(ascends, grads, strict=False))
         turned = {i for i, (own, grad) in pairs if own and grad is not None}
         return [self._turned(i, g) if i in turned else g for i, g in enumerate(grads)], turned

@@ -255,9 +255,10 @@ class Planned:
             What tells later that nothing has changed; None where nothing can: a list or an array
             may get other contents and stay the same object.
         """
-        groups = self.param_groups
         self._check_parameters()
+        groups = self._own_groups()
         maximize, wanted, hypers = self._derived(groups)
+        self._accept(hypers)
         rides = self._ridden(groups)
         same = self._wanted == wanted and self._riders.arrays == rides.arrays
         self._plan_is_current = self._plan_is_current and same
@@ -272,7 +273,9 @@ class Planned:
         keys = tuple(key for key in self._option_names if key != rate)
         if not all(is_constant(group[key]) for group in groups for key in keys):
             return None
-        return _C.GroupRows(groups, rate, keys, hypers, *(span or (0.0, 0.0)))
+        seen = _C.GroupRows(self.param_groups, rate, keys, hypers, *(span or (0.0, 0.0)))
+        # What another thread has changed meanwhile is for the next step to look at.
+        return seen if self._are_as(groups, keys) else None
 
     def _derived(
         self, groups: list[dict[str, Any]]
@@ -281,6 +284,9 @@ class Planned:
         maximize = flag_of_groups(self._name, "maximize", groups)
         hypers = [self._rule.of_group(self._name, group) for group in groups]
         return maximize, self._rule.launch(self._name, groups), hypers
+
+    def _accept(self, hypers: list[tuple[float, ...]]) -> None:
+        """ValueError where the states cannot go on with these."""
 
     def _ridden(self, groups: list[dict[str, Any]]) -> Riders:
         """Checked: what rides along."""
@@ -409,6 +415,20 @@ class Planned:
             )
         )
 
+    def _own_groups(self) -> list[dict[str, Any]]:
+        """The groups as they are now, with the parameters that the optimizer was made with: another
+        thread may change their lists at any time, and a step is for all of these."""
+        pairs = zip(self.param_groups, self._lists, strict=True)
+        return [{**group, "params": own} for group, (_, own) in pairs]
+
+    def _are_as(self, groups: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> bool:
+        """Whether the parameters and these options are still those of ``groups``."""
+        return self._lists_are_same() and all(
+            now.get(key) is group[key]
+            for now, group in zip(self.param_groups, groups, strict=True)
+            for key in keys
+        )
+
     def _check_options(self) -> None:
         for number, group in enumerate(self.param_groups):
             if not self.defaults.keys() <= group.keys():
@@ -420,7 +440,7 @@ class Planned:
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         """A plan over the arrays and states as they are, which has counted nothing."""
-        groups = group_numbers(self.param_groups)
+        groups = group_numbers(self._own_groups())
         states = [None if name is None else self._states[name] for name in names]
         stages = self._rider_arrays.stages(self._riders)
         return _C.Plan(kernel, self._arrays, states, groups, None, stages, self._name)
@@ -432,8 +452,8 @@ class Planned:
 
     def _starts(self, state: State) -> list[float]:
         """The value of a state before each parameter's first gradient."""
-        starts = [self._rule.start(self._name, state, group) for group in self.param_groups]
-        return of_parameters(self.param_groups, starts)
+        groups = self._own_groups()
+        return of_parameters(groups, [self._rule.start(self._name, state, g) for g in groups])
 
     # ---- in a CUDA graph
 

@@ -74,7 +74,7 @@ class ScheduleFree(Optimizer):
             # SGD's p -= lr·(g + weight_decay·p) is p += w·(z - p) for lr = -w, weight_decay = -1.
             ways = [1 - beta if training else 1 - 1 / beta for beta in self._betas_of(self._hypers)]
             hypers = [plain_sgd(-way, -1.0) for way in ways]
-            groups = group_numbers(self.param_groups)
+            groups = group_numbers(self._own_groups())
             # A master copy is turned, and the parameter is its rounded value.
             masters = self._rider_arrays.stages(self._riders)
             stages = None if masters is None else ([None] * len(groups), masters[1])
@@ -108,10 +108,10 @@ class ScheduleFree(Optimizer):
         self, groups: list[dict[str, Any]]
     ) -> tuple[bool | tuple[bool, ...], Launch, list[tuple[float, ...]]]:
         uniform(self._name, MODE, groups)
-        found = super()._derived(groups)
-        if groups is self.param_groups:  # else those of a state_dict
-            self._keep_betas(self._betas_of(found[2]))
-        return found
+        return super()._derived(groups)
+
+    def _accept(self, hypers: list[tuple[float, ...]]) -> None:
+        self._keep_betas(self._betas_of(hypers))
 
     def _betas_of(self, hypers: Iterable[tuple[float, ...]]) -> list[float]:
         """β of each row of hyper-parameters."""

@@ -109,7 +109,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
 
         rows = _rows.all_rows_of(op, self._arrays, grads)
         states = [*(self._states[key] for key in self._rule.keys), None]
-        own = of_parameters(self.param_groups, hypers)
+        own = of_parameters(self._own_groups(), hypers)
         return _rows.take_rows(
             op, "adam", self._arrays, grads, rows, states, own, steps, controls, names, then=count
         )

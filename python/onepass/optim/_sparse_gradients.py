@@ -45,7 +45,7 @@ class SparseGradients(Optimizer):
                     self._zero(grad)
             return info
         self._refuse_riders(op)
-        own = of_parameters(self.param_groups, hypers)
+        own = of_parameters(self._own_groups(), hypers)
         states = [None if key is None else self._states[key] for key in self._wanted[1]]
         steps = plan.steps
 
@@ -59,7 +59,7 @@ class SparseGradients(Optimizer):
 
     def _rows(self, op: str, grads: Sequence[Any]) -> list[Any]:
         """The gradients, rows in the place of sparse tensors."""
-        groups = of_parameters(self.param_groups)
+        groups = of_parameters(self._own_groups())
         if len(grads) != len(groups):
             raise ValueError(f"{op}: 'grads' has {len(grads)} entries, expected {len(groups)}")
         found = list(grads)
