@@ -260,11 +260,7 @@ __global__ void __launch_bounds__(kBlock, kBlock > 512 ? 1 : 2)
   ONEPASS_SHARED(double, parts, [kBlock / kWarpSize]);
   constexpr int kAtOnce = kBlock / kGroup;
   using Kept = std::conditional_t<kAtOnce == 1, KeptUnits<kBlock>, NoneKept>;
-  Kept kept{};
-  if constexpr (kAtOnce == 1) {
-    ONEPASS_DYNAMIC_SHARED(typename Kept::Unit, memory);
-    kept = {memory, call.kept};
-  }
+  const Kept kept = Kept::so_many(call.kept);
   const int lane = int(threadIdx.x) % kGroup;
   const float reduction = float(1 / denominator<kBlock>(call));
   double added = 0;

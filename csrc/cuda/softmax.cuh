@@ -168,8 +168,7 @@ ONEPASS_DEVICE void flat_rows(const SoftmaxCall& call) {
         forward_held<F, W, kGroup, kElements / W>(call, row);
       }
     } else {
-      ONEPASS_DYNAMIC_SHARED(typename KeptUnits<kBlock>::Unit, memory);
-      const KeptUnits<kBlock> kept{memory, call.kept};
+      const auto kept = KeptUnits<kBlock>::so_many(call.kept);
       if constexpr (kBackward) {
         backward_swept<F, W, kGroup>(call, row, kept);
       } else {

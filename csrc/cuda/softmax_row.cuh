@@ -71,6 +71,10 @@ struct KeptUnits {
   Unit* memory;
   int units;
 
+  ONEPASS_DEVICE static KeptUnits so_many(int units) {
+    ONEPASS_DYNAMIC_SHARED(Unit, memory);
+    return {memory, units};
+  }
   ONEPASS_DEVICE Unit& of(int n, int array) const {
     return memory[(array * units + n) * kBlock + int(threadIdx.x)];
   }
@@ -91,6 +95,7 @@ struct KeptUnits {
 // Of warps, whose rows are in the first-level cache.
 struct NoneKept {
   static constexpr int units = 0;
+  ONEPASS_DEVICE static NoneKept so_many(int) { return {}; }
   ONEPASS_DEVICE void put(int, int, const Raw&) const {}
   ONEPASS_DEVICE Raw get(int, int) const { return {}; }
 };
