@@ -129,7 +129,8 @@ def cross_entropy(
         rows = (logits.shape[0], *logits.shape[2:])
         if target.shape != rows:
             raise ValueError(f"{op}: 'target' has shape {target.shape}, expected {rows}")
-        if jnp.iinfo(target.dtype).bits < 8:  # of which XLA has several in a byte, or one
+        # Of which XLA has several in a byte, or one.
+        if target.dtype.name.removeprefix("u") in ("int1", "int2", "int4"):
             target = target.astype(np.int8)
         return _crossed(spec, *together(logits, target, weight))
     target = same(op, "target", target, logits)
