@@ -828,7 +828,7 @@ def outcomes(programs, tmp_path_factory):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=600,  # for one that hangs: the slowest takes three minutes of an idle core
             check=False,
         )
         return done, folder
