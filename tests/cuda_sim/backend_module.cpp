@@ -354,25 +354,22 @@ PyObject* reset_counts(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
+// Sets one of the simulator's options.
+template <class T>
+PyObject* set_option(T cusim::Options::* option, T value) {
+  cusim::Options options = cusim::options();
+  options.*option = value;
+  cusim::set_options(options);
+  Py_RETURN_NONE;
+}
 PyObject* set_shared_limit(PyObject*, PyObject* bytes) {
-  cusim::Options options = cusim::options();
-  options.most_shared_bytes = int(PyLong_AsLong(bytes));
-  cusim::set_options(options);
-  Py_RETURN_NONE;
+  return set_option(&cusim::Options::most_shared_bytes, int(PyLong_AsLong(bytes)));
 }
-
 PyObject* set_clusters(PyObject*, PyObject* has) {
-  cusim::Options options = cusim::options();
-  options.clusters = has == Py_True;
-  cusim::set_options(options);
-  Py_RETURN_NONE;
+  return set_option(&cusim::Options::clusters, has == Py_True);
 }
-
 PyObject* set_cluster_blocks(PyObject*, PyObject* count) {
-  cusim::Options options = cusim::options();
-  options.cluster_blocks = unsigned(PyLong_AsUnsignedLong(count));
-  cusim::set_options(options);
-  Py_RETURN_NONE;
+  return set_option(&cusim::Options::cluster_blocks, unsigned(PyLong_AsUnsignedLong(count)));
 }
 
 PyObject* path(PyObject*, PyObject* args) {
