@@ -330,6 +330,35 @@ def test_a_fit_that_fails_on_one_rank_fails_on_all_and_so_does_every_later_call(
     assert "all ranks end" not in ended.errors
 
 
+class SlowTo:
+    """A window of MPI whose messages to one rank take a second."""
+
+    def __init__(self, window, rank):
+        self._window, self._rank = window, rank
+
+    def __getattr__(self, name):
+        return getattr(self._window, name)
+
+    def Put(self, values, rank, place):  # noqa: N802
+        time.sleep(rank == self._rank)
+        self._window.Put(values, rank, place)
+
+
+def caught_and_told_slowly(told_last):
+    """Rank 1 fails in a fit; a rank learns that another has broken off, and of rank 1 later."""
+    comm = parallel.find("auto")
+    if comm.rank == 1:
+        comm._member._window = SlowTo(comm._member._window, told_last)
+    print(json.dumps(attempt(lambda: fit(FailsOn([1]), comm))))
+
+
+@pytest.mark.parametrize("told_last", [0, 2])
+def test_who_learns_of_a_failure_by_another_rank_says_whose_it_is(told_last):
+    outputs = run_ranks(caught_and_told_slowly, 3, told_last, launcher="mpi")
+    said = "OtherRankError: MPI: rank 1 of 3 failed in a fit: KeyError: 'broken'"
+    assert [json.loads(outputs[rank])[0] for rank in (0, 2)] == [said] * 2
+
+
 @each_launcher
 def test_ranks_that_all_fail_at_one_place_go_on_together(tmp_path, launcher, n):
     for output in run_ranks(caught, n, [*range(n)], str(tmp_path), launcher=launcher):

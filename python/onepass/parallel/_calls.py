@@ -18,12 +18,13 @@ class State(NamedTuple):
     Attributes:
         mark: one more than the calls that it had made when it failed last; 0: it has not.
         settled: the last mark that all ranks had.
-        is_broken: 1 where ranks have failed at different calls, as far as it knows.
+        broken_by: one more than the rank whose failure has left them at different calls, as far as
+            this one knows; 0: none has. Others may learn of it before they see that rank's mark.
     """
 
     mark: int = 0
     settled: int = 0
-    is_broken: int = 0
+    broken_by: int = 0
 
 
 class Calls(ABC):
@@ -88,7 +89,7 @@ class Calls(ABC):
             RuntimeError: another one has failed before it.
         """
         states, settled = self._states(), self._own.settled
-        if any(s.is_broken or settled < s.mark <= self._made for s in states):
+        if any(s.broken_by or settled < s.mark <= self._made for s in states):
             self._break(states)
 
     def _settle(self) -> None:
@@ -105,14 +106,14 @@ class Calls(ABC):
                 self._own = self._own._replace(settled=mark)
                 self._publish(self._own)
                 return
-            others = any(s.is_broken or settled < s.mark != mark for s in states)
+            others = any(s.broken_by or settled < s.mark != mark for s in states)
             if others or any(states[rank].mark <= settled for rank in ahead):
                 self._break(states)
             time.sleep(_PAUSE)
 
     def _break(self, states: list[State]) -> None:
         failed = [(s.mark, rank) for rank, s in enumerate(states) if s.mark > self._own.settled]
-        rank = min(failed)[1] if failed else [s.is_broken for s in states].index(1)
+        rank = min(failed)[1] if failed else max(s.broken_by for s in states) - 1
         what = f"rank {rank} of {self.size} failed in a fit: {self._reason(rank)}"
         text = (
             f"{self._owner}: {what}; the ranks are no longer at the same calls, expected the end "
@@ -120,7 +121,7 @@ class Calls(ABC):
         )
         is_own = rank == self.rank
         self._broken = RuntimeError(text) if is_own else OtherRankError(text, what)
-        self._own = self._own._replace(is_broken=1)
+        self._own = self._own._replace(broken_by=rank + 1)
         self._publish(self._own)
         raise self._broken
 
