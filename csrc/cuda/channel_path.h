@@ -19,7 +19,7 @@ struct ChannelPath {
   int64_t groups;        // of columns; planes: one channel each
   int64_t splits;        // blocks that share the sums of a group
   int64_t apply_splits;  // and those that share the applying: more, for an even end
-  int32_t held;          // units of each thread that a whole block keeps from the sums on
+  int32_t kept;          // units of each thread that a whole block keeps from the sums on
   int32_t cluster;       // whole: the blocks that share a group, as many as splits
 };
 
@@ -42,7 +42,7 @@ inline int64_t sums_bytes(const ChannelPath& path) {
 // How many units, of `bytes` each, every thread of a block that does everything can keep in shared
 // memory, of which a block may have `limit` bytes. The rest it reads again: from memory, or from
 // the cache.
-inline int32_t held_units(const ChannelPath& path, int64_t outer, int64_t inner, int64_t bytes,
+inline int32_t kept_units(const ChannelPath& path, int64_t outer, int64_t inner, int64_t bytes,
                           int64_t limit) {
   const int64_t own = sums_bytes(path);
   if (!path.whole || path.width == 1 || path.groups == 0) return 0;

@@ -361,7 +361,7 @@ void run_plain(const CrossEntropy& c, int64_t blocks) {
       call.width == 8 ? &plain_kernel<kBlock, kGroup, 8> : &plain_kernel<kBlock, kGroup, 4>;
   if (kBlock == kGroup && c.dlogits)
     call.kept = keep_units<kBlock>(kernel, c.classes * size_of(c.dtype), 1, 1024 / kBlock);
-  run_kernel<kBlock>(c, call, kernel, kept_bytes<kBlock>(call.kept, 1));
+  run_kernel<kBlock>(c, call, kernel, KeptUnits<kBlock>::bytes(call.kept, 1));
 }
 template <class T>
 void run(const CrossEntropy& c) {

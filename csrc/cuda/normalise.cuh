@@ -12,6 +12,7 @@
 #include "cuda/divide.cuh"
 #include "cuda/dropout_mask.cuh"
 #include "cuda/finish.cuh"
+#include "cuda/kept_units.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/own_parameters.cuh"
 
@@ -19,16 +20,16 @@ ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-// How many arrays of a unit the second walk of a whole block needs again.
+// How many arrays of a unit the second walk of a whole block needs again: it keeps them.
 template <class Call>
-ONEPASS_HD int parts_held(const Call& call) {
+ONEPASS_HD int parts_kept(const Call& call) {
   if (!call.backward) return 1;
   return call.residual && call.activation.index != kIdentity ? 3 : 2;
 }
 
 // The bytes of a unit of W elements.
 template <class Call>
-ONEPASS_HD constexpr int bytes_held(int width) {
+ONEPASS_HD constexpr int bytes_kept(int width) {
   return width * (Call::is_narrow ? 2 : int(sizeof(typename Call::Computing)));
 }
 
@@ -75,49 +76,20 @@ ONEPASS_DEVICE void add_backward(const Call& call, const Own& own, const Unit<T>
   if (!call.is_norm && call.dx) store_unit<W, T>(call.in(call.dx), at, all);
 }
 
-// Units that a whole block keeps in shared memory, each thread its own.
+// What a whole block keeps from the sums on. Elements that move one by one are not kept.
 template <int W, class Call>
-struct Held {
-  static constexpr int kWords = bytes_held<Call>(W) / 4;
-  using Stored = Pack<uint32_t, kWords == 2 || kWords == 4 ? kWords : 4>;
-  Stored* memory;
-  int units, parts;  // of each thread, and arrays of a unit
+using KeptOf = KeptUnits<kThreads, W == 1 ? 4 : bytes_kept<Call>(W) / 4>;
+template <bool kForward, class T, class Call, class Kept>
+ONEPASS_DEVICE void keep_unit(const Call& call, const Kept& on_chip, int n, const Unit<T>& unit) {
+  if (n >= on_chip.units) return;
+  on_chip.put(n, 0, unit.x);
+  if (!kForward) on_chip.put(n, 1, unit.dy);
+  if (!kForward && parts_kept(call) == 3) on_chip.put(n, 2, unit.residual);
+}
 
-  ONEPASS_DEVICE Held(const Call& call, Stored* to)
-      : memory(to), units(W == 1 ? 0 : call.path.held), parts(parts_held(call)) {}
-  ONEPASS_DEVICE Stored& part(int n, int i) const {
-    return memory[(n * parts + i) * kThreads + int(threadIdx.x)];
-  }
-  ONEPASS_DEVICE void put(int n, int i, const Raw& raw) const {
-    Stored stored;
-    ONEPASS_UNROLL
-    for (int k = 0; k < int(sizeof(Stored) / 4); ++k) stored[k] = raw[k];
-    part(n, i) = stored;
-  }
-  ONEPASS_DEVICE Raw get(int n, int i) const {
-    const Stored stored = part(n, i);
-    Raw raw{};
-    ONEPASS_UNROLL
-    for (int k = 0; k < int(sizeof(Stored) / 4); ++k) raw[k] = stored[k];
-    return raw;
-  }
-  template <bool kForward, class T>
-  ONEPASS_DEVICE void keep(int n, const Unit<T>& unit) const {
-    if (n >= units) return;
-    put(n, 0, unit.x);
-    if (!kForward) put(n, 1, unit.dy);
-    if (parts == 3) put(n, 2, unit.residual);
-  }
-};
-// Of kernels that keep nothing.
-struct NoneHeld {
-  template <bool, class T>
-  ONEPASS_DEVICE void keep(int, const Unit<T>&) const {}
-};
-
-template <int W, bool kColumns, bool kForward, class T, class Call, class Kept = NoneHeld>
+template <int W, bool kColumns, bool kForward, class T, class Call, class Kept = NoneKept>
 ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W, kColumns>& share,
-                                                const Kept& held = Kept()) {
+                                                const Kept& on_chip = Kept()) {
   constexpr int kEach = kColumns ? W : 1;
   Sums<kEach> sums{};
   [[maybe_unused]] T shift[kEach];
@@ -138,7 +110,7 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
       share.walk(),
       [&](int64_t at, int) { return fetch_unit<W, T, kForward>(call, at, needs_x, false); },
       [&](const Unit<T>& unit, int64_t at, int n) {
-        held.template keep<kForward>(n, unit);
+        keep_unit<kForward>(call, on_chip, n, unit);
         if constexpr (kForward) {
           add_forward<W, kColumns>(unit.x, call.dtype(), shift, &sums);
         } else {
@@ -321,24 +293,22 @@ __global__ void __launch_bounds__(kThreads, Call::is_narrow ? 3 : 2)
   }
 }
 
-template <class T, bool kForward, int W, bool kColumns, class Call, class Kept = NoneHeld>
+template <class T, bool kForward, int W, bool kColumns, class Call, class Kept = NoneKept>
 ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& share,
-                                const Kept& held = Kept()) {
+                                const Kept& on_chip = Kept()) {
   if (!call.applies()) return;
   OwnParameters<T, W, kColumns, kForward, Call> own;
   own.take(call, share, [&](int64_t c) { return load_parameters<T>(call, c, true); });
   if (!share.active) return;
   const bool needs_x = kForward || backward_needs_x(call);
   const bool drops = call.drops() && !(call.backward && call.gradient());
-  const auto fetch_kept = [&](int64_t at, [[maybe_unused]] int n) {
-    if constexpr (!std::is_same_v<Kept, NoneHeld>) {
-      if (n < held.units) {
-        Unit<T> unit{held.get(n, 0), {}, {}};
-        if (kForward && call.residual) unit.residual = fetch<W, T>(call.in(call.residual), at);
-        if (!kForward) unit.dy = held.get(n, 1);
-        if (held.parts == 3) unit.residual = held.get(n, 2);
-        return unit;
-      }
+  const auto fetch_kept = [&](int64_t at, int n) {
+    if (n < on_chip.units) {
+      Unit<T> unit{on_chip.get(n, 0), {}, {}};
+      if (kForward && call.residual) unit.residual = fetch<W, T>(call.in(call.residual), at);
+      if (!kForward) unit.dy = on_chip.get(n, 1);
+      if (!kForward && parts_kept(call) == 3) unit.residual = on_chip.get(n, 2);
+      return unit;
     }
     return fetch_unit<W, T, kForward>(call, at, needs_x);
   };
@@ -378,13 +348,11 @@ ONEPASS_DEVICE double add_ranks(int ranks, Sum sum) {
 template <class T, bool kForward, bool kColumns, int W, class Call>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
     whole_kernel(const __grid_constant__ Call call) {
-  using Kept = Held<W, Call>;
-  ONEPASS_DYNAMIC_SHARED(typename Kept::Stored, memory);
-  const Kept held(call, memory);
+  const auto on_chip = KeptOf<W, Call>::so_many(W == 1 ? 0 : call.path.kept);
   const int ranks = call.path.cluster, rank = int(blockIdx.x % unsigned(ranks));
   const auto meet = [&] { ranks > 1 ? cluster_sync() : block_sync(); };
   const Share<W, kColumns> share(call, blockIdx.x / unsigned(ranks), rank, ranks);
-  const auto sums = sum_share<W, kColumns, kForward, T>(call, share, held);
+  const auto sums = sum_share<W, kColumns, kForward, T>(call, share, on_chip);
   static_assert(kThreads == kPathThreads && kMostInCluster == kPathCluster);
   ONEPASS_SHARED(double, left, [2][kColumns ? kColumnLanes * W : 1]);
   const int channels = kColumns ? call.path.lanes * W / int(call.inner) : 1;
@@ -401,7 +369,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
     if (first + i < call.channels) finish_channel<T, kForward>(call, first + i, all(0), all(1));
   }
   meet();
-  if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share, held);
+  if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share, on_chip);
 }
 
 // ---- host
@@ -456,7 +424,7 @@ Call describe(const Channelwise& c, bool backward, bool keeps = false) {
   call.activation = ChosenActivation::of(c.epilogue.activation, c.epilogue.options);
   call.dropout = c.epilogue.dropout;
   call.backward = backward;
-  call.path = path_of(c, keeps ? parts_held(call) : 0);
+  call.path = path_of(c, keeps ? parts_kept(call) : 0);
   call.parameters = c.workspace;
   call.partial = reinterpret_cast<double*>(static_cast<char*>(c.workspace) + parameter_bytes(c));
   call.scaled = reinterpret_cast<uint32_t*>(call.partial + 2 * c.channels * call.path.splits);
@@ -496,12 +464,12 @@ void choose_kept(const Channelwise& c, Call* call) {
     call->path.cluster = 1;
   }
   if (Call::is_norm && call->sums() && call->applies())
-    call->path.held = held_units(call->path, c.outer, c.inner,
-                                 parts_held(*call) * bytes_held<Call>(call->path.width),
+    call->path.kept = kept_units(call->path, c.outer, c.inner,
+                                 parts_kept(*call) * bytes_kept<Call>(call->path.width),
                                  this_device().most_shared_bytes);
   // The residual's gradient is g: what the first pass wrote, the second reads, unless it was
   // rounded, or the block still has what it follows from.
-  if (call->backward && size_of(c.dtype) >= 4 && call->path.held == 0)
+  if (call->backward && size_of(c.dtype) >= 4 && call->path.kept == 0)
     call->kept_gradient = c.dresidual;
 }
 
@@ -536,13 +504,13 @@ bool run_sums(const Call& call, cudaStream_t stream) {
     if (whole) {
       const auto kernel = &whole_kernel<T, kForward, kColumns, W, Call>;
       Call own = call;
-      const int64_t bytes = int64_t(path.held) * parts_held(call) * bytes_held<Call>(W) * kThreads;
+      const int64_t bytes = KeptOf<W, Call>::bytes(path.kept, parts_kept(call));
       const Cluster cluster{unsigned(path.cluster)};
       const bool allowed = bytes == 0 || allows_shared(kernel, bytes);
-      if (!allowed) own.path.held = 0;
+      if (!allowed) own.path.kept = 0;
       if (path.cluster > 1) whole = allowed && has_room(cluster, kernel, bytes);
       if (whole)
-        start_with(cluster, own.path.held > 0 ? bytes : 0, kernel, path.groups * path.cluster,
+        start_with(cluster, own.path.kept > 0 ? bytes : 0, kernel, path.groups * path.cluster,
                    stream, own);
     }
     if (call.sums() && !whole) {  // backward, z depends on the rule

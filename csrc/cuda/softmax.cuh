@@ -304,8 +304,8 @@ void run_flat(const SoftmaxCall& call, cudaStream_t stream) {
     SoftmaxCall own = call;
     own.kept =
         keep_units<kBlock>(kernel, call.classes * size_of(call.dtype), kArrays, 1024 / kBlock);
-    start_with<kBlock>(kept_bytes<kBlock>(own.kept, kArrays), kernel, smaller(most, call.outer),
-                       stream, own);
+    start_with<kBlock>(KeptUnits<kBlock>::bytes(own.kept, kArrays), kernel,
+                       smaller(most, call.outer), stream, own);
   };
   using Few = Constant<8>;
   using Many = Constant<kHeldElements>;

@@ -2,6 +2,7 @@
 // in one sweep, and the walk of the second one, which finds what a block has kept of the first.
 // Whatever the row's first address, all but its ends move in units.
 #pragma once
+#include "cuda/kept_units.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/row_walk.cuh"
 
@@ -63,58 +64,16 @@ struct SoftmaxSum {
   }
 };
 
-// Units that the threads of a block keep in shared memory, each its own: so many of each array of a
-// row, 16 bytes each.
-template <int kBlock>
-struct KeptUnits {
-  using Unit = Pack<uint32_t, 4>;
-  Unit* memory;
-  int units;
-
-  ONEPASS_DEVICE static KeptUnits so_many(int units) {
-    ONEPASS_DYNAMIC_SHARED(Unit, memory);
-    return {memory, units};
-  }
-  ONEPASS_DEVICE Unit& of(int n, int array) const {
-    return memory[(array * units + n) * kBlock + int(threadIdx.x)];
-  }
-  ONEPASS_DEVICE void put(int n, int array, const Raw& raw) const {
-    Unit unit;
-    ONEPASS_UNROLL
-    for (int k = 0; k < 4; ++k) unit[k] = raw[k];
-    of(n, array) = unit;
-  }
-  ONEPASS_DEVICE Raw get(int n, int array) const {
-    const Unit unit = of(n, array);
-    Raw raw{};
-    ONEPASS_UNROLL
-    for (int k = 0; k < 4; ++k) raw[k] = unit[k];
-    return raw;
-  }
-};
-// Of warps, whose rows are in the first-level cache.
-struct NoneKept {
-  static constexpr int units = 0;
-  ONEPASS_DEVICE static NoneKept so_many(int) { return {}; }
-  ONEPASS_DEVICE void put(int, int, const Raw&) const {}
-  ONEPASS_DEVICE Raw get(int, int) const { return {}; }
-};
-
 enum class Sweep { kFirst, kSecond };  // which keeps, and which finds
 
-// Their bytes.
-template <int kBlock>
-int64_t kept_bytes(int64_t units, int arrays) {
-  return units * 16 * kBlock * arrays;
-}
 // How many units of each of a row's `arrays`, of so many bytes, a block keeps where `together`
 // blocks share a processor; lets the kernel have the memory.
 template <int kBlock, class Kernel>
 int32_t keep_units(Kernel kernel, int64_t bytes, int arrays, int together) {
   const int64_t room = int64_t(this_device().most_shared_bytes) / together - (2 << 10);
   const int64_t each = ceil_div(ceil_div(bytes, 16), kBlock);
-  const int64_t units = smaller(each, room / kept_bytes<kBlock>(1, arrays));
-  if (units <= 0 || !allows_shared(kernel, kept_bytes<kBlock>(units, arrays))) return 0;
+  const int64_t units = smaller(each, room / KeptUnits<kBlock>::bytes(1, arrays));
+  if (units <= 0 || !allows_shared(kernel, KeptUnits<kBlock>::bytes(units, arrays))) return 0;
   return int32_t(units);
 }
 

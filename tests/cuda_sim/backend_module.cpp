@@ -382,7 +382,7 @@ PyObject* path(PyObject*, PyObject* args) {
                                              backward != 0, {arrays, size});
   const int held =
       arrays == 0 ? 0
-                  : onepass::cuda::held_units(p, outer, inner_size, p.width * size * arrays, limit);
+                  : onepass::cuda::kept_units(p, outer, inner_size, p.width * size * arrays, limit);
   return Py_BuildValue("{s:i,s:i,s:O,s:O,s:i,s:i,s:L,s:L}", "held", held, "cluster", int(p.cluster),
                        "columns", p.columns ? Py_True : Py_False, "whole",
                        p.whole ? Py_True : Py_False, "width", int(p.width), "lanes", int(p.lanes),
