@@ -13,8 +13,8 @@ import pytest
 # A quick run leaves these out: they compile, or start a process for each of many cases.
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
-    "test_cuda_launch.py", "test_device.py", "test_gpu.py", "test_gpu_layers.py", "test_gpu_scripts.py",
-    "test_gpu_stages.py", "test_core.py", "test_pool.py", "test_site.py",
+    "test_cuda_launch.py", "test_device.py", "test_gpu.py", "test_gpu_layers.py",
+    "test_gpu_scripts.py", "test_gpu_stages.py", "test_core.py", "test_pool.py", "test_site.py",
 }  # fmt: skip
 SLOW_TESTS = {
     "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",
