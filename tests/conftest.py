@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import shutil
 import signal
 import sys
 
@@ -13,8 +14,9 @@ import pytest
 # A quick run leaves these out: they compile, or start a process for each of many cases.
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
-    "test_cuda_launch.py", "test_device.py", "test_gpu.py", "test_gpu_layers.py",
-    "test_gpu_scripts.py", "test_gpu_stages.py", "test_core.py", "test_pool.py", "test_site.py",
+    "test_cuda_launch.py", "test_cuda_memory.py", "test_cuda_sanitizers.py", "test_cuda_streams.py",
+    "test_device.py", "test_gpu.py", "test_gpu_layers.py", "test_gpu_scripts.py",
+    "test_gpu_stages.py", "test_core.py", "test_pool.py", "test_site.py",
 }  # fmt: skip
 SLOW_TESTS = {
     "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",
@@ -28,15 +30,16 @@ SLOW_TESTS = {
 # simulator before them. Processes that share the files begin with them and fill up with the rest,
 # so they end together.
 LONG_FILES = [
-    "test_cuda_backend.py", "test_cuda_arrays.py", "test_optim.py", "test_codebase.py",
-    "test_layouts.py", "test_parallel_engines.py", "test_jax.py", "test_parallel_cli.py",
-    "test_parallel_failures.py", "test_cli_predict.py", "test_threads.py", "test_cli_runs.py",
-    "test_kernels.py", "test_site.py", "test_bench_parallel.py", "test_cli_schedules.py",
-    "test_cuda_sim.py", "test_cli_training.py", "test_reference.py", "test_optim_riders.py",
-    "test_parallel_trainer_processes.py", "test_sklearn.py", "test_bench_rivals.py", "test_cli.py",
-    "test_parallel_gradients.py", "test_cuda_build.py", "test_lab.py", "test_lr_finder.py",
-    "test_cross_validation_cli.py", "test_cli_kill.py", "test_core.py", "test_jax_optim.py",
-    "test_regularizers.py", "test_torch_compile.py", "test_cli_start.py", "test_pool.py",
+    "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_sanitizers.py", "test_optim.py",
+    "test_codebase.py", "test_layouts.py", "test_parallel_engines.py", "test_jax.py",
+    "test_parallel_cli.py", "test_parallel_failures.py", "test_cli_predict.py", "test_threads.py",
+    "test_cli_runs.py", "test_kernels.py", "test_site.py", "test_bench_parallel.py",
+    "test_cli_schedules.py", "test_cuda_sim.py", "test_cli_training.py", "test_reference.py",
+    "test_optim_riders.py", "test_parallel_trainer_processes.py", "test_sklearn.py",
+    "test_bench_rivals.py", "test_cli.py", "test_parallel_gradients.py", "test_cuda_build.py",
+    "test_lab.py", "test_lr_finder.py", "test_cross_validation_cli.py", "test_cli_kill.py",
+    "test_core.py", "test_jax_optim.py", "test_regularizers.py", "test_torch_compile.py",
+    "test_cli_start.py", "test_pool.py",
 ]  # fmt: skip
 
 
@@ -203,3 +206,29 @@ def mesh():
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield torch.distributed.init_device_mesh("cpu", (1,))
     torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def simulator():
+    """The CUDA backend in the simulator, compiled where it is not there yet."""
+    if shutil.which("g++") is None:
+        pytest.skip("the simulator needs g++")
+    import cuda_simulator
+
+    return cuda_simulator.load()
+
+
+@pytest.fixture
+def cupy(monkeypatch, simulator):
+    """CuPy, with the simulator behind it."""
+    import fake_cupy
+    from onepass import _C
+
+    module = fake_cupy.install(monkeypatch)
+    simulator.set_order("forward", 0, 4)
+    simulator.current_device(0)
+    simulator.device_calls()
+    fake_cupy.state.recorder = simulator
+    _C.set_test_cuda_backend(simulator.device_backend())
+    yield module
+    _C.set_test_cuda_backend(None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import assert_all_same, row_of
 from onepass import _C, optim
-from test_cuda_arrays import cupy, simulator, to_device, to_host  # noqa: F401
+from small_cuda import to_device, to_host
 
 SHAPES = [(5, 8), (8, 5), (5, 8), (2, 3, 2), (7,), ()]
 
@@ -18,7 +18,7 @@ def arrays(shapes, seed=0):
 
 
 @pytest.mark.parametrize("controls", [{}, {"max_norm": 1.0}, {"nonfinite": "skip"}], ids=str)
-def test_muon(cupy, controls):  # noqa: F811
+def test_muon(cupy, controls):
     params = arrays(SHAPES)
     there = to_device(copy.deepcopy(params))
     here, device = optim.Muon(params, lr=0.1), optim.Muon(there, lr=0.1)
@@ -39,7 +39,7 @@ def test_muon(cupy, controls):  # noqa: F811
 
 
 @pytest.mark.parametrize("controls", [{}, {"max_norm": 1.0}, {"nonfinite": "skip"}], ids=str)
-def test_sparse_adam(cupy, controls):  # noqa: F811
+def test_sparse_adam(cupy, controls):
     (table,) = arrays([(20, 3)])
     there = to_device(table.copy())
     here, device = optim.SparseAdam([table], lr=0.1), optim.SparseAdam([there], lr=0.1)
@@ -58,7 +58,7 @@ def test_sparse_adam(cupy, controls):  # noqa: F811
 
 
 @pytest.mark.parametrize("search", [None, "strong_wolfe", "backtracking"], ids=str)
-def test_lbfgs(cupy, search):  # noqa: F811
+def test_lbfgs(cupy, search):
     params = arrays([(4, 2), (3,)])
     there = to_device(copy.deepcopy(params))
     scales = arrays([(4, 2), (3,)], 5)
@@ -76,7 +76,7 @@ def test_lbfgs(cupy, search):  # noqa: F811
     assert float(np.abs(params[0]).max()) < 0.5
 
 
-def test_codes_stand_in_c_order_though_no_stage_asks_for_it(cupy):  # noqa: F811
+def test_codes_stand_in_c_order_though_no_stage_asks_for_it(cupy):
     """Also beside a parameter that starts within a unit, or that is transposed."""
     (plain,), (grad,) = arrays([(12, 50)]), arrays([(12, 50)], 1)
     row, results = row_of("adamw", 0.1, 0.9, 0.999, 1e-8, 0.01), []

@@ -1,14 +1,14 @@
-"""CUDA arrays at the border: on the caller's stream, with the caller's memory, nothing waited for.
+"""CUDA arrays at the border: what they are, what comes back, and that nothing is waited for.
 
 Arrays of the CuPy of fake_cupy.py, whose device memory is host memory, and the simulator of
 tests/cuda_sim as the CUDA backend. What a kernel computes is checked in test_cuda_backend.py too;
-here it is what reaches it and what comes back.
+here it is what reaches it and what comes back. Streams have test_cuda_streams.py, memory and what
+fails test_cuda_memory.py.
 """
 
 from __future__ import annotations
 
 import copy
-import ctypes
 import functools
 import itertools
 import pickle
@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from cases import computing
 from cases._optimizer import Scalar
+from cuda_simulator import ELEMENTWISE, RUNNABLE, simulable
 from helpers import (
-    Exported,
     assert_all_close,
     assert_all_same,
     each_dtype,
@@ -31,43 +31,13 @@ from helpers import (
     each_variant,
     flat,
 )
-from onepass import _C, _array, ops, optim
-from test_cuda_backend import ELEMENTWISE, RUNNABLE, simulable, simulator  # noqa: F401
+from onepass import _C, ops, optim
+from small_cuda import Foreign, on_device, to_device, to_host, values
 
 each_case = pytest.mark.parametrize("case", RUNNABLE, ids=[c.name for c in RUNNABLE])
 
 relu = _C.activation["relu"]
 ADAMW = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
-
-
-@pytest.fixture
-def cupy(monkeypatch, simulator):  # noqa: F811
-    """CuPy, with the simulator behind it."""
-    module = fake_cupy.install(monkeypatch)
-    simulator.set_order("forward", 0, 4)
-    simulator.current_device(0)
-    simulator.device_calls()
-    fake_cupy.state.recorder = simulator
-    _C.set_test_cuda_backend(simulator.device_backend())
-    yield module
-    _C.set_test_cuda_backend(None)
-
-
-def to_device(value):
-    """NumPy arrays, alone or in lists, as CuPy's."""
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(to_device, value))
-    return fake_cupy.cupy.asarray(value) if isinstance(value, np.ndarray) else value
-
-
-def to_host(value):
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(to_host, value))
-    return value.get() if isinstance(value, fake_cupy.ndarray) else value
-
-
-def values(shape, dtype=np.float32):
-    return np.random.default_rng(3).standard_normal(shape).astype(dtype)
 
 
 def smallest(case, count=3):
@@ -104,7 +74,7 @@ def test_against_reference(cupy, case, dtype):
                 assert_all_same(to_host(got), want, label)
 
 
-def test_a_mask_is_drawn_where_its_array_lies(cupy, simulator):  # noqa: F811
+def test_a_mask_is_drawn_where_its_array_lies(cupy, simulator):
     simulator.device_calls()
     for packed in (False, True):
         want = ops.dropout_mask((7, 300), 0.3, seed=5, offset=2, packed=packed)
@@ -365,355 +335,12 @@ def test_functions_take_the_step_from_their_argument(cupy):
 # ------------------------------------------------------------------------- where a call runs
 
 
-def test_a_call_runs_on_the_current_stream_of_the_arrays_device(cupy, simulator):  # noqa: F811
-    x = cupy.asarray(values(40))
-    with cupy.cuda.Device(1):
-        far = cupy.asarray(values(40))
-        there = cupy.cuda.Stream(non_blocking=True)
-    here = cupy.cuda.Stream(non_blocking=True)
-    ops.relu(x)
-    with here:
-        ops.relu(x)
-        ops.relu(far)  # the stream of device 1 is another
-        with there:
-            assert ops.relu(far).device.id == 1
-            ops.global_norm([far])
-            ops.cross_entropy(far.reshape(8, 5), _on(1, np.zeros(8, np.int64)))
-            optim.AdamW([far]).step([_on(1, values(40))])
-        optim.AdamW([x]).step([x.copy()], max_norm=1.0)
-    want = [(0, 0), (0, here.ptr), (1, 0), *[(1, there.ptr)] * 4, *[(0, here.ptr)] * 2]
-    assert simulator.device_calls() == want
-    assert simulator.current_device(0) == 0  # as it was before
-    assert fake_cupy.state.waits == []
-
-
-def test_no_device_but_that_of_the_arrays_gets_a_context(cupy, simulator):  # noqa: F811
-    """It takes memory there. What is current in the calling thread is so afterwards."""
-    with cupy.cuda.Device(1):
-        stream = cupy.cuda.Stream(non_blocking=True)
-    for current in (None, 1):
-        simulator.forget_contexts()
-        if current is not None:
-            simulator.current_device(current)
-        far, grad = _on(1, values(40)), _on(1, values(40))
-        optimizer = optim.AdamW([far])
-        optimizer.step([grad], max_norm=1.0, nonfinite="skip")
-        ops.relu(far)
-        ops.dropout(far, 0.5, seed=1)
-        ops.dropout_mask(40, seed=1, out=_on(1, np.zeros(40, np.bool_)))
-        ops.cross_entropy(far.reshape(8, 5), _on(1, np.zeros(8, np.int64)))
-        ops.layer_norm(far.reshape(8, 5), 5)
-        ops.global_norm([far])
-        if current is not None:  # which the interface means
-            relu(Foreign(far), _on(1, np.zeros(40, np.float32)))
-        with stream:
-            stream.begin_capture()
-            optimizer.step([grad])
-            stream.end_capture()
-        optimizer.param_groups[0]["lr"] = 0.5  # is written to the device
-        assert simulator.contexts() == ([1], current is None)
-    simulator.current_device(0)
-
-
-def _on(device, array):
-    with fake_cupy.Device(device):
-        return fake_cupy.cupy.asarray(array)
-
-
-class Foreign:
-    """An array of a library that knows __cuda_array_interface__ and nothing else."""
-
-    def __init__(self, array, stream=None, read_only=False, version=3):
-        self.array, self.stream, self.read_only, self.version = array, stream, read_only, version
-
-    @property
-    def __cuda_array_interface__(self):
-        facts = self.array.__cuda_array_interface__
-        facts |= {"version": self.version, "data": (facts["data"][0], self.read_only)}
-        del facts["stream"]
-        return facts if self.stream is None else {**facts, "stream": self.stream}
-
-
-def test_work_of_another_library_comes_first_and_the_call_before_what_follows(cupy, simulator):  # noqa: F811
-    x, theirs = cupy.asarray(values(12)), Foreign(cupy.zeros(12, np.float32), stream=0x77)
-    with cupy.cuda.Stream() as ours:
-        relu(x, theirs)
-    # The stream of x, the first input, takes the call; that of 'out' is waited for, and waits.
-    assert simulator.device_calls() == [(0, ours.ptr)]
-    assert fake_cupy.state.waits == [(ours.ptr, 0x77), (0x77, ours.ptr)]
-    assert np.array_equal(theirs.array.get(), np.maximum(values(12), 0))
-    del fake_cupy.state.waits[:]
-    params, grads = [cupy.ones(5, np.float32)], [Foreign(cupy.ones(5, np.float32), stream=0x88)]
-    optimizer = optim.SGD(params, lr=1.0)
-    optimizer.step(grads)
-    optimizer.step(grads)
-    assert fake_cupy.state.waits == [(0, 0x88), (0x88, 0)] * 2
-    assert params[0].get().tolist() == [-1] * 5
-    del fake_cupy.state.waits[:]
-    relu(x, Foreign(cupy.zeros(12, np.float32), stream=1))  # 1 is the default stream, as is 0
-    relu(Foreign(x, stream=None, version=2), cupy.zeros(12, np.float32))
-    assert fake_cupy.state.waits == []
-
-
-def test_the_interface_alone_names_no_device(cupy, simulator):  # noqa: F811
-    """It is the current one, and asking for that makes no other device the current one."""
-    there = _on(1, values(12)), _on(1, np.zeros(12, np.float32))
-    simulator.current_device(1)
-    try:
-        relu(*map(Foreign, there))
-        assert simulator.device_calls() == [(1, 0)]
-        assert simulator.current_device(1) == 1
-    finally:
-        simulator.current_device(0)
-    assert np.array_equal(there[1].get(), np.maximum(values(12), 0))
-
-
-class OfJax(Exported):
-    __module__ = "jaxlib._jax"
-
-
-def test_arrays_of_jax_on_a_device_are_refused(cupy, simulator):  # noqa: F811
-    """XLA may reuse their memory while a kernel reads it."""
-    x, out = OfJax(values(12), (2, 0)), cupy.zeros(12, np.float32)
-    said = r"is a JAX array on a CUDA device, .*expected one on the CPU, or .*numpy.asarray\(x\)"
-    with pytest.raises(TypeError, match=f"'x' {said}"):
-        relu(x, out)
-    params = [cupy.ones(12, np.float32)]
-    optimizer = optim.SGD(params, lr=1.0)
-    with pytest.raises(TypeError, match=said):
-        optimizer.step([x])
-    assert x.asked == []  # nothing was exported
-    assert simulator.device_calls() == []
-    assert (out.get() == 0).all()
-    assert (params[0].get() == 1).all()
-    relu(cupy.asarray(values(12)), out)
-    assert np.array_equal(out.get(), np.maximum(values(12), 0))
-
-
-def test_the_exchange_table_of_a_library_names_its_stream(cupy, simulator):  # noqa: F811
-    class Exchanged:
-        def __init__(self, array):
-            self.array = array
-
-    x, out = Exchanged(cupy.asarray(values(30))), Exchanged(cupy.zeros(30, np.float32))
-    Exchanged.__dlpack_c_exchange_api__ = exchange_table(stream=0x99)
-    relu(x, out)
-    assert simulator.device_calls() == [(0, 0x99)]
-    assert np.array_equal(out.array.get(), np.maximum(values(30), 0))
-    assert fake_cupy.state.waits == []
-
-
-def exchange_table(stream):
-    """A DLPackExchangeAPI for objects whose `array` is CuPy's."""
-
-    def structure(name, **fields):
-        return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
-
-    pointer, numbers = ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64)
-    Tensor = structure(
-        "Tensor", data=pointer, device_type=ctypes.c_int32, device_id=ctypes.c_int32,
-        ndim=ctypes.c_int32, code=ctypes.c_uint8, bits=ctypes.c_uint8, lanes=ctypes.c_uint16,
-        shape=numbers, strides=numbers, byte_offset=ctypes.c_uint64,
-    )  # fmt: skip
-    view_type = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(Tensor))
-    stream_type = ctypes.PYFUNCTYPE(
-        ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p)
-    )
-
-    Table = structure(
-        "Table", major=ctypes.c_uint32, minor=ctypes.c_uint32, previous=pointer, allocate=pointer,
-        from_object=pointer, to_object=pointer, view=view_type, current_work_stream=stream_type,
-    )  # fmt: skip
-    kept = []
-
-    @view_type
-    def view(given, to):
-        array = given.array
-        dims = (ctypes.c_int64 * 2)(array.size, 1)
-        kept.append(dims)
-        strides = ctypes.cast(ctypes.byref(dims, 8), numbers)
-        to[0] = Tensor(array.data.ptr, 2, array.device.id, 1, 2, 32, 1, dims, strides, 0)
-        return 0
-
-    @stream_type
-    def current_work_stream(device_type, device, to):
-        assert device_type == 2
-        to[0] = stream
-        return 0
-
-    table = Table(1, 3, None, None, None, None, view, current_work_stream)
-    kept += [table, view, current_work_stream]
-    new = ctypes.pythonapi.PyCapsule_New
-    new.restype, new.argtypes = (
-        ctypes.py_object,
-        [pointer, ctypes.c_char_p, pointer],
-    )
-    capsule = new(ctypes.addressof(table), b"dlpack_exchange_api", None)
-    exchange_table.kept = kept
-    return capsule
-
-
-def test_memory_of_a_library_that_lends_none_comes_from_another(cupy, monkeypatch, simulator):  # noqa: F811
-    x = Foreign(cupy.asarray(values(12)), stream=0x77)
-    norm = ops.global_norm([x])
-    assert isinstance(norm, fake_cupy.ndarray)
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(RuntimeError, match=r"a call on Foreign needs memory.*import cupy or torch"):
-        ops.global_norm([x])
-    with pytest.raises(TypeError, match=r"cannot be allocated for Foreign: pass 'out'"):
-        ops.relu(x)
-
-
-# ---------------------------------------------------------------------------------------- memory
-
-
-def calls(cupy):
-    """One call of every kind, on arrays that exist already: (call, arrays that it changes)."""
-    x, out = cupy.asarray(values((6, 5))), cupy.empty((6, 5), np.float32)
-    vector = cupy.ones(5, np.float32)
-    mean, var = cupy.zeros(5, np.float32), cupy.ones(5, np.float32)
-    labels = cupy.zeros(6, np.int64)
-    saved = ops.batch_norm(x, vector, vector, None, None, training=True)[1]
-    of_rows, maps = ops.layer_norm(x, 5, vector, vector)[1], x.reshape(2, 3, 5)
-    of_groups = [cupy.zeros(3, np.float32), cupy.ones(3, np.float32)]
-    p, g = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
-    many = [[cupy.ones(3, np.float32) for _ in range(60)] for _ in range(4)]  # a long table
-    optimizer = optim.AdamW(p)
-    return {
-        "relu": (lambda: ops.relu(x), []),
-        "gelu_backward": (lambda: ops.gelu_backward(x, x), []),
-        "dropout": (lambda: ops.dropout(x, seed=1), []),
-        "bias_act": (lambda: ops.bias_act(x, vector, out=out), [out]),
-        "bias_act_backward": (lambda: ops.bias_act_backward(x, x, vector, out=out), [out]),
-        "batch_norm": (
-            lambda: ops.batch_norm(x, vector, vector, mean, var, training=True, out=out),
-            [out, mean, var],
-        ),
-        "batch_norm_backward": (lambda: ops.batch_norm_backward(x, saved, out=out), [out]),
-        "layer_norm": (lambda: ops.layer_norm(x, 5, vector, vector, out=out), [out]),
-        "layer_norm_backward": (lambda: ops.layer_norm_backward(x, of_rows, out=out), [out]),
-        "instance_norm": (lambda: ops.instance_norm(maps, *of_groups), of_groups),
-        "cross_entropy": (lambda: ops.cross_entropy(x, labels, out=out), [out]),
-        "global_norm": (lambda: ops.global_norm([x]), []),
-        "adamw_": (lambda: ops.adamw_(*many, step=1), [*many[0], *many[2], *many[3]]),
-        "step": (
-            lambda: optimizer.step(g, max_norm=1.0, nonfinite="skip", zero_grad=True),
-            [*p, *g, *optimizer._states["exp_avg"]],
-        ),
-    }
-
-
-KINDS = ["relu", "gelu_backward", "dropout", "bias_act", "bias_act_backward", "batch_norm"]
-KINDS += ["batch_norm_backward", "layer_norm", "layer_norm_backward", "instance_norm"]
-KINDS += ["cross_entropy", "global_norm", "adamw_", "step"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_a_call_borrows_it_gives_back(cupy, kind):
-    call, _ = calls(cupy)[kind]
-    call()
-    before = len(fake_cupy.state.live)
-    call()
-    assert len(fake_cupy.state.live) == before
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_out_of_memory_is_the_librarys_own_error_and_changes_nothing(cupy, kind):
-    call, written = calls(cupy)[kind]
-    before = [a.get() for a in written]
-    count = fake_cupy.state.allocations
-    call()
-    assert fake_cupy.state.allocations > count, "nothing was allocated"
-    for array, value in zip(written, before, strict=True):
-        array.set(value)
-    fake_cupy.state.limit = -1
-    with pytest.raises(fake_cupy.OutOfMemoryError, match="Out of memory allocating"):
-        call()
-    assert_all_same([a.get() for a in written], before, kind)
-    fake_cupy.state.limit = float("inf")
-    call()
-    assert not written or any(
-        a.get().tobytes() != b.tobytes() for a, b in zip(written, before, strict=True)
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("reported", "cure"),
-    [
-        ("operation would make the legacy stream depend on a capturing stream", "before the capt"),
-        ("an illegal memory access was encountered", "CUDA_LAUNCH_BLOCKING=1.*start the process"),
-        ("out of memory", "free memory"),
-        ("too many resources requested for launch", "not valid"),
-    ],
-)
-def test_a_launch_that_fails(cupy, simulator, kind, reported, cure):  # noqa: F811
-    call, written = calls(cupy)[kind]
-    before = [a.get() for a in written]
-    simulator.device_fails(reported)
-    with pytest.raises(RuntimeError, match=f"CUDA device 0 reports: {reported}; .*{cure}"):
-        call()
-    assert_all_same([a.get() for a in written], before, kind)
-    call()
-    assert kind != "global_norm" or float(call()) > 0
-
-
-def test_a_step_that_failed_was_not_counted(cupy, simulator):  # noqa: F811
-    optimizer = optim.AdamW([cupy.ones(40, np.float32)])
-    simulator.device_fails("no luck")
-    with pytest.raises(RuntimeError, match=r"^AdamW: CUDA device 0 reports: no luck"):
-        optimizer.step([cupy.ones(40, np.float32)])
-    optimizer.step([cupy.ones(40, np.float32)])
-    assert optimizer.state_dict()["state"][0]["step"] == 1
-
-
-def test_what_a_graph_must_not_capture_is_refused(cupy, simulator):  # noqa: F811
-    """States and counts that are made in a capture would be zero again at each replay; those of an
-    optimizer are made with it."""
-    params, grads = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
-    early = optim.AdamW(params)  # made before, without a step
-    theirs = Foreign(cupy.zeros(40, np.float32), stream=0x77)
-    stream = cupy.cuda.Stream()
-    stream.begin_capture()
-    try:
-        with stream:
-            simulator.device_calls()
-            said = r"captured, .*first step, before the capture"
-            with pytest.raises(RuntimeError, match=said):
-                optim.AdamW(params)
-            with pytest.raises(RuntimeError, match=r"streams .* 0x77.* outside of the capture"):
-                relu(params[0], theirs)
-            assert simulator.device_calls() == []
-    finally:
-        stream.end_capture()
-    assert (params[0].get() == 1).all()
-    host = [np.ones(40, np.float32)]
-    optim.AdamW(host).step([np.ones(40, np.float32)])
-    early.step(grads)  # as if nothing had happened
-    assert np.array_equal(params[0].get(), host[0])
-
-
-def test_memory_lent_while_a_graph_is_captured_stays(cupy):
-    params, grads = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
-    optimizer = optim.AdamW(params)
-    optimizer.step(grads, max_norm=1.0)
-    before, kept = len(fake_cupy.state.live), len(_array._captured)
-    with cupy.cuda.Stream() as stream:
-        stream.begin_capture()
-        optimizer.step(grads, max_norm=1.0)
-        stream.end_capture()
-    assert len(fake_cupy.state.live) == before + 2  # a workspace and the norm
-    assert len(_array._captured) == kept + 4  # and the plan's own: counts, and a workspace
-    optimizer.step(grads, max_norm=1.0)
-    assert len(_array._captured) == kept + 4
-    del _array._captured[kept:]
-
-
-# ------------------------------------------------------------------------------------ wrong calls
-
-
 def test_arrays_on_two_devices(cupy):
-    near, far, host = cupy.ones(4, np.float32), _on(1, np.ones(4, np.float32)), np.ones(4, "f4")
+    near, far, host = (
+        cupy.ones(4, np.float32),
+        on_device(1, np.ones(4, np.float32)),
+        np.ones(4, "f4"),
+    )
     two = [("CUDA device 0", near), ("CUDA device 1", far), ("the CPU", host)]
     for (place, x), (other_place, other) in itertools.permutations(two, 2):
         message = rf"'dy' lies on {place} but 'x' on {other_place}|"
@@ -808,7 +435,7 @@ def test_results_stay_on_the_device(cupy, dtype):
 
 def test_labels_out_of_range_are_told_by_the_next_call(cupy):
     x, labels = cupy.asarray(values((4, 3))), cupy.asarray(np.array([0, 3, -1, 2]))
-    far = _on(1, values((4, 3)))
+    far = on_device(1, values((4, 3)))
     loss, dlogits = ops.cross_entropy(x, labels)
     assert np.isnan(loss.get())
     assert not dlogits.get()[1:3].any()
@@ -843,7 +470,7 @@ def test_labels_are_checked_at_once_on_request(cupy, monkeypatch):
 # ---------------------------------------------------------------------------------------- loading
 
 
-def test_the_backend_is_loaded_by_the_first_cuda_array(simulator):  # noqa: F811
+def test_the_backend_is_loaded_by_the_first_cuda_array(simulator):
     """In a process of its own, with the simulator in the place of onepass._cuda."""
     script = f"""
 import importlib.util, sys, types

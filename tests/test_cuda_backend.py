@@ -1,37 +1,23 @@
 """The CUDA backend in the simulator of tests/cuda_sim: the kernels that the library ships, by g++.
 
 Every row of tests/cases against its float64 reference, elementwise kernels bit for bit against the
-CPU backend, everything in three thread orders, and every driver once under the sanitizers. Shapes
-are those of the rows up to a size that a simulator gets through.
-
-The sanitizers take a few formulas of each family, because g++ needs minutes to compile all of them
-with checks; --all-cases gives them all, and every dtype every shape with all options.
+CPU backend, everything in three thread orders. Shapes are those of the rows up to a size that a
+simulator gets through; --all-cases gives every dtype every shape with all options.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import functools
-import hashlib
-import importlib.util
 import itertools
-import json
 import math
-import os
-import shutil
-import subprocess
-import sysconfig
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import staged
 from cases import BFLOAT16, CASES, DTYPES, computing
 from cases.optimizers import VARIANTS
+from cuda_simulator import ELEMENTWISE, ORDERS, RUNNABLE, on, simulable
 from helpers import (
     Extent,
     assert_all_close,
@@ -45,104 +31,6 @@ from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
 from onepass import _C, ops, optim
 from small_ranks import by_shares
-
-ROOT = Path(__file__).parents[1]
-SOURCES = [
-    *sorted((ROOT / "csrc" / "core").glob("*")),
-    *sorted((ROOT / "csrc" / "kernels").glob("*")),
-    *sorted((ROOT / "csrc" / "cuda").glob("*")),
-    *sorted((ROOT / "tests" / "cuda_sim").glob("*")),
-]
-UNITS = [
-    *sorted((ROOT / "csrc" / "cuda").glob("*.cu")),
-    *(ROOT / "tests" / "cuda_sim" / f"{family}.cu" for family in ("activations", "updates")),
-]
-BACKEND_TEST = sorted((ROOT / "tests" / "cuda_sim").glob("backend_test*.cpp"))
-FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
-FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim", "-include", "cusim.h"]
-SANITIZERS = {  # unoptimised, which compiles in half the time; one counts lines too
-    "address": ["-O0", "--coverage", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-    "thread": ["-O0", "-fsanitize=thread"],
-}
-ORDERS = [("forward", 0, 4), ("reverse", 0, 1), ("random", 1, 3)]
-
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the simulator needs g++")
-
-RUNNABLE = [c for c in CASES if c.family != "mask"]  # test_masks_…
-ELEMENTWISE = [c for c in RUNNABLE if c.elementwise]
-
-
-def build_folder() -> Path:
-    """Where what these sources compile to is kept: in the temporary folder, by their content."""
-    digest = hashlib.sha256(" ".join([*FLAGS, sysconfig.get_platform()]).encode())
-    for path in SOURCES:
-        digest.update(path.name.encode() + path.read_bytes())
-    name = f"onepass-cuda-sim-{os.getuid()}-{digest.hexdigest()[:16]}"
-    folder = Path(tempfile.gettempdir()) / name
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        pytest.fail(f"{folder} belongs to somebody else")
-    return folder
-
-
-def compiled(name: str, *arguments: object) -> Path:
-    """The output of one call of g++, made when it is not there yet: by one process at a time."""
-    target = build_folder() / name
-    with open(target.with_name(f"{name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            partial = target.with_name(f"{os.getpid()}-{name}")
-            command = ["g++", *FLAGS, *map(str, arguments), "-o", str(partial)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            partial.rename(target)
-    return target
-
-
-def scheduler() -> Path:
-    return compiled("cusim.o", "-O2", "-c", ROOT / "tests/cuda_sim/cusim.cpp")
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    def unit(source):
-        return compiled(f"{source.stem}.o", "-O1", "-c", "-x", "c++", source)
-
-    # Two processes need it, test_cuda_arrays' too: they share the work, from both ends.
-    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
-    for source in UNITS if first else reversed(UNITS):
-        unit(source)
-    units = [unit(source) for source in UNITS]
-    path = compiled(
-        "onepass_cuda_sim.so",
-        "-O1",
-        "-shared",
-        f"-I{sysconfig.get_paths()['include']}",
-        ROOT / "tests/cuda_sim/backend_module.cpp",
-        *units,
-        scheduler(),
-    )
-    spec = importlib.util.spec_from_file_location("onepass_cuda_sim", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def on(simulator, order=ORDERS[0]):
-    """Every call on NumPy arrays runs in the simulator."""
-    simulator.set_order(*order)
-    _C.set_test_backend(simulator.backend())
-    try:
-        yield
-    finally:
-        _C.set_test_backend(None)
-
-
-def simulable(shape, family="") -> bool:
-    """At most 20,000 elements, and 67 channels, each of which may be a block but for windows."""
-    many = len(shape) > 1 and shape[1] > 67 and family != "windows"
-    return math.prod(shape) <= 20_000 and not many
 
 
 def small_sweep(case, dtype):
@@ -777,99 +665,3 @@ def test_the_path_of_a_row(simulator, backward):
 
 
 # ------------------------------------------------------------------------------------ sanitizers
-
-
-def has_runtime(sanitizer: str) -> bool:
-    library = {"address": "libasan.so", "thread": "libtsan.so"}[sanitizer]
-    command = ["g++", f"-print-file-name={library}"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Path(found.stdout.strip()).is_absolute()
-
-
-@pytest.fixture(scope="module")
-def programs():
-    """backend_test.cpp in every build that this g++ has the runtime for."""
-    cusim = scheduler()
-
-    def build(sanitizer: str) -> Path | None:
-        if not has_runtime(sanitizer):
-            return None
-        few = [] if Extent.whole else ["-DONEPASS_SIM_FEW"]
-        return compiled(
-            f"backend_test_{sanitizer}{'_few' * len(few)}",
-            *few,
-            *SANITIZERS[sanitizer],
-            *BACKEND_TEST,
-            *("-x", "c++", *UNITS, "-x", "none"),
-            cusim,
-        )
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(SANITIZERS, pool.map(build, SANITIZERS), strict=True))
-
-
-@pytest.fixture(scope="module")
-def outcomes(programs, tmp_path_factory):
-    """Runs a program once: (how it ended, the folder with its counts of lines)."""
-
-    @functools.cache
-    def run(sanitizer):
-        if programs[sanitizer] is None:
-            pytest.skip(f"g++ has no runtime for -fsanitize={sanitizer}")
-        environment = {k: v for k, v in os.environ.items() if not k.endswith("SAN_OPTIONS")}
-        folder = tmp_path_factory.mktemp(sanitizer)
-        environment |= {"GCOV_PREFIX": str(folder), "GCOV_PREFIX_STRIP": "99"}
-        environment["ASAN_OPTIONS"] = "detect_leaks=0"
-        if sanitizer == "thread":
-            environment["ONEPASS_TEST_BRIEF"] = "1"
-        done = subprocess.run(
-            [programs[sanitizer]],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,  # for one that hangs: the slowest takes three minutes of an idle core
-            check=False,
-        )
-        return done, folder
-
-    return run
-
-
-@pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_every_entry_under_a_sanitizer(outcomes, sanitizer):
-    done, _ = outcomes(sanitizer)
-    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stdout[-4000:]
-
-
-def test_every_line_of_the_kernels_runs(outcomes):
-    """Of csrc/cuda, what backend_test.cpp alone goes through: at least 95 of 100 lines."""
-    gcov = shutil.which("gcov")
-    if gcov is None:
-        pytest.skip("gcov is not installed")
-    _, folder = outcomes("address")
-    counts: dict[str, dict[int, int]] = {}
-    for data in folder.glob("*.gcda"):
-        shutil.copy(build_folder() / f"{data.stem}.gcno", folder)
-        report = subprocess.run(
-            [gcov, "--json-format", "--stdout", data.name],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for file in json.loads(report.stdout)["files"]:
-            if Path(file["file"]).parent == ROOT / "csrc" / "cuda":
-                lines = counts.setdefault(Path(file["file"]).name, {})
-                for line in file["lines"]:
-                    number = line["line_number"]
-                    lines[number] = lines.get(number, 0) + line["count"]
-    missed = {
-        name: [number for number, count in sorted(lines.items()) if count == 0]
-        for name, lines in counts.items()
-    }
-    assert {u.name for u in UNITS if u.parent.name == "cuda"} <= set(counts)
-    total = sum(map(len, counts.values()))
-    share = 1 - sum(map(len, missed.values())) / total
-    assert total > 1000
-    assert share >= 0.95, f"{100 * share:.1f} %; not run: {missed}"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onepass import ops
-from test_cuda_arrays import cupy, simulator  # noqa: F401
 
 
 class Foreign:
@@ -61,7 +60,7 @@ OF_FOREIGN = LIES | {
 
 
 @pytest.mark.parametrize("lie", OF_CUPY)
-def test_a_likeness_of_cupy_that_lies(cupy, lie):  # noqa: F811
+def test_a_likeness_of_cupy_that_lies(cupy, lie):
     told, said = OF_CUPY[lie]
     array = Likeness(cupy.ones((4, 6), np.float32), **told)
     with pytest.raises((TypeError, ValueError), match=rf"^relu: 'x' .*({said})"):
@@ -69,7 +68,7 @@ def test_a_likeness_of_cupy_that_lies(cupy, lie):  # noqa: F811
 
 
 @pytest.mark.parametrize("lie", OF_FOREIGN)
-def test_a_foreign_array_that_lies(cupy, lie):  # noqa: F811
+def test_a_foreign_array_that_lies(cupy, lie):
     told, said = OF_FOREIGN[lie]
     facts = cupy.ones((4, 6), np.float32).__cuda_array_interface__ | told
     array = Foreign({key: value for key, value in facts.items() if value is not ...})

@@ -7,12 +7,11 @@ import math
 
 import numpy as np
 import pytest
+from cuda_simulator import on
 from onepass import _C, ops, optim
-from test_cuda_arrays import cupy  # noqa: F401
-from test_cuda_backend import on, simulator  # noqa: F401
 
 
-def counted(simulator, call):  # noqa: F811
+def counted(simulator, call):
     """What a call on NumPy arrays does on the device."""
     with on(simulator):
         simulator.reset_counts()
@@ -22,13 +21,13 @@ def counted(simulator, call):  # noqa: F811
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("float64", 8), ("float16", 2)])
 @pytest.mark.parametrize("lead", [0, 1])
-def test_an_activation_reads_and_writes_each_element_once(simulator, dtype, size, lead):  # noqa: F811
+def test_an_activation_reads_and_writes_each_element_once(simulator, dtype, size, lead):
     x = np.linspace(-1, 1, 4097 + lead).astype(dtype)[lead:]
     counts = counted(simulator, lambda: ops.relu(x))
     assert counts == {"launches": 1, "read": 4097 * size, "written": 4097 * size, "philox": 0}
 
 
-def test_dropout_draws_a_group_of_128_elements_as_often_as_it_has_to(simulator):  # noqa: F811
+def test_dropout_draws_a_group_of_128_elements_as_often_as_it_has_to(simulator):
     """A probability of one half is decided by one plane, which a lane draws for its four; of three
     planes each lane draws one as well."""
     x = np.ones(1024 * 8, np.float32)
@@ -46,7 +45,7 @@ def test_dropout_draws_a_group_of_128_elements_as_often_as_it_has_to(simulator):
     [(16, 4, 8, 32), (64, 2, 16, 32), (32, 8, 7, 7), (512, 64), (4096, 16), (32768, 4)],
     ids=str,
 )
-def test_batch_norm_draws_each_bit_once(simulator, shape, dtype, p):  # noqa: F811
+def test_batch_norm_draws_each_bit_once(simulator, shape, dtype, p):
     """At most 0.11 calls of Philox an element, forward and backward: a warp draws 1024 bits at
     once, plane by plane until all are decided."""
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
@@ -75,7 +74,7 @@ SHARED = [(17, 16, 32, 32), (101, 128, 7, 7), (300, 512), (130, 1036)]
     + [((16, 4, 8, 32), "float64"), ((17, 16, 32, 32), "float64"), ((300, 512), "float64")],
     ids=str,
 )
-def test_batch_norm_reads_once_what_a_block_or_a_cluster_holds(simulator, shape, residual, dtype):  # noqa: F811
+def test_batch_norm_reads_once_what_a_block_or_a_cluster_holds(simulator, shape, residual, dtype):
     """A unit forward, two backward, and the residual; beside them each thread reads a few numbers
     of its channels. Where nothing is held, x, and backward dy, are read once more."""
     rng = np.random.default_rng(0)
@@ -128,7 +127,7 @@ def test_batch_norm_reads_once_what_a_block_or_a_cluster_holds(simulator, shape,
 @pytest.mark.parametrize("drops", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shape", SHARED, ids=str)
-def test_a_cluster_gives_the_results_of_the_cpu(simulator, shape, dtype, drops):  # noqa: F811
+def test_a_cluster_gives_the_results_of_the_cpu(simulator, shape, dtype, drops):
     rng = np.random.default_rng(1)
     x, r, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(3))
     weight, bias = rng.uniform(0.5, 1.5, (2, shape[1])).astype(np.float32)
@@ -156,7 +155,7 @@ def test_a_cluster_gives_the_results_of_the_cpu(simulator, shape, dtype, drops):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_small_batch_norm_is_one_launch(simulator, dtype):  # noqa: F811
+def test_a_small_batch_norm_is_one_launch(simulator, dtype):
     """Of 16 bits too, where a block for columns of eight would have twice as many elements."""
     x = np.random.default_rng(0).standard_normal((100, 256)).astype(dtype)
     saved = []
@@ -173,7 +172,7 @@ RESNET = [(64, 112), (64, 56), (256, 56), (128, 56), (128, 28), (512, 28), (256,
 RESNET += [(1024, 14), (512, 14), (512, 7), (2048, 7)]
 
 
-def way(simulator, channels, extent, dtype, layout, arrays):  # noqa: F811
+def way(simulator, channels, extent, dtype, layout, arrays):
     """How a call goes whose second walk needs so many arrays again: "split", or blocks that share a
     group of channels and the units that each thread of them holds."""
     size = {"float32": 4, "bfloat16": 2}[dtype]
@@ -210,7 +209,7 @@ LAST = {  # channels last: a cluster can hold those of the smallest planes, 16 o
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("channels", "extent"), RESNET, ids=str)
-def test_the_paths_of_resnet(simulator, channels, extent, dtype):  # noqa: F811
+def test_the_paths_of_resnet(simulator, channels, extent, dtype):
     tables = {"planes": PLANES, "last": LAST}
     for layout, table in tables.items():
         found = tuple(
@@ -229,7 +228,7 @@ def kept(row):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shape", [(3, 13001), (3, 16421), (2, 50257), (2, 70001)], ids=str)
-def test_rows_of_classes_are_read_once(simulator, shape, dtype):  # noqa: F811
+def test_rows_of_classes_are_read_once(simulator, shape, dtype):
     """Loss and gradient of labels read the logits once, softmax x, and backward y and dy: beside
     them what a block cannot keep, and a few numbers by each thread."""
     rng = np.random.default_rng(0)
@@ -261,7 +260,7 @@ def test_rows_of_classes_are_read_once(simulator, shape, dtype):  # noqa: F811
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), name
 
 
-def test_nothing_is_counted_where_nothing_is_launched(simulator):  # noqa: F811
+def test_nothing_is_counted_where_nothing_is_launched(simulator):
     x = np.ones(5, np.float32)
     simulator.reset_counts()
     _C.activation["relu"](x, x)  # on the CPU
@@ -272,13 +271,13 @@ def test_nothing_is_counted_where_nothing_is_launched(simulator):  # noqa: F811
 # ---- steps over long lists
 
 
-def stepped(simulator, optimizer, grads, **controls):  # noqa: F811
+def stepped(simulator, optimizer, grads, **controls):
     simulator.reset_counts()
     optimizer.step(grads, **controls)
     return simulator.counts()["launches"]
 
 
-def long_list(cupy, dtypes, count=1000):  # noqa: F811
+def long_list(cupy, dtypes, count=1000):
     def made(seed):
         rng = np.random.default_rng(seed)
         return [
@@ -303,7 +302,7 @@ KINDS = {
     [({}, 1), ({"max_norm": 1.0}, 2), ({"nonfinite": "skip"}, 2), ({"zero_grad": True}, 1)],
     ids=lambda value: next(iter(value), "plain") if isinstance(value, dict) else str(value),
 )
-def test_a_step_over_many_tensors(cupy, simulator, kind, cls, controls, launches):  # noqa: F811
+def test_a_step_over_many_tensors(cupy, simulator, kind, cls, controls, launches):
     """One launch, two with the norm of gradients; the table is written at the first step alone."""
     params, grads, _ = long_list(cupy, KINDS[kind])
     optimizer = cls(params, lr=0.1)
@@ -316,7 +315,7 @@ def test_a_step_over_many_tensors(cupy, simulator, kind, cls, controls, launches
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("riders", [{}, {"ema_decay": 0.9}], ids=["plain", "EMA"])
-def test_new_addresses_of_gradients_come_with_the_launch(cupy, simulator, kind, riders):  # noqa: F811
+def test_new_addresses_of_gradients_come_with_the_launch(cupy, simulator, kind, riders):
     params, grads, others = long_list(cupy, KINDS[kind])
     optimizer = optim.AdamW(params, lr=0.1, **riders)
     stepped(simulator, optimizer, grads, max_norm=1.0)
@@ -335,7 +334,7 @@ def test_new_addresses_of_gradients_come_with_the_launch(cupy, simulator, kind, 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("count", [3, 48, 400, 3000])
-def test_any_number_of_tensors(cupy, simulator, count, dtype):  # noqa: F811
+def test_any_number_of_tensors(cupy, simulator, count, dtype):
     params, grads, others = long_list(cupy, [dtype], count)
     optimizer = optim.AdamW(params, lr=0.1)
     optimizer.step(grads, max_norm=1.0)
@@ -352,7 +351,7 @@ def test_any_number_of_tensors(cupy, simulator, count, dtype):  # noqa: F811
     ids=["LAMB", "Adafactor", "EMA"],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_passes_around_an_update_keep_their_tables(cupy, simulator, make, launches, dtype):  # noqa: F811
+def test_passes_around_an_update_keep_their_tables(cupy, simulator, make, launches, dtype):
     params, grads, others = long_list(cupy, [dtype], 600)
     optimizer = make(params)
     optimizer.step(grads)
@@ -360,7 +359,7 @@ def test_passes_around_an_update_keep_their_tables(cupy, simulator, make, launch
     assert stepped(simulator, optimizer, others) == launches
 
 
-def test_a_launch_that_fails_leaves_no_table_behind(cupy, simulator):  # noqa: F811
+def test_a_launch_that_fails_leaves_no_table_behind(cupy, simulator):
     params, grads, others = long_list(cupy, ["float32"], 600)
     host = [p.get() for p in params]
     optimizer, reference = optim.AdamW(params, lr=0.1), optim.AdamW(host, lr=0.1)
@@ -375,7 +374,7 @@ def test_a_launch_that_fails_leaves_no_table_behind(cupy, simulator):  # noqa: F
         assert on_device.get().tobytes() == on_host.tobytes()
 
 
-def test_replays_over_a_long_list_write_no_table_either(cupy, simulator):  # noqa: F811
+def test_replays_over_a_long_list_write_no_table_either(cupy, simulator):
     """The graph reads the table that the steps before it have left, which then stays as it is."""
     params, grads, others = long_list(cupy, ["float32"])
     host = [p.get() for p in params]

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onepass import nn, ops, optim
-from test_cuda_arrays import cupy, simulator  # noqa: F401
 
 SHAPES = [(300,), (7, 33), (5,)]
 
@@ -93,7 +92,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_replay_has_the_options_of_now(cupy, name, dtype):  # noqa: F811
+def test_a_replay_has_the_options_of_now(cupy, name, dtype):
     cls, options, changes = OPTIMIZERS[name]
     pair = Pair(cupy, two_groups(cls, **options), dtype)
     pair.replay(3)
@@ -108,7 +107,7 @@ def test_a_replay_has_the_options_of_now(cupy, name, dtype):  # noqa: F811
     assert [int(step) for step in steps] == [2 + len(changes)] * len(SHAPES)
 
 
-def test_a_change_that_is_not_told_is_seen_to_matter(cupy):  # noqa: F811
+def test_a_change_that_is_not_told_is_seen_to_matter(cupy):
     """The test above can fail: without the groups' word a replay has the options of the capture."""
     pair = Pair(cupy, two_groups(optim.AdamW, lr=0.1))
     pair.on_device.param_groups[0].changed = None
@@ -118,7 +117,7 @@ def test_a_change_that_is_not_told_is_seen_to_matter(cupy):  # noqa: F811
         pair.assert_same()
 
 
-def test_every_way_to_change_a_group_counts(cupy):  # noqa: F811
+def test_every_way_to_change_a_group_counts(cupy):
     pair = Pair(cupy, lambda params: optim.AdamW(params, lr=0.1))
 
     def change(function):
@@ -134,7 +133,7 @@ def test_every_way_to_change_a_group_counts(cupy):  # noqa: F811
     change(lambda group: group.pop("name"))
 
 
-def test_a_schedule_between_replays(cupy):  # noqa: F811
+def test_a_schedule_between_replays(cupy):
     pair = Pair(cupy, two_groups(optim.AdamW, lr=0.1))
     schedules = [
         optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
@@ -149,7 +148,7 @@ def test_a_schedule_between_replays(cupy):  # noqa: F811
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_numbers_on_the_device_are_read_at_each_replay(cupy, dtype):  # noqa: F811
+def test_numbers_on_the_device_are_read_at_each_replay(cupy, dtype):
     scale, limit = cupy.asarray(np.float32(8)), cupy.asarray(np.float64(0.5))
     pair = Pair(
         cupy, lambda params: optim.AdamW(params, lr=0.1), dtype, grad_scale=scale, max_norm=limit
@@ -162,7 +161,7 @@ def test_numbers_on_the_device_are_read_at_each_replay(cupy, dtype):  # noqa: F8
         pair.assert_same() if dtype == "float32" else pair.assert_close()
 
 
-def test_nothing_waits_for_a_number_on_the_device(cupy):  # noqa: F811
+def test_nothing_waits_for_a_number_on_the_device(cupy):
     import fake_cupy
 
     params, grads = (list(map(cupy.asarray, values(seed))) for seed in (1, 2))
@@ -174,7 +173,7 @@ def test_nothing_waits_for_a_number_on_the_device(cupy):  # noqa: F811
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan, 3e38])
-def test_a_scale_that_no_host_has_seen_spoils_no_step_in_silence(cupy, scale):  # noqa: F811
+def test_a_scale_that_no_host_has_seen_spoils_no_step_in_silence(cupy, scale):
     params = [cupy.ones(40, np.float32)]
     optimizer = optim.SGD(params, lr=0.1)
     given = cupy.asarray(np.float64(scale))
@@ -185,7 +184,7 @@ def test_a_scale_that_no_host_has_seen_spoils_no_step_in_silence(cupy, scale):  
     assert np.isnan(params[0].get()).all()
 
 
-def test_wrong_numbers_on_a_device(cupy):  # noqa: F811
+def test_wrong_numbers_on_a_device(cupy):
     host, grads = [np.ones(4, np.float32)], [np.ones(4, np.float32)]
     number = cupy.asarray(np.float32(2))
     with pytest.raises(ValueError, match=r"'grad_scale' lies on CUDA device 0 but .* on the CPU"):
@@ -201,7 +200,7 @@ def test_wrong_numbers_on_a_device(cupy):  # noqa: F811
     assert (params[0].get() == 1).all()
 
 
-def test_a_refused_option_changes_nothing(cupy):  # noqa: F811
+def test_a_refused_option_changes_nothing(cupy):
     pair = Pair(cupy, lambda params: optim.AdamW(params, lr=0.1))
     with pytest.raises(ValueError, match="'lr' is -1"):
         pair.on_device.param_groups[0]["lr"] = -1.0
@@ -210,14 +209,14 @@ def test_a_refused_option_changes_nothing(cupy):  # noqa: F811
     pair.assert_same()
 
 
-def test_what_replays_cannot_follow_is_said(cupy):  # noqa: F811
+def test_what_replays_cannot_follow_is_said(cupy):
     pair = Pair(cupy, lambda params: optim.SGD(params, lr=0.1))
     for key, value in [("momentum", 0.9), ("maximize", True)]:
         with pytest.warns(RuntimeWarning, match="capture the step anew"):
             pair.on_device.param_groups[0][key] = value
 
 
-def test_an_option_does_not_change_inside_a_capture(cupy):  # noqa: F811
+def test_an_option_does_not_change_inside_a_capture(cupy):
     pair = Pair(cupy, lambda params: optim.SGD(params, lr=0.1))
     with pytest.raises(RuntimeError, match="while a CUDA graph is captured"):
         captured(cupy, lambda: pair.on_device.param_groups[0].update(lr=0.5))
@@ -225,7 +224,7 @@ def test_an_option_does_not_change_inside_a_capture(cupy):  # noqa: F811
     assert pair.on_device.param_groups[0]["lr"] == 0.1
 
 
-def test_an_option_that_may_change_in_place_is_refused(cupy):  # noqa: F811
+def test_an_option_that_may_change_in_place_is_refused(cupy):
     params, grads = [cupy.ones(4, np.float32)], [cupy.ones(4, np.float32)]
     optimizer = optim.SGD(params, lr=np.array(0.1))
     optimizer.step(grads)
@@ -235,7 +234,7 @@ def test_an_option_that_may_change_in_place_is_refused(cupy):  # noqa: F811
 
 
 @pytest.mark.parametrize("cls", [optim.Muon, optim.SparseAdam])
-def test_a_step_that_a_graph_cannot_hold_is_refused(cupy, cls):  # noqa: F811
+def test_a_step_that_a_graph_cannot_hold_is_refused(cupy, cls):
     params = [cupy.ones((4, 4), np.float32)]
     optimizer = cls(params)
     with pytest.raises(RuntimeError, match=f"cannot hold a step of {cls.__name__}"):
@@ -243,7 +242,7 @@ def test_a_step_that_a_graph_cannot_hold_is_refused(cupy, cls):  # noqa: F811
     cupy.cuda.Stream().end_capture()
 
 
-def test_a_loaded_state_reaches_replays(cupy):  # noqa: F811
+def test_a_loaded_state_reaches_replays(cupy):
     pair = Pair(cupy, two_groups(optim.AdamW, lr=0.1))
     other = two_groups(optim.AdamW, lr=0.4, weight_decay=0.3)(values(5))
     for seed in range(3):
@@ -265,7 +264,7 @@ def test_a_loaded_state_reaches_replays(cupy):  # noqa: F811
     pair.assert_same()
 
 
-def test_a_schedule_free_optimizer_turns_between_replays(cupy):  # noqa: F811
+def test_a_schedule_free_optimizer_turns_between_replays(cupy):
     pair = Pair(cupy, two_groups(optim.ScheduleFreeAdamW, lr=0.1))
     for seed in range(2):
         for optimizer in (pair.on_host, pair.on_device):
@@ -276,7 +275,7 @@ def test_a_schedule_free_optimizer_turns_between_replays(cupy):  # noqa: F811
         pair.assert_same()
 
 
-def test_copies_are_in_no_graph(cupy):  # noqa: F811
+def test_copies_are_in_no_graph(cupy):
     pair = Pair(cupy, lambda params: optim.AdamW(params, lr=0.1))
     for twin in (copy.deepcopy(pair.on_device), pickle.loads(pickle.dumps(pair.on_device))):
         assert twin.param_groups[0].changed is None
@@ -287,7 +286,7 @@ def test_copies_are_in_no_graph(cupy):  # noqa: F811
     pair.assert_same()
 
 
-def test_a_list_that_is_long_is_replayed(cupy):  # noqa: F811
+def test_a_list_that_is_long_is_replayed(cupy):
     """Its table is in the workspace of the capture: later steps may write another one."""
     params = [cupy.ones(3, np.float32) for _ in range(700)]
     grads = [cupy.ones(3, np.float32) for _ in range(700)]
@@ -338,7 +337,7 @@ TURNED = (MIXED, True)
     ids=["sums", "types", "strides"],
 )
 @pytest.mark.parametrize("graph", [False, True])
-def test_tables_of_other_lists_leave_those_that_are_kept(cupy, make, all_of, steps, graph):  # noqa: F811
+def test_tables_of_other_lists_leave_those_that_are_kept(cupy, make, all_of, steps, graph):
     """Nothing else is written where a list's table stays, or where a graph reads it."""
     params, host = many(cupy, all_of), many(np, all_of)
     on_device, on_host = make(params), make(host)
@@ -374,7 +373,7 @@ def words(module, seed, offset, dtype):
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
 @pytest.mark.parametrize("name", ["dropout", "alpha_dropout", "feature_dropout", "bias_act"])
-def test_a_mask_by_numbers_on_the_device(cupy, name, dtype):  # noqa: F811
+def test_a_mask_by_numbers_on_the_device(cupy, name, dtype):
     x = np.random.default_rng(0).standard_normal((6, 5, 7)).astype(np.float32)
     seed, offset = 2**62 + 5, 2**40 + 3
     on_device = cupy.asarray(x)
@@ -390,7 +389,7 @@ def test_a_mask_by_numbers_on_the_device(cupy, name, dtype):  # noqa: F811
     assert got.get().tobytes() == want.tobytes()
 
 
-def test_batch_norm_with_a_mask_by_numbers_on_the_device(cupy):  # noqa: F811
+def test_batch_norm_with_a_mask_by_numbers_on_the_device(cupy):
     x = np.random.default_rng(0).standard_normal((40, 5, 7)).astype(np.float32)
     dy = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
     results = []
@@ -408,7 +407,7 @@ def test_batch_norm_with_a_mask_by_numbers_on_the_device(cupy):  # noqa: F811
         assert np.array_equal(got.get() == 0, want == 0)
 
 
-def test_wrong_numbers_of_a_mask(cupy):  # noqa: F811
+def test_wrong_numbers_of_a_mask(cupy):
     x, host = cupy.ones(8, np.float32), np.ones(8, np.float32)
     for wrong in (cupy.ones(2, np.int64), cupy.asarray(np.float32(2)), cupy.asarray(np.int32(2))):
         with pytest.raises(TypeError, match="'seed' is an array on a CUDA device of another"):
@@ -424,7 +423,7 @@ def test_wrong_numbers_of_a_mask(cupy):  # noqa: F811
 
 
 @pytest.mark.parametrize("make", [nn.Dropout, nn.AlphaDropout, nn.Dropout1d])
-def test_each_replay_has_a_mask_of_its_own(cupy, make):  # noqa: F811
+def test_each_replay_has_a_mask_of_its_own(cupy, make):
     layer = make(0.5).train()
     x, dy = cupy.ones((4, 64, 3), np.float32), cupy.ones((4, 64, 3), np.float32)
     eager = [layer(x).get() for _ in range(2)]
@@ -445,7 +444,7 @@ def test_each_replay_has_a_mask_of_its_own(cupy, make):  # noqa: F811
     assert len({mask.tobytes() for mask in masks}) == len(masks)
 
 
-def test_a_norm_with_dropout_behind_it(cupy):  # noqa: F811
+def test_a_norm_with_dropout_behind_it(cupy):
     model = nn.Sequential(nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5)).to("cuda").train()
     x = cupy.asarray(np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32))
     model(x)
@@ -458,7 +457,7 @@ def test_a_norm_with_dropout_behind_it(cupy):  # noqa: F811
     assert len(masks) == 3
 
 
-def test_a_layer_that_was_never_called_is_not_captured(cupy):  # noqa: F811
+def test_a_layer_that_was_never_called_is_not_captured(cupy):
     layer = nn.Dropout(0.5).train()
     x = cupy.ones((4, 4), np.float32)
     with pytest.raises(RuntimeError, match="call the layer once before the capture begins"):
@@ -468,7 +467,7 @@ def test_a_layer_that_was_never_called_is_not_captured(cupy):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_what_a_gpu_tests_of_graphs_is_in_order(simulator):  # noqa: F811
+def test_what_a_gpu_tests_of_graphs_is_in_order(simulator):
     """test_gpu.py, which waits for a GPU, on the simulator that is compiled by now."""
     done = subprocess.run(
         [

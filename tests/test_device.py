@@ -19,7 +19,6 @@ from onepass.optim.full_batch import GradientDescent, Newton
 from onepass.optim.lr_scheduler import CosineAnnealingLR
 from onepass.train import Checkpoint, EarlyStopping, Ensemble, Trainer
 from onepass.train.regularizers import L1, L2, ActivationSparsity, Jacobian, SoftOrthogonality
-from test_cuda_arrays import cupy, simulator  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cupy")
 

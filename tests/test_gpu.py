@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from cases import BFLOAT16
+from cuda_simulator import ELEMENTWISE, RUNNABLE, simulable
 from helpers import (
     assert_all_close,
     assert_all_same,
@@ -25,7 +26,6 @@ from helpers import (
     to_torch,
 )  # fmt: skip
 from onepass import _C, config, ops, optim
-from test_cuda_backend import ELEMENTWISE, RUNNABLE, simulable, simulator  # noqa: F401
 
 SIMULATED = os.environ.get("ONEPASS_TEST_GPU") == "simulator"
 STEP = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}

@@ -6,10 +6,10 @@ import pytest
 from cases import Derived
 from cases._optimizer import Scalar
 from cases.optimizers import OPTIMIZERS
+from cuda_simulator import ORDERS, on
 from helpers import assert_all_close
 from onepass import _C, ops, optim
-from test_cuda_arrays import cupy, to_device, to_host  # noqa: F401
-from test_cuda_backend import ORDERS, on, simulator  # noqa: F401
+from small_cuda import to_device, to_host
 
 SHAPES = [(7, 5), (33,), (1025,), (0,), ()]
 RECORDS = [r for r in OPTIMIZERS if any(isinstance(s, Scalar) for s in r.states)]
@@ -89,7 +89,7 @@ def test_against_the_formula(dtype, record, options):
 @every_option
 @pytest.mark.parametrize("order", ORDERS, ids=str)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_the_simulator_gives_the_same_bits(simulator, order, dtype, record, options):  # noqa: F811
+def test_the_simulator_gives_the_same_bits(simulator, order, dtype, record, options):
     params, _, plan = run(record, dtype, options, steps=6)
     with on(simulator, order):
         again, _, other = run(record, dtype, options, steps=6)
@@ -98,7 +98,7 @@ def test_the_simulator_gives_the_same_bits(simulator, order, dtype, record, opti
     assert plan.scalars == other.scalars
 
 
-def test_a_device_keeps_them_beside_its_step_counts(cupy):  # noqa: F811
+def test_a_device_keeps_them_beside_its_step_counts(cupy):
     """Groups, late gradients, a skipped step and resume: the host's bits."""
     rows = [hyper(NADAM, {"lr": 0.05}), hyper(NADAM, {"lr": 0.1, "betas": (0.7, 0.9)})]
     groups = [i % 2 for i in range(len(SHAPES))]

@@ -7,8 +7,7 @@ import pytest
 from cases import computing
 from helpers import each_dtype
 from onepass import nn, ops
-from test_cuda_arrays import cupy, to_device, to_host  # noqa: F401
-from test_cuda_backend import simulator  # noqa: F401
+from small_cuda import to_device, to_host
 
 ODD = [np.inf, -np.inf, np.nan]
 each_odd = pytest.mark.parametrize("odd", ODD)
@@ -63,7 +62,7 @@ def test_functions_keep_them(norm, last, odd, dtype):
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 @each_norm
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_functions_of_a_device_keep_them(cupy, norm, last, dtype):  # noqa: F811
+def test_functions_of_a_device_keep_them(cupy, norm, last, dtype):
     for odd in ODD:
         for shape in SHAPES[:2]:
             x = to_device(batch(odd, shape, dtype, last))

@@ -11,13 +11,11 @@ from onepass.nn._shares import place
 from ranks import run_threads
 from small_models import normal
 from small_ranks import shares_of
-from test_cuda_arrays import cupy  # noqa: F401
-from test_cuda_backend import simulator  # noqa: F401
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layout", ["first", "last"])
-def test_everything_stays_on_the_device(cupy, layout, dtype):  # noqa: F811
+def test_everything_stays_on_the_device(cupy, layout, dtype):
     """The same calls as on the CPU. The host waits for nothing but, on a rank without samples,
     whether the others have enough.
     """

@@ -23,15 +23,11 @@ void run_tensor(const Target& target, const Array* const (&arrays)[kCount], bool
   tensor.ndim = layout.ndim;
   tensor.computing = computing_type(arrays[0]->dtype());
   tensor.operands = layout.operands;
-  const Piece piece{0, 0, layout.size};
-  const int64_t group[] = {0, 1};
+  const OnePiece piece(layout.size);
   Elementwise call;
   call.tensors = &tensor;
   call.count = 1;
-  call.schedule.pieces = &piece;
-  call.schedule.groups = group;
-  call.schedule.group_count = 1;
-  call.schedule.elements = layout.size;
+  call.schedule = piece.view();
   call.hyper = hyper;
   call.hyper_rows = 1;
   call.hyper_size = hyper_size;

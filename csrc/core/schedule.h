@@ -23,4 +23,16 @@ class ScheduleStorage {
   int64_t elements_ = 0;
 };
 
+// That of one tensor as one piece; it lives as long as its view.
+class OnePiece {
+ public:
+  explicit OnePiece(int64_t size) : piece_{0, 0, size} {}
+  OnePiece(const OnePiece&) = delete;
+  Schedule view() const { return {&piece_, group_, 1, piece_.size}; }
+
+ private:
+  Piece piece_;
+  int64_t group_[2] = {0, 1};
+};
+
 }  // namespace onepass

@@ -90,15 +90,11 @@ struct Updates {
 
 // Of a tensor by itself.
 void run_update(const StepCalls& step, const Tensor& tensor) {
-  const Piece piece{0, 0, tensor.size};
-  const int64_t group[] = {0, 1};
+  const OnePiece piece(tensor.size);
   Elementwise call = step.update;
   call.tensors = &tensor;
   call.count = 1;
-  call.schedule.pieces = &piece;
-  call.schedule.groups = group;
-  call.schedule.group_count = 1;
-  call.schedule.elements = tensor.size;
+  call.schedule = piece.view();
   Workspace workspace;
   call.workspace = workspace.of(workspace_bytes(step.backend, call));
   step.backend.update[step.rule][step.variant](call);

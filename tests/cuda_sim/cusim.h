@@ -48,7 +48,7 @@ enum cudaError_t {
 using cudaStream_t = struct CUstream_st*;
 
 // core/philox.h says where; it may be included before this file (see FLAGS of
-// test_cuda_backend.py).
+// tests/cuda_simulator.py).
 #define ONEPASS_DRAWN() ::cusim::count(&::cusim::counts.draws, 1)
 
 namespace cusim {
