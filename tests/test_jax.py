@@ -527,10 +527,52 @@ print("done")
 """
 
 
-def test_shards():
+# On a mesh of explicit axes the type of an array says which parts devices hold, and a gradient must
+# be of the type of its argument.
+EXPLICIT = """
+import jax, numpy as np
+import onepass.jax as oj
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
+jax.set_mesh(mesh)
+rng = np.random.default_rng(0)
+x, b, dy = (rng.standard_normal(s).astype(np.float32) for s in ((8, 4), (4,), (8, 4)))
+t = rng.integers(0, 4, 8)
+
+def parted(a):
+    return jax.device_put(a, NamedSharding(mesh, P("batch")))
+
+for function in (
+    lambda x, b: (oj.gelu(x) * dy).sum() + b.sum(),
+    lambda x, b: (oj.dropout(x, 0.5, seed=1) * dy).sum() + b.sum(),
+    lambda x, b: (oj.bias_act(x, b, activation="relu") * dy).sum(),
+    lambda x, b: (oj.layer_norm(x, 4, b, residual=x) * dy).sum(),
+    lambda x, b: (oj.batch_norm(x, b, b, None, None, training=True)[0] * dy).sum(),
+    lambda x, b: oj.cross_entropy(x, t, weight=b**2),
+    lambda x, b: (oj.flat([x, b]).unflatten()[0] * dy).sum(),
+):
+    gradient = jax.grad(lambda both: function(*both))
+    want = gradient((x, b))
+    for got in (gradient((parted(x), parted(b))), jax.jit(gradient)((parted(x), parted(b)))):
+        for one, other in zip(got, want):
+            assert jax.typeof(one).sharding.spec[0] == "batch", jax.typeof(one)
+            assert np.allclose(one, other, rtol=1e-6, atol=1e-6), (one, other)
+params = oj.flat([x])
+want = oj.apply([x], params, oj.adamw().init(params))[0]
+got = oj.apply(parted(oj.flat([x])), parted(params), oj.adamw().init(params))[0]
+assert (got.buffers["float32"] == want.buffers["float32"]).all()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("script", [SHARDED, EXPLICIT], ids=["in shard_map", "explicit axes"])
+def test_shards(script):
+    if script is EXPLICIT and not (hasattr(jax, "set_mesh") and hasattr(jax.sharding, "reshard")):
+        pytest.skip("this JAX lacks meshes of explicit axes, or a way to gather what lies on one")
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     ran = subprocess.run(
-        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
     )
     assert ran.stdout == "done\n", ran.stderr
 

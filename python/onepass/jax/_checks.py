@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from onepass import _numbers as numbers
+from onepass.jax._targets import gathered
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
 def floating(op: str, name: str, x: Any) -> jax.Array:
-    """``x`` as an array of floats."""
+    """``x`` as an array of floats, whole on each device."""
     if not isinstance(x, (jax.Array, np.ndarray, np.generic, float, list, tuple)):
         raise TypeError(f"{op}: {name!r} is a {type(x).__name__}, expected an array")
     array = jnp.asarray(x)
@@ -28,7 +29,7 @@ def floating(op: str, name: str, x: Any) -> jax.Array:
             f"{op}: {name!r} has dtype {array.dtype}, expected float32, float64, float16 or "
             "bfloat16"
         )
-    return array
+    return gathered(array)
 
 
 def computing(x: jax.Array) -> np.dtype[Any]:

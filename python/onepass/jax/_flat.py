@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from onepass.jax._checks import FLOATS
-from onepass.jax._targets import call, result
+from onepass.jax._targets import call, gathered, result
 
 Leaves = tuple[tuple[tuple[int, ...], str], ...]
 
@@ -44,7 +44,7 @@ class FlatParams:
 
     def unflatten(self) -> Any:
         """The parameters as they were given to `flat`: copies, which one call makes."""
-        found = _taken_apart(self.leaves, self.buffers)
+        found = _taken_apart(self.leaves, {d: gathered(b) for d, b in self.buffers.items()})
         return jax.tree_util.tree_unflatten(self.tree, found)  # type: ignore[arg-type]
 
 

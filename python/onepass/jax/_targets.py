@@ -83,6 +83,20 @@ def together(*arrays: Any, like: Sequence[Any] = ()) -> tuple[Any, ...]:
     return tuple(a if not wanted - own or a is None else _vary(a, wanted - own) for a, own in pairs)
 
 
+def gathered(array: Any) -> Any:
+    """A whole array in the place of one of which its type says that devices hold parts.
+
+    So it is on a mesh of explicit axes, which `jax.make_mesh` makes since JAX 0.9. XLA gathers it
+    for a custom call in any case; here it is done in sight of `jax.grad`, to which the gradient of
+    an array must have the parts of that array.
+    """
+    kind = getattr(jax.typeof(array), "sharding", None)
+    if kind is None or not any(kind.spec) or not hasattr(jax.sharding, "reshard"):
+        return array
+    whole = jax.sharding.NamedSharding(kind.mesh, jax.sharding.PartitionSpec())
+    return jax.sharding.reshard(array, whole)
+
+
 def _axes(array: Any) -> frozenset[Any]:
     """Of a mesh, those over which an array varies."""
     if array is None or not isinstance(array, jax.core.Tracer):
