@@ -438,6 +438,29 @@ def test_flat_parameters_are_taken_apart_in_one_call():
         assert_same(got[0], np.asarray(want))
 
 
+def test_a_gradient_of_buffers_that_were_cast():
+    """A model that computes in bfloat16 beside parameters of float32 and float64."""
+    start = {"w": np.float32([[1, 2], [3, 5]]), "b": np.float64([0.5, 4])}
+    params, ours = oj.flat(start), oj.adamw(lr=0.1)
+    half = jax.tree_util.tree_map(lambda buffer: buffer.astype(jnp.bfloat16), params)
+
+    def loss(p):
+        tree = p.unflatten()
+        assert {leaf.dtype for leaf in tree.values()} == {jnp.dtype(jnp.bfloat16)}
+        return (tree["w"] ** 2).sum() + (3 * tree["b"]).sum()
+
+    grads = jax.jit(jax.grad(loss))(half)
+    assert grads.buffers["float32"].tolist() == [2, 4, 6, 10]
+    assert grads.buffers["float64"].tolist() == [3, 3]
+    assert {b.dtype for b in grads.buffers.values()} == {jnp.dtype(jnp.bfloat16)}
+    tree = {"w": 2 * half.unflatten()["w"], "b": jnp.full(2, 3, jnp.bfloat16)}
+    for max_norm in (None, 0.5):
+        got, want = (oj.apply(g, params, ours.init(params), max_norm=max_norm)[0].unflatten()
+                     for g in (grads, tree))  # fmt: skip
+        for name in start:
+            assert_same(got[name], np.asarray(want[name]))
+
+
 def test_a_mapped_step():
     start = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     ours = oj.adam(lr=0.1)

@@ -70,17 +70,18 @@ def _taken_apart_forward(
 def _taken_apart_backward(
     leaves: Leaves, _: None, gradients: list[jax.Array]
 ) -> tuple[dict[str, jax.Array]]:
-    return (_put_together(gradients),)
+    return (_put_together(gradients, leaves),)
 
 
 _taken_apart.defvjp(_taken_apart_forward, _taken_apart_backward)
 
 
-def _put_together(arrays: list[jax.Array]) -> dict[str, jax.Array]:
-    """A buffer for each dtype."""
+def _put_together(arrays: list[jax.Array], leaves: Leaves) -> dict[str, jax.Array]:
+    """A buffer for each dtype of the leaves, which a gradient of cast buffers does not have."""
+    pairs = [*zip(arrays, leaves, strict=True)]
     return {
-        dtype: jnp.concatenate([a.ravel() for a in arrays if str(a.dtype) == dtype])
-        for dtype in sizes(leaves_of(arrays))
+        dtype: jnp.concatenate([array.ravel() for array, (_, own) in pairs if own == dtype])
+        for dtype in sizes(leaves)
     }
 
 
@@ -109,7 +110,8 @@ def flat(params: Any) -> FlatParams:
     """
     leaves, tree = jax.tree_util.tree_flatten(params)
     arrays = checked("flat", "params", leaves)
-    return FlatParams(_put_together(arrays), tree, leaves_of(arrays))
+    own = leaves_of(arrays)
+    return FlatParams(_put_together(arrays, own), tree, own)
 
 
 def checked(op: str, name: str, leaves: list[Any]) -> list[jax.Array]:
