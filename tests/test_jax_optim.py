@@ -345,6 +345,22 @@ def test_a_learning_rate_is_a_double_without_x64():
     assert (ends[0] != ends[1]).any()  # 0.3 is not the nearest float32
 
 
+def test_a_state_may_be_of_numpy():
+    """As `jax.device_get` gives it, and most files."""
+    start = {"w": np.float32([1, 2, 3])}
+    ours, params = oj.adamw(lr=0.1), oj.flat(start)
+    state = ours.init(params)
+    held, own = jax.device_get(state), jax.device_get(params)
+    assert {type(leaf) for leaf in jax.tree_util.tree_leaves((held, own))} == {np.ndarray}
+    for got, want in [
+        (oj.apply(start, own, held.with_lr(0.3)), oj.apply(start, params, state.with_lr(0.3))),
+        (ours.update(start, held.with_lr(0.3), start),
+         ours.update(start, state.with_lr(0.3), start)),
+    ]:  # fmt: skip
+        for one, other in zip(*map(jax.tree_util.tree_leaves, (got, want)), strict=True):
+            assert_same(one, np.asarray(other))
+
+
 def test_another_learning_rate_compiles_nothing():
     start, grad = [np.ones(8, np.float32)], [np.full(8, 0.5, np.float32)]
     ours, step = oj.adam(lr=0.1), jax.jit(oj.apply)
@@ -385,6 +401,12 @@ def test_schedules():
     assert_same(held[0], np.full(8, -0.25, np.float32))
     updates, _ = ours.update(grad, state, tree, lr=0.5)
     assert_same(updates[0], np.full(8, -0.25, np.float32))
+    for given in (lambda count: 0.5, jnp.float32(0.5)):  # comes before that of a state
+        ours = oj.sgd(lr=given)
+        state = ours.init(start).with_lr(0.125)
+        assert_same(ours.update(grad, state, start)[0][0], np.full(8, -0.25, np.float32))
+        params, _ = oj.apply(grad, oj.flat(start), state)
+        assert_same(params.unflatten()[0], np.full(8, 1 - 0.0625, np.float32))
 
 
 # ---- structure and errors

@@ -73,9 +73,10 @@ _DOC = """{formula}
 
 The whole update is one call of XLA for each dtype of parameters, on flat states. Any option that is
 one number may be an array without axes, also a traced one, as ``optax.inject_hyperparams`` gives
-it: another value compiles nothing, and nobody checks its range. ``update`` takes the options of
-this optimizer, but for ``lr``, which is data in the state: `OptimizerState.with_lr` changes it, and
-``update(…, lr=…)`` has another one for that step. `apply` takes all of them from the state.
+it: another value compiles nothing, and nobody checks the range of what is traced. ``update`` takes
+the options of this optimizer, but for an ``lr`` that is a number, which is data in the state:
+`OptimizerState.with_lr` changes it; ``update(…, lr=…)`` has another one for that step. `apply`
+takes all of them from the state.
 ``update(…, max_norm=…, grad_norm=…)`` clips as `apply` does. {kept}{also}
 
 Args:
