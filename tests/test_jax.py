@@ -125,6 +125,8 @@ def test_numbers_are_operands(x64):
     words = np.uint32([2**8, 3])  # the high one first, as in a key
     assert_same(oj.dropout(x, 0.25, seed=jnp.asarray(words)), want)
     assert_same(oj.dropout(x, 0.25, seed=2**40 + 3), want)
+    assert_same(oj.dropout(x, 0.25, seed=words), want)
+    assert_same(oj.dropout(x, 0.25, seed=np.array(2**40 + 3)), want)
     assert_same(oj.dropout(x, 0.25, seed=jax.random.key(9)), ops.dropout(x, 0.25, seed=9), "a key")
     for p in (0, 1):  # a whole number of Python is an integer of JAX
         assert_same(step(p, 3, 4), ops.dropout(x, p, seed=3, offset=4))
@@ -158,8 +160,12 @@ def test_dropout_refuses():
         oj.dropout(x, 1.5, seed=0)
     with pytest.raises(ValueError, match=r"^dropout: 'seed' is -1, expected"):
         oj.dropout(x, seed=-1)
+    with pytest.raises(ValueError, match=r"^dropout: 'seed' is -1, expected|is np.int64\(-1\), exp"):
+        oj.dropout(x, seed=np.array(-1))
     with pytest.raises(TypeError, match=r"^dropout: 'seed' has shape \(3,\) and dtype float64"):
         oj.dropout(x, seed=jnp.ones(3))
+    with pytest.raises(TypeError, match=r"^dropout: 'seed' has shape \(3,\) and dtype uint32"):
+        oj.dropout(x, seed=np.zeros(3, np.uint32))
     with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(\) and dtype bool, expected a"):
         oj.dropout(x, jnp.bool_(True), seed=1)
     with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(1,\) and dtype float32"):

@@ -527,6 +527,10 @@ def test_refusals():
         ours.init({"w": np.ones(3, np.int32)})
     with pytest.raises(TypeError, match=r"^flat: leaf 0 of 'params' has dtype int32, expected"):
         oj.flat({"w": np.ones(3, np.int32)})
+    with pytest.raises(TypeError, match=r"^flat: leaf 1 of 'params' is a str, expected an array$"):
+        oj.flat({"w": np.ones(3, np.float32), "x": "b"})
+    with pytest.raises(TypeError, match=r"^adamw: leaf 0 of 'params' is a object, expected an arr"):
+        ours.init({"w": object()})
     with pytest.raises(TypeError, match=r"^adamw: .*'beta'; the options are lr, betas, eps"):
         oj.adamw(beta=3)
     with pytest.raises(ValueError, match=r"'lr' is -1, expected .*>= 0"):

@@ -85,6 +85,8 @@ def bits(*values: float) -> np.ndarray[Any, Any]:
 
 def word(op: str, name: str, value: Any, below: int = 2**64) -> Any:
     """An operand that is a whole number of 64 bits; a key of `jax.random` is one."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":  # as jax.device_get gives it
+        value = value[()] if value.ndim == 0 else jnp.asarray(value)
     if not isinstance(value, jax.Array):
         return np.array([numbers.integer(op, name, value, 0, below)], np.uint64).view(np.uint32)
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):

@@ -116,13 +116,20 @@ def flat(params: Any) -> FlatParams:
 
 def checked(op: str, name: str, leaves: list[Any]) -> list[jax.Array]:
     """Leaves as arrays of floats."""
-    arrays = [jnp.asarray(leaf) for leaf in leaves]
-    for number, array in enumerate(arrays):
+    arrays = []
+    for number, leaf in enumerate(leaves):
+        try:
+            array = jnp.asarray(leaf)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{op}: leaf {number} of {name!r} is a {type(leaf).__name__}, expected an array"
+            ) from error
         if str(array.dtype) not in FLOATS:
             raise TypeError(
                 f"{op}: leaf {number} of {name!r} has dtype {array.dtype}, expected float32, "
                 "float64, float16 or bfloat16; keep other leaves apart, as optax.masked does"
             )
+        arrays.append(array)
     return arrays
 
 
