@@ -358,6 +358,8 @@ def test_cross_entropy(shape, reduction, dtype):
         assert_same(back(jnp.ones_like(loss))[0], gradient)
         doubled = back(jnp.full_like(loss, 2))[0]
         assert_same(doubled, (gradient.astype(np.float64) * 2).astype(dtype), "a factor")
+        with jax.numpy_dtype_promotion("strict"):
+            assert_same(back(jnp.ones_like(loss))[0], gradient)
 
 
 def test_cross_entropy_refuses():
