@@ -160,7 +160,7 @@ def test_dropout_refuses():
         oj.dropout(x, 1.5, seed=0)
     with pytest.raises(ValueError, match=r"^dropout: 'seed' is -1, expected"):
         oj.dropout(x, seed=-1)
-    with pytest.raises(ValueError, match=r"^dropout: 'seed' is -1, expected|is np.int64\(-1\), exp"):
+    with pytest.raises(ValueError, match=r"^dropout: 'seed' is .*-1.*, expected"):
         oj.dropout(x, seed=np.array(-1))
     with pytest.raises(TypeError, match=r"^dropout: 'seed' has shape \(3,\) and dtype float64"):
         oj.dropout(x, seed=jnp.ones(3))

@@ -205,7 +205,8 @@ def test_a_variable_of_onepass_that_says_nothing_is_told_at_import(
 
 def test_variables_that_say_what_they_may_are_no_warning() -> None:
     right = {"ONEPASS_BLAS_THREADS": "keep", "ONEPASS_CUDA_CHECK": "1", "ONEPASS_NUM_THREADS": "2",
-             "ONEPASS_CUDA": "OFF", "ONEPASS_TEST_TORCH": "1", "ONEPASS_CUDA_ARCHS": "all"}  # fmt: skip
+             "ONEPASS_CUDA": "OFF", "ONEPASS_CUDA_ARCHS": "all",
+             "ONEPASS_TEST_TORCH": "1"}  # fmt: skip
     for variables in (right, dict.fromkeys(right, "")):
         assert run(sys.executable, "-W", "error", "-c", "import onepass", **variables).stderr == ""
 

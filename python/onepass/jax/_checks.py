@@ -29,7 +29,8 @@ def floating(op: str, name: str, x: Any) -> jax.Array:
             f"{op}: {name!r} has dtype {array.dtype}, expected float32, float64, float16 or "
             "bfloat16"
         )
-    return gathered(array)
+    whole: jax.Array = gathered(array)
+    return whole
 
 
 def computing(x: jax.Array) -> np.dtype[Any]:

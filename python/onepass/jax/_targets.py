@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -86,15 +86,14 @@ def together(*arrays: Any, like: Sequence[Any] = ()) -> tuple[Any, ...]:
 def gathered(array: Any) -> Any:
     """A whole array in the place of one of which its type says that devices hold parts.
 
-    So it is on a mesh of explicit axes, which `jax.make_mesh` makes since JAX 0.9. XLA gathers it
-    for a custom call in any case; here it is done in sight of `jax.grad`, to which the gradient of
-    an array must have the parts of that array.
+    So it is on a mesh of explicit axes, which `jax.make_mesh` of JAX 0.10 makes. XLA gathers it for
+    a custom call in any case; here it is done in sight of `jax.grad`, to which the gradient of an
+    array must have the parts of that array.
     """
-    kind = getattr(jax.typeof(array), "sharding", None)
-    if kind is None or not any(kind.spec) or not hasattr(jax.sharding, "reshard"):
+    kind, sharding = getattr(jax.typeof(array), "sharding", None), cast(Any, jax.sharding)
+    if kind is None or not any(kind.spec) or not hasattr(sharding, "reshard"):
         return array
-    whole = jax.sharding.NamedSharding(kind.mesh, jax.sharding.PartitionSpec())
-    return jax.sharding.reshard(array, whole)
+    return sharding.reshard(array, sharding.NamedSharding(kind.mesh, sharding.PartitionSpec()))
 
 
 def _axes(array: Any) -> frozenset[Any]:
