@@ -205,11 +205,12 @@ def _check_arrays(cls: type[Optimizer], name: str, arrays: dict[str, Any]) -> No
     kernel = kernel_of(rule.kernel)
     assert kernel is not None
     for option, array in arrays.items():
-        number(name, option, array)
+        flag = isinstance(inspect.signature(cls).parameters[option].default, bool)
+        if not flag:
+            number(name, option, array)
         # y = (1 - β)·z + β·x: with another β it would stand for another x.
         makes_average = issubclass(cls, ScheduleFree) and option == "momentum"
         read = option in kernel.numbers or option in {state.start for state in rule.states}
-        flag = isinstance(inspect.signature(cls).parameters[option].default, bool)
         if makes_average or flag or not read:
             raise TypeError(
                 f"{name}: {option!r} is an array, expected what Python has; name it in static_args "
