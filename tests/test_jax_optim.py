@@ -61,6 +61,8 @@ def assert_moved(update, before, want):
 def test_every_optimizer_of_one_call_is_there():
     assert {cls for cls, _ in SWEEPS} == {record.cls for record in OPTIMIZERS
                                           if record.name in ONE_CALL}  # fmt: skip
+    for cls, _ in SWEEPS:  # docstrings are those of the classes, which know of groups
+        assert "    maximize: ascend instead.\n" in factory(cls).__doc__, cls
     lacking = ONE_CALL - set(oj.__all__)
     assert not lacking, f"python/onepass/jax/_optimizers.py and __init__.py lack {lacking}"
 

@@ -126,7 +126,7 @@ def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature, also: st
         return None
     text, sections, described = parts(cls.__doc__)
     formula, kept = text.split("\n\nThe optimizer keeps", 1)
-    says = {**described, "lr": _LR}
+    says = {**described, "lr": _LR, "maximize": "ascend instead."}  # there are no groups
     args = "\n".join(f"    {option}: {says[option]}" for option in signature.parameters)
     kept = "Keeps" + kept.split("\nKeeps", 1)[1].split("\n\n", 1)[0]
     source = sections["Source"].rstrip()
