@@ -19,6 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jax.numpy as jnp
     import onepass.jax as oj
+    from onepass.jax import _flat
     from small_jax import x64  # noqa: F401  (a fixture)
 
 ONE_CALL = {*UPDATES} - {"muon"}  # tests/test_jax_muon.py
@@ -445,6 +446,22 @@ def test_flat_parameters_are_a_pytree():
         assert jax.tree_util.tree_structure(again) == jax.tree_util.tree_structure(thing)
 
 
+def test_flat_parameters_of_several_models():
+    """The elements of the first of them were taken for those of all."""
+    start = [np.arange(12, dtype=np.float32).reshape(3, 2, 2), np.ones((3, 5), np.float32)]
+    several = jax.vmap(oj.flat)(start)
+    assert several.buffers["float32"].shape == (3, 9)
+    for function in (oj.FlatParams.unflatten, oj.global_norm):
+        with pytest.raises(ValueError, match=r"^unflatten: the buffers have .*under jax\.vmap$"):
+            function(several)
+    for got, want in zip(jax.vmap(oj.FlatParams.unflatten)(several), start, strict=True):
+        assert_same(got, want)
+    ours = oj.sgd(lr=1.0)
+    state = jax.vmap(ours.init)(several)
+    stepped, _ = jax.vmap(oj.apply)(several, several, state)
+    assert not np.asarray(stepped.buffers["float32"]).any()
+
+
 def test_flat_parameters_are_taken_apart_in_one_call():
     """A slice for each would be a loop to compile for each, and a gradient as long as all."""
     params = oj.flat([np.full(i, i, np.float32) for i in range(20)])
@@ -519,8 +536,10 @@ def test_refusals():
         oj.apply(start, cut, state)
     with pytest.raises(ValueError, match=r"^apply: 'grads' have other buffers than their leaves"):
         oj.apply(cut, params, state)
+    with pytest.raises(ValueError, match=r"^unflatten: the buffers have shapes .*\(4,\).*\(6,\)"):
+        cut.unflatten()
     with pytest.raises(Exception, match=r"unflatten: the buffer has 4 elements, expected those"):
-        jax.block_until_ready(cut.unflatten())
+        jax.block_until_ready(_flat._taken_apart(cut.leaves, cut.buffers))
     with pytest.raises(TypeError, match=r"^apply: leaf 0 of 'grads' has dtype int32, expected"):
         oj.apply({"w": np.ones((2, 3), np.int32)}, params, state)
     with pytest.raises(TypeError, match=r"^apply: 'params' is a dict, expected FlatParams"):

@@ -43,7 +43,17 @@ class FlatParams:
     leaves: Leaves
 
     def unflatten(self) -> Any:
-        """The parameters as they were given to `flat`: copies, which one call makes."""
+        """The parameters as they were given to `flat`: copies, which one call makes.
+
+        Raises:
+            ValueError: the buffers have other shapes than those that `flat` makes.
+        """
+        shapes = {dtype: buffer.shape for dtype, buffer in self.buffers.items()}
+        if shapes != (wanted := {dtype: (size,) for dtype, size in sizes(self.leaves).items()}):
+            raise ValueError(
+                f"unflatten: the buffers have shapes {shapes}, expected {wanted}; those of several "
+                "models are taken apart under jax.vmap"
+            )
         found = _taken_apart(self.leaves, {d: gathered(b) for d, b in self.buffers.items()})
         return jax.tree_util.tree_unflatten(self.tree, found)  # type: ignore[arg-type]
 
