@@ -601,6 +601,17 @@ def test_an_old_jaxlib_is_refused_before_anything_is_registered(monkeypatch):
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: pytest.fail("registered"))
     with pytest.raises(ImportError, match=r"^onepass.jax: jaxlib is 0.6.0, expected 0.6.1 or new"):
         _targets._register.__wrapped__()
+    # By a call too, which comes to nothing that an older JAX lacks before it is refused.
+    monkeypatch.setattr(_targets, "_register", functools.cache(_targets._register.__wrapped__))
+    monkeypatch.delattr(jax, "typeof")
+    monkeypatch.delattr(jax.sharding, "reshard", raising=False)
+    x = np.ones((2, 3), np.float32)
+    for function in (
+        oj.relu, lambda x: oj.dropout(x, seed=1), lambda x: oj.layer_norm(x, 3), oj.global_norm,
+        lambda x: oj.flat(x).unflatten(), lambda x: oj.sgd().update(x, oj.sgd().init(x), x),
+    ):  # fmt: skip
+        with pytest.raises(ImportError, match=r"^onepass.jax: jaxlib is 0.6.0, expected 0.6.1"):
+            function(x)
     packaged = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert f'"jax>={".".join(map(str, _targets.LEAST))}"' in packaged
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -90,10 +90,13 @@ def gathered(array: Any) -> Any:
     a custom call in any case; here it is done in sight of `jax.grad`, to which the gradient of an
     array must have the parts of that array.
     """
-    kind, sharding = getattr(jax.typeof(array), "sharding", None), cast(Any, jax.sharding)
-    if kind is None or not any(kind.spec) or not hasattr(sharding, "reshard"):
+    sharding: Any = jax.sharding
+    if not hasattr(sharding, "reshard"):  # JAX 0.6, whose types say it in experiments alone
         return array
-    return sharding.reshard(array, sharding.NamedSharding(kind.mesh, sharding.PartitionSpec()))
+    own = jax.typeof(array).sharding
+    if not any(own.spec):
+        return array
+    return sharding.reshard(array, sharding.NamedSharding(own.mesh, sharding.PartitionSpec()))
 
 
 def _axes(array: Any) -> frozenset[Any]:
