@@ -170,6 +170,16 @@ def test_a_namespace_that_lacks_the_dtype_leaves_numpys():
     got = ops.relu(Narrow(np.ones(3)))  # as JAX without x64
     assert type(got) is np.ndarray
     assert got.dtype == np.float64
+    ml_dtypes = pytest.importorskip("ml_dtypes")  # bfloat16 ends in float16
+    other = types.SimpleNamespace(from_dlpack=lambda a: Followed(a.astype(ml_dtypes.bfloat16)))
+
+    class Other(Followed):
+        def __array_namespace__(self):
+            return other
+
+    got = ops.relu(Other(np.ones(3, np.float16)))
+    assert type(got) is np.ndarray
+    assert got.dtype == np.float16
 
 
 def refuses(*_, **__):
@@ -248,6 +258,17 @@ def test_capsules_of_every_layout(name, shape, strides, offset):
         x = np.linspace(-1, 1, int(np.prod(shape))).reshape(shape)
         assert ops.tanh(x, out=producer) is producer
         assert_same(producer.array(producer.room), ops.tanh(x))
+
+
+def test_memory_of_the_cpu_that_a_gpu_reads_too():
+    """kDLCUDAHost: pinned. It is read, and written, where it lies."""
+    producer = described(device=(3, 0), said=(3, 0))
+    got = ops.tanh(producer)
+    assert type(got) is np.ndarray
+    assert_same(got, np.asarray(ops.tanh(producer.array(producer.room).copy())))
+    producer.check_untouched()
+    assert ops.relu(np.linspace(-1, 1, 3), out=producer) is producer
+    assert producer.array(producer.room).tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("device", [(4, 0), (7, 0), (8, 0), (10, 1), (12, 0), (14, 0)])

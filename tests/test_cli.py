@@ -228,6 +228,7 @@ def test_info(tmp_path):
     assert found["cuda"]["usable"] == config.cuda_available()
     assert bool(found["cuda"]["why_not"]) != found["cuda"]["usable"]
     assert found["libraries"]["numpy"] == np.__version__
+    assert {"cupy", "torch", "jax", "scikit-learn"} <= set(found["libraries"])  # of the fronts
     plain = onepass("info", cwd=tmp_path)
     assert plain.returncode == 0
     machine = found["machine"]

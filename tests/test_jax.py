@@ -125,6 +125,8 @@ def test_numbers_are_operands(x64):
     words = np.uint32([2**8, 3])  # the high one first, as in a key
     assert_same(oj.dropout(x, 0.25, seed=jnp.asarray(words)), want)
     assert_same(oj.dropout(x, 0.25, seed=2**40 + 3), want)
+    assert_same(oj.dropout(x, 0.25, seed=words), want)
+    assert_same(oj.dropout(x, 0.25, seed=np.array(2**40 + 3)), want)
     assert_same(oj.dropout(x, 0.25, seed=jax.random.key(9)), ops.dropout(x, 0.25, seed=9), "a key")
     for p in (0, 1):  # a whole number of Python is an integer of JAX
         assert_same(step(p, 3, 4), ops.dropout(x, p, seed=3, offset=4))
@@ -158,8 +160,12 @@ def test_dropout_refuses():
         oj.dropout(x, 1.5, seed=0)
     with pytest.raises(ValueError, match=r"^dropout: 'seed' is -1, expected"):
         oj.dropout(x, seed=-1)
+    with pytest.raises(ValueError, match=r"^dropout: 'seed' is .*-1.*, expected"):
+        oj.dropout(x, seed=np.array(-1))
     with pytest.raises(TypeError, match=r"^dropout: 'seed' has shape \(3,\) and dtype float64"):
         oj.dropout(x, seed=jnp.ones(3))
+    with pytest.raises(TypeError, match=r"^dropout: 'seed' has shape \(3,\) and dtype uint32"):
+        oj.dropout(x, seed=np.zeros(3, np.uint32))
     with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(\) and dtype bool, expected a"):
         oj.dropout(x, jnp.bool_(True), seed=1)
     with pytest.raises(TypeError, match=r"^dropout: 'p' has shape \(1,\) and dtype float32"):
@@ -352,6 +358,8 @@ def test_cross_entropy(shape, reduction, dtype):
         assert_same(back(jnp.ones_like(loss))[0], gradient)
         doubled = back(jnp.full_like(loss, 2))[0]
         assert_same(doubled, (gradient.astype(np.float64) * 2).astype(dtype), "a factor")
+        with jax.numpy_dtype_promotion("strict"):
+            assert_same(back(jnp.ones_like(loss))[0], gradient)
 
 
 def test_cross_entropy_refuses():
@@ -527,10 +535,52 @@ print("done")
 """
 
 
-def test_shards():
+# On a mesh of explicit axes the type of an array says which parts devices hold, and a gradient must
+# be of the type of its argument.
+EXPLICIT = """
+import jax, numpy as np
+import onepass.jax as oj
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
+jax.set_mesh(mesh)
+rng = np.random.default_rng(0)
+x, b, dy = (rng.standard_normal(s).astype(np.float32) for s in ((8, 4), (4,), (8, 4)))
+t = rng.integers(0, 4, 8)
+
+def parted(a):
+    return jax.device_put(a, NamedSharding(mesh, P("batch")))
+
+for function in (
+    lambda x, b: (oj.gelu(x) * dy).sum() + b.sum(),
+    lambda x, b: (oj.dropout(x, 0.5, seed=1) * dy).sum() + b.sum(),
+    lambda x, b: (oj.bias_act(x, b, activation="relu") * dy).sum(),
+    lambda x, b: (oj.layer_norm(x, 4, b, residual=x) * dy).sum(),
+    lambda x, b: (oj.batch_norm(x, b, b, None, None, training=True)[0] * dy).sum(),
+    lambda x, b: oj.cross_entropy(x, t, weight=b**2),
+    lambda x, b: (oj.flat([x, b]).unflatten()[0] * dy).sum(),
+):
+    gradient = jax.grad(lambda both: function(*both))
+    want = gradient((x, b))
+    for got in (gradient((parted(x), parted(b))), jax.jit(gradient)((parted(x), parted(b)))):
+        for one, other in zip(got, want):
+            assert jax.typeof(one).sharding.spec[0] == "batch", jax.typeof(one)
+            assert np.allclose(one, other, rtol=1e-6, atol=1e-6), (one, other)
+params = oj.flat([x])
+want = oj.apply([x], params, oj.adamw().init(params))[0]
+got = oj.apply(parted(oj.flat([x])), parted(params), oj.adamw().init(params))[0]
+assert (got.buffers["float32"] == want.buffers["float32"]).all()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("script", [SHARDED, EXPLICIT], ids=["in shard_map", "explicit axes"])
+def test_shards(script):
+    if script is EXPLICIT and not (hasattr(jax, "set_mesh") and hasattr(jax.sharding, "reshard")):
+        pytest.skip("this JAX lacks meshes of explicit axes, or a way to gather what lies on one")
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     ran = subprocess.run(
-        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
     )
     assert ran.stdout == "done\n", ran.stderr
 
@@ -551,6 +601,17 @@ def test_an_old_jaxlib_is_refused_before_anything_is_registered(monkeypatch):
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: pytest.fail("registered"))
     with pytest.raises(ImportError, match=r"^onepass.jax: jaxlib is 0.6.0, expected 0.6.1 or new"):
         _targets._register.__wrapped__()
+    # By a call too, which comes to nothing that an older JAX lacks before it is refused.
+    monkeypatch.setattr(_targets, "_register", functools.cache(_targets._register.__wrapped__))
+    monkeypatch.delattr(jax, "typeof")
+    monkeypatch.delattr(jax.sharding, "reshard", raising=False)
+    x = np.ones((2, 3), np.float32)
+    for function in (
+        oj.relu, lambda x: oj.dropout(x, seed=1), lambda x: oj.layer_norm(x, 3), oj.global_norm,
+        lambda x: oj.flat(x).unflatten(), lambda x: oj.sgd().update(x, oj.sgd().init(x), x),
+    ):  # fmt: skip
+        with pytest.raises(ImportError, match=r"^onepass.jax: jaxlib is 0.6.0, expected 0.6.1"):
+            function(x)
     packaged = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert f'"jax>={".".join(map(str, _targets.LEAST))}"' in packaged
 

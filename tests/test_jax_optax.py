@@ -230,6 +230,8 @@ def test_options_as_arrays_that_are_refused():
     one, start = jnp.float32(0.5), [np.ones(3, np.float32)]
     with pytest.raises(TypeError, match=r"^sgd: 'nesterov' is an array, expected what Python has"):
         oj.sgd(nesterov=jnp.int32(1), momentum=0.5)
+    with pytest.raises(TypeError, match=r"^sgd: 'maximize' is an array, expected what Python has"):
+        oj.sgd(maximize=jnp.bool_(True))
     with pytest.raises(TypeError, match=r"^schedulefreesgd: 'momentum' is an array, .*static_args"):
         oj.schedulefreesgd(momentum=one)
     with pytest.raises(TypeError, match=r"^adam: 'betas' has shape \(2,\) and dtype float32, exp"):

@@ -19,6 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jax.numpy as jnp
     import onepass.jax as oj
+    from onepass.jax import _flat
     from small_jax import x64  # noqa: F401  (a fixture)
 
 ONE_CALL = {*UPDATES} - {"muon"}  # tests/test_jax_muon.py
@@ -61,6 +62,8 @@ def assert_moved(update, before, want):
 def test_every_optimizer_of_one_call_is_there():
     assert {cls for cls, _ in SWEEPS} == {record.cls for record in OPTIMIZERS
                                           if record.name in ONE_CALL}  # fmt: skip
+    for cls, _ in SWEEPS:  # docstrings are those of the classes, which know of groups
+        assert "    maximize: ascend instead.\n" in factory(cls).__doc__, cls
     lacking = ONE_CALL - set(oj.__all__)
     assert not lacking, f"python/onepass/jax/_optimizers.py and __init__.py lack {lacking}"
 
@@ -345,6 +348,22 @@ def test_a_learning_rate_is_a_double_without_x64():
     assert (ends[0] != ends[1]).any()  # 0.3 is not the nearest float32
 
 
+def test_a_state_may_be_of_numpy():
+    """As `jax.device_get` gives it, and most files."""
+    start = {"w": np.float32([1, 2, 3])}
+    ours, params = oj.adamw(lr=0.1), oj.flat(start)
+    state = ours.init(params)
+    held, own = jax.device_get(state), jax.device_get(params)
+    assert {type(leaf) for leaf in jax.tree_util.tree_leaves((held, own))} == {np.ndarray}
+    for got, want in [
+        (oj.apply(start, own, held.with_lr(0.3)), oj.apply(start, params, state.with_lr(0.3))),
+        (ours.update(start, held.with_lr(0.3), start),
+         ours.update(start, state.with_lr(0.3), start)),
+    ]:  # fmt: skip
+        for one, other in zip(*map(jax.tree_util.tree_leaves, (got, want)), strict=True):
+            assert_same(one, np.asarray(other))
+
+
 def test_another_learning_rate_compiles_nothing():
     start, grad = [np.ones(8, np.float32)], [np.full(8, 0.5, np.float32)]
     ours, step = oj.adam(lr=0.1), jax.jit(oj.apply)
@@ -385,6 +404,12 @@ def test_schedules():
     assert_same(held[0], np.full(8, -0.25, np.float32))
     updates, _ = ours.update(grad, state, tree, lr=0.5)
     assert_same(updates[0], np.full(8, -0.25, np.float32))
+    for given in (lambda count: 0.5, jnp.float32(0.5)):  # comes before that of a state
+        ours = oj.sgd(lr=given)
+        state = ours.init(start).with_lr(0.125)
+        assert_same(ours.update(grad, state, start)[0][0], np.full(8, -0.25, np.float32))
+        params, _ = oj.apply(grad, oj.flat(start), state)
+        assert_same(params.unflatten()[0], np.full(8, 1 - 0.0625, np.float32))
 
 
 # ---- structure and errors
@@ -421,6 +446,22 @@ def test_flat_parameters_are_a_pytree():
         assert jax.tree_util.tree_structure(again) == jax.tree_util.tree_structure(thing)
 
 
+def test_flat_parameters_of_several_models():
+    """The elements of the first of them were taken for those of all."""
+    start = [np.arange(12, dtype=np.float32).reshape(3, 2, 2), np.ones((3, 5), np.float32)]
+    several = jax.vmap(oj.flat)(start)
+    assert several.buffers["float32"].shape == (3, 9)
+    for function in (oj.FlatParams.unflatten, oj.global_norm):
+        with pytest.raises(ValueError, match=r"^unflatten: the buffers have .*under jax\.vmap$"):
+            function(several)
+    for got, want in zip(jax.vmap(oj.FlatParams.unflatten)(several), start, strict=True):
+        assert_same(got, want)
+    ours = oj.sgd(lr=1.0)
+    state = jax.vmap(ours.init)(several)
+    stepped, _ = jax.vmap(oj.apply)(several, several, state)
+    assert not np.asarray(stepped.buffers["float32"]).any()
+
+
 def test_flat_parameters_are_taken_apart_in_one_call():
     """A slice for each would be a loop to compile for each, and a gradient as long as all."""
     params = oj.flat([np.full(i, i, np.float32) for i in range(20)])
@@ -436,6 +477,29 @@ def test_flat_parameters_are_taken_apart_in_one_call():
     mapped = jax.vmap(lambda p: p.unflatten())(jax.tree_util.tree_map(lambda b: b[None], params))
     for got, want in zip(mapped, params.unflatten(), strict=True):
         assert_same(got[0], np.asarray(want))
+
+
+def test_a_gradient_of_buffers_that_were_cast():
+    """A model that computes in bfloat16 beside parameters of float32 and float64."""
+    start = {"w": np.float32([[1, 2], [3, 5]]), "b": np.float64([0.5, 4])}
+    params, ours = oj.flat(start), oj.adamw(lr=0.1)
+    half = jax.tree_util.tree_map(lambda buffer: buffer.astype(jnp.bfloat16), params)
+
+    def loss(p):
+        tree = p.unflatten()
+        assert {leaf.dtype for leaf in tree.values()} == {jnp.dtype(jnp.bfloat16)}
+        return (tree["w"] ** 2).sum() + (3 * tree["b"]).sum()
+
+    grads = jax.jit(jax.grad(loss))(half)
+    assert grads.buffers["float32"].tolist() == [2, 4, 6, 10]
+    assert grads.buffers["float64"].tolist() == [3, 3]
+    assert {b.dtype for b in grads.buffers.values()} == {jnp.dtype(jnp.bfloat16)}
+    tree = {"w": 2 * half.unflatten()["w"], "b": jnp.full(2, 3, jnp.bfloat16)}
+    for max_norm in (None, 0.5):
+        got, want = (oj.apply(g, params, ours.init(params), max_norm=max_norm)[0].unflatten()
+                     for g in (grads, tree))  # fmt: skip
+        for name in start:
+            assert_same(got[name], np.asarray(want[name]))
 
 
 def test_a_mapped_step():
@@ -472,8 +536,10 @@ def test_refusals():
         oj.apply(start, cut, state)
     with pytest.raises(ValueError, match=r"^apply: 'grads' have other buffers than their leaves"):
         oj.apply(cut, params, state)
+    with pytest.raises(ValueError, match=r"^unflatten: the buffers have shapes .*\(4,\).*\(6,\)"):
+        cut.unflatten()
     with pytest.raises(Exception, match=r"unflatten: the buffer has 4 elements, expected those"):
-        jax.block_until_ready(cut.unflatten())
+        jax.block_until_ready(_flat._taken_apart(cut.leaves, cut.buffers))
     with pytest.raises(TypeError, match=r"^apply: leaf 0 of 'grads' has dtype int32, expected"):
         oj.apply({"w": np.ones((2, 3), np.int32)}, params, state)
     with pytest.raises(TypeError, match=r"^apply: 'params' is a dict, expected FlatParams"):
@@ -482,6 +548,10 @@ def test_refusals():
         ours.init({"w": np.ones(3, np.int32)})
     with pytest.raises(TypeError, match=r"^flat: leaf 0 of 'params' has dtype int32, expected"):
         oj.flat({"w": np.ones(3, np.int32)})
+    with pytest.raises(TypeError, match=r"^flat: leaf 1 of 'params' is a str, expected an array$"):
+        oj.flat({"w": np.ones(3, np.float32), "x": "b"})
+    with pytest.raises(TypeError, match=r"^adamw: leaf 0 of 'params' is a object, expected an arr"):
+        ours.init({"w": object()})
     with pytest.raises(TypeError, match=r"^adamw: .*'beta'; the options are lr, betas, eps"):
         oj.adamw(beta=3)
     with pytest.raises(ValueError, match=r"'lr' is -1, expected .*>= 0"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -73,6 +74,33 @@ def test_the_extensions_link_nothing_but_the_system() -> None:
         needed = set(re.findall(r"\(NEEDED\).*\[(.*?)\.so", found.stdout))
         assert needed, found.stdout
         assert needed <= known, f"{path.name} links {sorted(needed - known)}"
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_the_list_of_parts_names_what_is_compiled_in(cuda: bool) -> None:
+    """With the versions in the sources; cmake/sbom.cmake fills in those that a build finds."""
+    found = {"sbom_cuda": "", "sbom_cuda_ref": ""}
+    if cuda:
+        text = (ROOT / "cmake" / "sbom.cmake").read_text(encoding="utf-8")
+        given = re.findall(r'set\((sbom_\w+) "([^"].*?)"\)\n', text, re.S)
+        found = {name: value.replace('\\"', '"') for name, value in given}
+        assert set(found) == {"sbom_cuda", "sbom_cuda_ref"}
+    template = (ROOT / "cmake" / "sbom.json.in").read_text(encoding="utf-8")
+    material = json.loads(re.sub(r"@(\w+)@", lambda m: found.get(m[1], "1.2.3"), template))
+    parts = {part["bom-ref"]: part for part in material["components"]}
+    assert set(parts) == {"pybind11", "xla-ffi"} | ({"cuda-runtime"} if cuda else set())
+    assert {*material["dependencies"][0]["dependsOn"]} == set(parts)
+    (header,) = [p for p in (ROOT / "third_party").rglob("*") if p.is_file()]
+    own = header.read_text(encoding="utf-8")
+    version = ".".join(re.findall(r"#define XLA_FFI_API_M(?:AJOR|INOR) (\d+)", own))
+    assert parts["xla-ffi"]["version"] == version
+    place = header.relative_to(ROOT).as_posix()
+    assert place in parts["xla-ffi"]["description"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (oldest,) = re.findall(r'"jax>=(.*?)"', project)
+    notice = " ".join((ROOT / "NOTICE").read_text(encoding="utf-8").split())
+    said = f"is the C interface of XLA's custom calls, version {version}, as jaxlib {oldest} has it"
+    assert f"{place} {said}" in notice
 
 
 @each_slow

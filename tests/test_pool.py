@@ -205,13 +205,20 @@ def test_a_variable_of_onepass_that_says_nothing_is_told_at_import(
 
 def test_variables_that_say_what_they_may_are_no_warning() -> None:
     right = {"ONEPASS_BLAS_THREADS": "keep", "ONEPASS_CUDA_CHECK": "1", "ONEPASS_NUM_THREADS": "2",
-             "ONEPASS_CUDA": "OFF", "ONEPASS_TEST_TORCH": "1"}  # fmt: skip
+             "ONEPASS_CUDA": "OFF", "ONEPASS_CUDA_ARCHS": "all",
+             "ONEPASS_TEST_TORCH": "1"}  # fmt: skip
     for variables in (right, dict.fromkeys(right, "")):
         assert run(sys.executable, "-W", "error", "-c", "import onepass", **variables).stderr == ""
 
 
 THREADPOOLCTL = """
 import importlib.util, sys
+
+class Old:  # a finder of before Python 3.4, which Python passes over
+    def find_module(self, name, path=None):
+        return None
+
+sys.meta_path.insert(0, Old())
 import {first}
 assert importlib.util.find_spec("threadpoolctl")  # to look is not to import
 import {second}
@@ -225,9 +232,12 @@ for limits in (2, {{"onepass": 2}}):
     with threadpoolctl.threadpool_limits(limits):
         assert onepass.config.get_num_threads() == 2
     assert onepass.config.get_num_threads() == 3
+with threadpoolctl.threadpool_limits(5000, user_api="onepass"):
+    assert onepass.config.get_num_threads() == 1024
 with threadpoolctl.threadpool_limits(1, user_api="blas"):
     assert onepass.config.get_num_threads() == 3
 assert not any(type(f).__module__.startswith("onepass") for f in sys.meta_path)
+assert any(type(f) is Old for f in sys.meta_path)
 assert "class" in __import__("inspect").getsource(threadpoolctl)  # its loader is its own again
 """
 

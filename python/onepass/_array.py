@@ -38,7 +38,8 @@ def library(x: Array) -> Any:
 
 def _on_cpu(x: Array) -> bool:
     device = getattr(x, "__dlpack_device__", None)
-    return device is not None and hasattr(x, "__dlpack__") and int(device()[0]) == 1
+    cpu, pinned = 1, 3  # memory of the CPU that a GPU reads too
+    return device is not None and hasattr(x, "__dlpack__") and int(device()[0]) in (cpu, pinned)
 
 
 def returned(made: Array, like: Array) -> Array:
@@ -48,7 +49,8 @@ def returned(made: Array, like: Array) -> Array:
         return made
     handed = _handed(made, like)
     # Without x64 JAX takes 64 bits for 32.
-    return handed if str(getattr(handed, "dtype", "")).endswith(made.dtype.name) else made
+    name = str(getattr(handed, "dtype", "")).rpartition(".")[2]  # some have the library before it
+    return handed if name == made.dtype.name else made
 
 
 def _handed(made: Array, like: Array) -> Any:

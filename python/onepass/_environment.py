@@ -17,7 +17,7 @@ VALUES: dict[str, tuple[str, ...] | None] = {
     "ONEPASS_CUDA_CHECK": ("0", "1"),
 }
 # Variables of the build and of the tests, which other programs read.
-OTHERS = ("ONEPASS_CUDA", "ONEPASS_WERROR", "ONEPASS_WRITE_BUDGET")
+OTHERS = ("ONEPASS_CUDA", "ONEPASS_CUDA_ARCHS", "ONEPASS_WERROR", "ONEPASS_WRITE_BUDGET")
 OTHER_PREFIX = "ONEPASS_TEST_"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from onepass import _C
 
 NAME = "threadpoolctl"
+MOST = 1024  # threads of a call, as `config.set_num_threads` takes them
 
 
 def connect() -> None:
@@ -39,7 +40,7 @@ def register(threadpoolctl: Any) -> None:
             return _C.get_num_threads()
 
         def set_num_threads(self, num_threads: int) -> None:
-            _C.set_num_threads(num_threads)
+            _C.set_num_threads(max(1, min(num_threads, MOST)))  # one number is for every library
 
         def get_version(self) -> str:
             return _C.__version__
@@ -53,7 +54,8 @@ class _Watch:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != NAME:
             return None
-        found = (f.find_spec(name, path, target) for f in [*sys.meta_path] if f is not self)
+        others = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
+        found = (f.find_spec(name, path, target) for f in others)
         spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = _ThenRegister(spec.loader, self)  # type: ignore[assignment]

@@ -18,6 +18,7 @@ LIBRARIES = {
     "numpy": "arrays",
     "cupy": "arrays on CUDA: --device cuda, Module.to",
     "torch": "its tensors are taken everywhere",
+    "jax": "onepass.jax; its arrays are read everywhere",
     "scikit-learn": "text columns and gaps, data sets and metrics by name",
     "pandas": "Parquet and Excel files",
     "pyarrow": "Parquet files",

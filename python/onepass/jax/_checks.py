@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from onepass import _numbers as numbers
+from onepass.jax._targets import gathered
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
 def floating(op: str, name: str, x: Any) -> jax.Array:
-    """``x`` as an array of floats."""
+    """``x`` as an array of floats, whole on each device."""
     if not isinstance(x, (jax.Array, np.ndarray, np.generic, float, list, tuple)):
         raise TypeError(f"{op}: {name!r} is a {type(x).__name__}, expected an array")
     array = jnp.asarray(x)
@@ -28,7 +29,8 @@ def floating(op: str, name: str, x: Any) -> jax.Array:
             f"{op}: {name!r} has dtype {array.dtype}, expected float32, float64, float16 or "
             "bfloat16"
         )
-    return array
+    whole: jax.Array = gathered(array)
+    return whole
 
 
 def computing(x: jax.Array) -> np.dtype[Any]:
@@ -84,6 +86,8 @@ def bits(*values: float) -> np.ndarray[Any, Any]:
 
 def word(op: str, name: str, value: Any, below: int = 2**64) -> Any:
     """An operand that is a whole number of 64 bits; a key of `jax.random` is one."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":  # as jax.device_get gives it
+        value = value[()] if value.ndim == 0 else jnp.asarray(value)
     if not isinstance(value, jax.Array):
         return np.array([numbers.integer(op, name, value, 0, below)], np.uint64).view(np.uint32)
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from onepass.jax._checks import FLOATS
-from onepass.jax._targets import call, result
+from onepass.jax._targets import call, gathered, result
 
 Leaves = tuple[tuple[tuple[int, ...], str], ...]
 
@@ -43,8 +43,18 @@ class FlatParams:
     leaves: Leaves
 
     def unflatten(self) -> Any:
-        """The parameters as they were given to `flat`: copies, which one call makes."""
-        found = _taken_apart(self.leaves, self.buffers)
+        """The parameters as they were given to `flat`: copies, which one call makes.
+
+        Raises:
+            ValueError: the buffers have other shapes than those that `flat` makes.
+        """
+        shapes = {dtype: buffer.shape for dtype, buffer in self.buffers.items()}
+        if shapes != (wanted := {dtype: (size,) for dtype, size in sizes(self.leaves).items()}):
+            raise ValueError(
+                f"unflatten: the buffers have shapes {shapes}, expected {wanted}; those of several "
+                "models are taken apart under jax.vmap"
+            )
+        found = _taken_apart(self.leaves, {d: gathered(b) for d, b in self.buffers.items()})
         return jax.tree_util.tree_unflatten(self.tree, found)  # type: ignore[arg-type]
 
 
@@ -70,17 +80,18 @@ def _taken_apart_forward(
 def _taken_apart_backward(
     leaves: Leaves, _: None, gradients: list[jax.Array]
 ) -> tuple[dict[str, jax.Array]]:
-    return (_put_together(gradients),)
+    return (_put_together(gradients, leaves),)
 
 
 _taken_apart.defvjp(_taken_apart_forward, _taken_apart_backward)
 
 
-def _put_together(arrays: list[jax.Array]) -> dict[str, jax.Array]:
-    """A buffer for each dtype."""
+def _put_together(arrays: list[jax.Array], leaves: Leaves) -> dict[str, jax.Array]:
+    """A buffer for each dtype of the leaves, which a gradient of cast buffers does not have."""
+    pairs = [*zip(arrays, leaves, strict=True)]
     return {
-        dtype: jnp.concatenate([a.ravel() for a in arrays if str(a.dtype) == dtype])
-        for dtype in sizes(leaves_of(arrays))
+        dtype: jnp.concatenate([array.ravel() for array, (_, own) in pairs if own == dtype])
+        for dtype in sizes(leaves)
     }
 
 
@@ -109,18 +120,26 @@ def flat(params: Any) -> FlatParams:
     """
     leaves, tree = jax.tree_util.tree_flatten(params)
     arrays = checked("flat", "params", leaves)
-    return FlatParams(_put_together(arrays), tree, leaves_of(arrays))
+    own = leaves_of(arrays)
+    return FlatParams(_put_together(arrays, own), tree, own)
 
 
 def checked(op: str, name: str, leaves: list[Any]) -> list[jax.Array]:
     """Leaves as arrays of floats."""
-    arrays = [jnp.asarray(leaf) for leaf in leaves]
-    for number, array in enumerate(arrays):
+    arrays = []
+    for number, leaf in enumerate(leaves):
+        try:
+            array = jnp.asarray(leaf)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{op}: leaf {number} of {name!r} is a {type(leaf).__name__}, expected an array"
+            ) from error
         if str(array.dtype) not in FLOATS:
             raise TypeError(
                 f"{op}: leaf {number} of {name!r} has dtype {array.dtype}, expected float32, "
                 "float64, float16 or bfloat16; keep other leaves apart, as optax.masked does"
             )
+        arrays.append(array)
     return arrays
 
 

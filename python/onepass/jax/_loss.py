@@ -58,7 +58,8 @@ def _crossed_backward(
 ) -> tuple[jax.Array, None, None]:
     if spec.reduction == "none":
         dloss = jnp.expand_dims(dloss, 1)
-    return (gradient * dloss).astype(gradient.dtype), None, None
+    # In the wider type of the two, that of a reduced loss.
+    return (gradient.astype(dloss.dtype) * dloss).astype(gradient.dtype), None, None
 
 
 _crossed.defvjp(_crossed_forward, _crossed_backward)

@@ -73,9 +73,10 @@ _DOC = """{formula}
 
 The whole update is one call of XLA for each dtype of parameters, on flat states. Any option that is
 one number may be an array without axes, also a traced one, as ``optax.inject_hyperparams`` gives
-it: another value compiles nothing, and nobody checks its range. ``update`` takes the options of
-this optimizer, but for ``lr``, which is data in the state: `OptimizerState.with_lr` changes it, and
-``update(…, lr=…)`` has another one for that step. `apply` takes all of them from the state.
+it: another value compiles nothing, and nobody checks the range of what is traced. ``update`` takes
+the options of this optimizer, but for an ``lr`` that is a number, which is data in the state:
+`OptimizerState.with_lr` changes it; ``update(…, lr=…)`` has another one for that step. `apply`
+takes all of them from the state.
 ``update(…, max_norm=…, grad_norm=…)`` clips as `apply` does. {kept}{also}
 
 Args:
@@ -125,7 +126,7 @@ def _doc(cls: type[Optimizer], name: str, signature: inspect.Signature, also: st
         return None
     text, sections, described = parts(cls.__doc__)
     formula, kept = text.split("\n\nThe optimizer keeps", 1)
-    says = {**described, "lr": _LR}
+    says = {**described, "lr": _LR, "maximize": "ascend instead."}  # there are no groups
     args = "\n".join(f"    {option}: {says[option]}" for option in signature.parameters)
     kept = "Keeps" + kept.split("\nKeeps", 1)[1].split("\n\n", 1)[0]
     source = sections["Source"].rstrip()
@@ -204,11 +205,12 @@ def _check_arrays(cls: type[Optimizer], name: str, arrays: dict[str, Any]) -> No
     kernel = kernel_of(rule.kernel)
     assert kernel is not None
     for option, array in arrays.items():
-        number(name, option, array)
+        flag = isinstance(inspect.signature(cls).parameters[option].default, bool)
+        if not flag:
+            number(name, option, array)
         # y = (1 - β)·z + β·x: with another β it would stand for another x.
         makes_average = issubclass(cls, ScheduleFree) and option == "momentum"
         read = option in kernel.numbers or option in {state.start for state in rule.states}
-        flag = isinstance(inspect.signature(cls).parameters[option].default, bool)
         if makes_average or flag or not read:
             raise TypeError(
                 f"{name}: {option!r} is an array, expected what Python has; name it in static_args "

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from onepass.jax._checks import bits, number
@@ -46,7 +47,11 @@ class OptimizerState:
     names: tuple[str, ...] = ()
 
     def with_lr(self, lr: float) -> OptimizerState:
-        """The same with another learning rate, as a double; nothing is compiled again."""
+        """The same with another learning rate, as a double; nothing is compiled again.
+
+        `apply` takes it, and ``update`` of an optimizer that was made with a number: one that was
+        made with a schedule or an array goes on with that.
+        """
         rate = check_state(self.kernel, self).rate
         words = number(self.kernel, "lr", lr, low=0)
         if rate < 0:
@@ -55,7 +60,8 @@ class OptimizerState:
             raise TypeError(
                 f"{self.kernel}: 'lr' is an array, expected a number; pass lr= to apply"
             )
-        return replace(self, hyper=self.hyper.at[2 * rate : 2 * rate + 2].set(words))
+        hyper = jnp.asarray(self.hyper)  # NumPy's after jax.device_get, or out of a file
+        return replace(self, hyper=hyper.at[2 * rate : 2 * rate + 2].set(words))
 
 
 def check_state(op: str, state: Any) -> Kernel:

@@ -83,6 +83,22 @@ def together(*arrays: Any, like: Sequence[Any] = ()) -> tuple[Any, ...]:
     return tuple(a if not wanted - own or a is None else _vary(a, wanted - own) for a, own in pairs)
 
 
+def gathered(array: Any) -> Any:
+    """A whole array in the place of one of which its type says that devices hold parts.
+
+    So it is on a mesh of explicit axes, which `jax.make_mesh` of JAX 0.10 makes. XLA gathers it for
+    a custom call in any case; here it is done in sight of `jax.grad`, to which the gradient of an
+    array must have the parts of that array.
+    """
+    sharding: Any = jax.sharding
+    if not hasattr(sharding, "reshard"):  # JAX 0.6, whose types say it in experiments alone
+        return array
+    own = jax.typeof(array).sharding
+    if not any(own.spec):
+        return array
+    return sharding.reshard(array, sharding.NamedSharding(own.mesh, sharding.PartitionSpec()))
+
+
 def _axes(array: Any) -> frozenset[Any]:
     """Of a mesh, those over which an array varies."""
     if array is None or not isinstance(array, jax.core.Tracer):
