@@ -642,7 +642,7 @@ def test_an_extension_of_another_build_is_refused():
     from onepass import _jax
 
     with pytest.raises(ImportError, match=r"^onepass.jax: _jax and _C of onepass were built from"):
-        _jax.targets(capsule_of(ctypes.c_int64(), b"onepass.Lent"))
+        _jax.targets(capsule_of(ctypes.c_int64(), b"onepass.Lent"), 0)
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,18 @@ def test_clipping_by_a_norm_that_is_given():
         jax.block_until_ready(traced(-1.0))
 
 
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+@pytest.mark.parametrize("norm", [-4.0, -np.inf])
+def test_a_negative_norm_is_refused_where_only_the_call_knows_it(name, norm):
+    start, grad = [np.ones((3, 2), np.float32)], [np.full((3, 2), 0.25, np.float32)]
+    optimizer = getattr(oj, name)(lr=0.1)
+    state = optimizer.init(start)
+    step = jax.jit(lambda n: optimizer.update(grad, state, start, max_norm=1.0, grad_norm=n))
+    jax.block_until_ready(step(4.0))
+    with pytest.raises(Exception, match=rf"{name}: 'grad_norm' is {norm:g}, expected >= 0"):
+        jax.block_until_ready(step(norm))
+
+
 def test_steps_that_ascend():
     start, grad = [np.ones(3, np.float32)], [np.float32([1, -2, 0])]
     up = oj.sgd(lr=0.5, maximize=True)

@@ -15,7 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import jax.numpy as jnp
     import onepass.jax as oj
-    from onepass.jax import _step
+    from onepass.jax import _step, _targets
     from small_jax import x64  # noqa: F401  (a fixture)
 
 SHAPES = [(3, 4), (901,), (), (7, 0), (33, 30), (5,)]
@@ -143,3 +143,68 @@ def test_a_call_stays_within_its_arrays(name, monkeypatch):
     for change in wrong:
         with pytest.raises(Exception, match=rf"{name}: "):
             jax.block_until_ready(oj.apply(start, params, change(state)))
+
+
+# ---- states of other parameters
+
+
+def arrays(*shapes, dtype=np.float32):
+    return [np.ones(shape, dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("name", ["adam", "lamb", "adafactor", "muon", "schedulefreesgd"])
+@pytest.mark.parametrize(
+    "others",
+    [
+        arrays((4, 3), 5), arrays(12, 5), arrays(5, (3, 4)), arrays((3, 4), 4, 1), arrays(17),
+        arrays((3, 4), 5, (0, 2)),
+    ],
+    ids=lambda leaves: str([a.shape for a in leaves]),
+)  # fmt: skip
+def test_a_state_of_as_many_elements_in_other_parameters_is_refused(name, others):
+    own, optimizer = arrays((3, 4), 5), getattr(oj, name)()
+    state, flat = optimizer.init(own), oj.flat(others)
+    for step in (
+        lambda: optimizer.update(others, state, others),
+        lambda: jax.jit(optimizer.update)(others, state, others),
+        lambda: oj.apply(flat, flat, state),
+        lambda: oj.apply(others, flat, state),
+    ):
+        with pytest.raises(ValueError, match=r"'params' have .*expected"):
+            step()
+    for params in (own, tuple(own), {"a": own[0], "b": own[1]}, oj.flat(own)):
+        optimizer.update(params, pickle.loads(pickle.dumps(state)), params)
+
+
+def test_a_state_is_of_one_order_of_dtypes():
+    """Float32 and float64 have buffers of their own, and each of them the same elements."""
+    one = [np.ones(3, np.float32), np.ones(3, np.float16)]
+    state = oj.adam().init(one)
+    with pytest.raises(ValueError, match=r"'params' have float16\[3\], float32\[3\], expected"):
+        oj.adam().update(one[::-1], state, one[::-1])
+
+
+# ---- programs of other releases
+
+
+def test_a_program_of_another_release_is_refused(monkeypatch):
+    x = np.float32([-1, 2])
+    assert_same(jax.jit(lambda x: oj.relu(x))(x), np.float32([0, 2]))
+    checks = [jax.export.DisabledSafetyCheck.custom_call("onepass_activation")]
+    program = jax.export.export(jax.jit(lambda x: oj.relu(x)), disabled_checks=checks)(x)
+    again = jax.export.deserialize(program.serialize())
+    assert_same(again.call(x), np.float32([0, 2]))
+    other = _targets._release() ^ 1
+    monkeypatch.setattr(_targets, "_release", lambda: other)
+    theirs = jax.export.export(jax.jit(lambda x: oj.relu(x)), disabled_checks=checks)(x)
+    with pytest.raises(Exception, match=r"relu: the program was exported by another release"):
+        jax.block_until_ready(jax.export.deserialize(theirs.serialize()).call(x))
+
+
+def test_a_buffer_with_more_than_its_leaves_is_refused():
+    shape = jax.ShapeDtypeStruct((3,), np.float32)
+    two = jax.jit(lambda x: _targets.call("unflatten", "unflatten", [shape, shape], x))
+    for size in (5, 7):
+        with pytest.raises(Exception, match=f"unflatten: the buffer has {size} elements"):
+            jax.block_until_ready(two(np.ones(size, np.float32)))
+    assert_same(two(np.arange(6, dtype=np.float32))[1], np.float32([3, 4, 5]))

@@ -18,13 +18,14 @@ inline bool is_empty(const RowNorm& c) { return c.rows() * c.row_elements() == 0
 
 template <template <class> class Pass, template <class> class R>
 void run(const RowNorm& c) {
-  if (c.dtype == DType::f64) {
-    const RowNormCall<R<double>, double> call(c);
-    Pass<RowNormCall<R<double>, double>>{call}.run();
-  } else {
-    const RowNormCall<R<float>, float> call(c);
-    Pass<RowNormCall<R<float>, float>>{call}.run();
-  }
+  const double part = R<double>::part(double(c.row_elements()));
+  const auto run_as = [&](auto zero) {
+    using T = decltype(zero);
+    using Call = RowNormCall<typename R<T>::Kernels, T>;
+    const Call call(c, part);
+    Pass<Call>{call}.run();
+  };
+  c.dtype == DType::f64 ? run_as(0.0) : run_as(0.0f);
 }
 
 }  // namespace row_norms

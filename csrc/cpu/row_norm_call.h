@@ -104,10 +104,10 @@ struct RowNormCall {
   T *weights, *biases;  // of columns
   double* sums;
 
-  explicit RowNormCall(const RowNorm& c)
+  RowNormCall(const RowNorm& c, double part_of_sums)
       : norm(c),
         cut(c),
-        part(R::part(double(cut.length))),
+        part(part_of_sums),
         blocks(activation_blocks<T>()),
         dropout{dropout_scale<T>(c.epilogue.dropout.threshold)},
         direct(same_dtype<T>(c.dtype)),

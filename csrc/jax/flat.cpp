@@ -25,16 +25,19 @@ void unflatten(const Frame& f) {
   const Buffer flat = f.argument(0);
   const char* from = flat.as<const char>();
   int64_t left = flat.size();
+  bool fits = true;
   std::vector<Copy> copies;
   for (int64_t i = 0; i < f.results(); ++i) {
     const Buffer to = f.result(i);
     const size_t bytes = size_t(to.size() * size_of(dtype_of(to)));
-    if ((left -= to.size()) < 0 || to.type != flat.type)
-      throw Refused("the buffer has " + std::to_string(flat.size()) +
-                    " elements, expected those of all leaves");
+    left -= to.size();
+    fits = fits && left >= 0 && to.type == flat.type;
     copies.push_back({to.data, from, bytes});
     from += bytes;
   }
+  if (!fits || left != 0)
+    throw Refused("the buffer has " + std::to_string(flat.size()) +
+                  " elements, expected those of all leaves");
   lent().parallel_for(int64_t(copies.size()), &copy, copies.data());
 }
 

@@ -13,6 +13,7 @@ namespace onepass::jax {
 namespace {
 
 const Lent* lent_ = nullptr;
+int64_t release_ = 0;
 
 Buffer buffer_of(const void* given) {
   const auto& b = *static_cast<const XLA_FFI_Buffer*>(given);
@@ -33,7 +34,10 @@ T value_of(const Buffer& b) {
 }  // namespace
 
 const Lent& lent() { return *lent_; }
-void set_lent(const Lent* lent) { lent_ = lent; }
+void set_lent(const Lent* lent, int64_t release) {
+  lent_ = lent;
+  release_ = release;
+}
 
 // ---- buffers
 
@@ -211,6 +215,13 @@ XLA_FFI_Error* error_of(const XLA_FFI_CallFrame& frame, XLA_FFI_Error_Code code,
 }
 
 }  // namespace
+
+void check_release(const Frame& f) {
+  if (f.integer("release") != release_)
+    throw Refused(
+        "the program was exported by another release of onepass, whose kernels have other numbers: "
+        "export it anew with this one");
+}
 
 XLA_FFI_Error* handle(const XLA_FFI_CallFrame& frame, void (*run)(const Frame&)) {
   if (answers_version(frame)) return nullptr;

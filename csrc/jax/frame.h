@@ -9,6 +9,7 @@
 #pragma once
 #include <xla/ffi/api/c_api.h>
 
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -83,15 +84,36 @@ std::string shown(double value);
 
 // What _C has lent.
 const Lent& lent();
-void set_lent(const Lent* lent);
+// `release` stands for what numbers of kernels and orders of arguments mean: each call says for
+// which one it was made.
+void set_lent(const Lent* lent, int64_t release);
+
+// What calls one after the other work in: aligned to doubles, of any content.
+class Workspace {
+ public:
+  void* of(int64_t bytes) {
+    if (bytes > bytes_) memory_.reset(new double[size_t(bytes) / sizeof(double) + 1]);
+    if (bytes > bytes_) bytes_ = bytes;
+    return memory_.get();
+  }
+
+ private:
+  std::unique_ptr<double[]> memory_;
+  int64_t bytes_ = 0;
+};
 
 // ---- handlers
 
 // What XLA calls: the answer to what version of its interface this is for, or `run`.
 XLA_FFI_Error* handle(const XLA_FFI_CallFrame& frame, void (*run)(const Frame&));
+// Refused where a program that another release has exported calls.
+void check_release(const Frame& f);
 template <void (*kRun)(const Frame&)>
 XLA_FFI_Error* handler(XLA_FFI_CallFrame* frame) {
-  return handle(*frame, kRun);
+  return handle(*frame, [](const Frame& f) {
+    check_release(f);
+    kRun(f);
+  });
 }
 
 // What the files of this folder do, each a target of XLA named "onepass_…".

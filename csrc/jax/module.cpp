@@ -41,12 +41,12 @@ py::capsule capsule_of(XLA_FFI_Handler* function) {
 }
 
 // Name → handler, of the kernels in the capsule.
-py::dict targets(const py::capsule& lent) {
+py::dict targets(const py::capsule& lent, int64_t release) {
   if (!PyCapsule_IsValid(lent.ptr(), lent_name()))
     throw py::import_error(
         "onepass.jax: _jax and _C of onepass were built from different sources: install onepass "
         "again");
-  set_lent(static_cast<const Lent*>(PyCapsule_GetPointer(lent.ptr(), lent_name())));
+  set_lent(static_cast<const Lent*>(PyCapsule_GetPointer(lent.ptr(), lent_name())), release);
   py::dict all;
   for (const auto& target : kTargets) all[target.name] = capsule_of(target.handler);
   return all;
@@ -58,8 +58,14 @@ py::dict targets(const py::capsule& lent) {
 PYBIND11_MODULE(_jax, m, pybind11::mod_gil_not_used()) {
   using namespace onepass::jax;
   m.doc() = "The kernels of onepass as custom calls of XLA. Private: see onepass.jax.";
-  m.def("targets", &targets, "The handler of each target, for the kernels that _C.lent() lends.");
+  m.def("targets", &targets,
+        "The handler of each target, for the kernels that _C.lent() lends, and for calls of that "
+        "release.");
   m.def(
-      "no_device", [] { return capsule_of(&handler<&no_device>); },
+      "no_device",
+      [] {
+        return capsule_of(
+            [](XLA_FFI_CallFrame* frame) -> XLA_FFI_Error* { return handle(*frame, &no_device); });
+      },
       "The handler of all of them where there are no kernels: it fails and says so.");
 }

@@ -59,7 +59,7 @@ void step_in_python(const Frame& f, const std::string& op, const Parameters& all
   if (f.argument(kMaxNorm).size() > 0) {
     const double most = max_norm_of(f);
     if (f.argument(kGradNorm).size() > 0) {
-      const host::Clip by = host::clip_to(most, f.number(kGradNorm), 1);
+      const host::Clip by = host::clip_to(most, grad_norm_of(f), 1);
       unscale = by.coefficient * by.rest;
     } else {
       max_norm = py::float_(most);

@@ -1,8 +1,6 @@
 // Bias, batch norm and norms of rows, each with the activation and the dropout behind it.
 //
 // Arguments that may be absent are empty; the attribute "given" has a bit for each that is there.
-#include <memory>
-
 #include "jax/frame.h"
 #include "kernels/channel_norm_list.h"
 
@@ -89,8 +87,8 @@ void set_rows(const Frame& f, const Buffer& x, RowNorm* call) {
 
 void run_rows(const Frame& f, RowNorm* call, bool backward) {
   const Backend& cpu = lent().cpu();
-  const std::unique_ptr<char[]> memory(new char[size_t(cpu.row_norm_workspace(*call))]);
-  call->workspace = memory.get();
+  Workspace workspace;
+  call->workspace = workspace.of(cpu.row_norm_workspace(*call));
   (backward ? cpu.row_norm_backward : cpu.row_norm)[f.integer("rule")](*call);
 }
 

@@ -87,6 +87,12 @@ inline double max_norm_of(const Frame& f) {
   return max_norm;
 }
 
+inline double grad_norm_of(const Frame& f) {
+  const double norm = f.number(kGradNorm);
+  if (norm < 0) throw Refused("'grad_norm' is " + shown(norm) + ", expected >= 0");
+  return norm;
+}
+
 // ---- parameters
 
 // A parameter: its last two extents, and its size.
@@ -183,19 +189,6 @@ struct Tensors {
     call->count = int64_t(all.size());
     call->schedule = schedule.view();
   }
-};
-
-// What calls one after the other work in.
-class Workspace {
- public:
-  void* of(int64_t bytes) {
-    if (size_t(bytes) > memory_.size() * sizeof(double))
-      memory_.resize(size_t(bytes) / sizeof(double) + 1);
-    return memory_.data();
-  }
-
- private:
-  std::vector<double> memory_;
 };
 
 // The states of rows and columns of a rule with factors, and what its pass leaves for later ones.

@@ -64,16 +64,20 @@ template <class S, class T>
 void load(T* to, const void* from, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = widened(static_cast<const S*>(from)[i]);
 }
-// to = after - before, rounded once.
-template <class S, class T>
-void store_difference(void* to, const T* after, const void* before, int64_t n) {
+// to = after - before, rounded once; `after` may be there already.
+template <class S, class A>
+void store_difference(void* to, const A* after, const void* before, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    const T difference = after[i] - widened(static_cast<const S*>(before)[i]);
-    if constexpr (std::is_same_v<S, T>)
+    const auto difference = widened(after[i]) - widened(static_cast<const S*>(before)[i]);
+    if constexpr (std::is_same_v<decltype(widened(S())), S>)
       static_cast<S*>(to)[i] = difference;
     else
       static_cast<S*>(to)[i] = host::from_float<S>(difference);
   }
+}
+template <class S>
+void subtract(void* from, const void* what, int64_t n) {
+  store_difference<S>(from, static_cast<const S*>(from), what, n);
 }
 
 constexpr int64_t kMostStates = 8;  // of a rule
@@ -146,18 +150,6 @@ void update_group(void* context, int64_t group) {
     update_piece(job, job.schedule.pieces[p]);
 }
 
-template <class S>
-void subtract(void* to, const void* from, int64_t n) {
-  S* const result = static_cast<S*>(to);
-  for (int64_t i = 0; i < n; ++i) {
-    const auto difference = widened(result[i]) - widened(static_cast<const S*>(from)[i]);
-    if constexpr (std::is_same_v<decltype(widened(S())), S>)
-      result[i] = difference;
-    else
-      result[i] = host::from_float<S>(difference);
-  }
-}
-
 // The results are parameters that have been moved: takes off what they were.
 struct Differences {
   const Schedule& schedule;
@@ -228,7 +220,7 @@ void clip(const Frame& f, const Tensors& tensors, StepNeeds* needs, StepCalls* c
   describe_norm(tensors, calls);
   needs->decision = true;
   needs->global_norm = f.argument(kGradNorm).size() == 0;
-  if (!needs->global_norm) calls->measured.clamped_norm = f.number(kGradNorm);
+  if (!needs->global_norm) calls->measured.clamped_norm = grad_norm_of(f);
 }
 
 // The passes over these tensors.

@@ -11,6 +11,7 @@ template <class T>
 struct RmsNormRule : LayerNormRule<T> {
   static constexpr const char* name = "rms_norm";
   static constexpr bool kCentres = false;
+  using Kernels = RmsNormRule;
 
   using typename LayerNormRule<T>::Saved;
   using typename LayerNormRule<T>::Correction;

@@ -22,7 +22,7 @@ from onepass._docs import parts
 from onepass.jax._checks import bits, number
 from onepass.jax._flat import FlatParams, checked, leaves_of, of_dtype, sizes
 from onepass.jax._kernels import Kernel, kernel_of, state_dtype
-from onepass.jax._step import OptimizerState, check_state, rate_in_its_place, updated
+from onepass.jax._step import OptimizerState, check_state, name_of, rate_in_its_place, updated
 from onepass.ops._rule import Rule
 from onepass.optim._optimizer import Optimizer
 from onepass.optim._schedule_free import ScheduleFree
@@ -231,7 +231,7 @@ def _init(made: Made, params: Any) -> OptimizerState:
     zero, words, scalars = jnp.zeros((), np.int32), jnp.asarray(made.words), bits(*made.scalars)
     return OptimizerState(
         zero, words, jnp.asarray(scalars), buffers, made.kernel_name, made.maximize,
-        made.kernel.names,
+        made.kernel.names, name_of(leaves),
     )  # fmt: skip
 
 

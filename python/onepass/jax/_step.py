@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from onepass.ops._step import positive
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["count", "hyper", "scalars", "buffers"],
-    meta_fields=["kernel", "maximize", "names"],
+    meta_fields=["kernel", "maximize", "names", "leaves"],
 )
 @dataclass(frozen=True)
 class OptimizerState:
@@ -36,6 +37,7 @@ class OptimizerState:
         kernel: the rule, in csrc/kernels/update_list.h.
         maximize: whether steps ascend.
         names: of the numbers in ``hyper`` and ``scalars``.
+        leaves: stands for the shapes and dtypes of the parameters, in their order.
     """
 
     count: jax.Array
@@ -45,6 +47,7 @@ class OptimizerState:
     kernel: str
     maximize: bool = False
     names: tuple[str, ...] = ()
+    leaves: str = ""
 
     def with_lr(self, lr: float) -> OptimizerState:
         """The same with another learning rate, as a double; nothing is compiled again.
@@ -163,7 +166,25 @@ def moving_of(op: str, params: Any, state: OptimizerState) -> Moving:
             f"{op}: 'params' have {sizes(moving.leaves)} elements, expected those that the state "
             f"is of: it has {kept}"
         )
+    if state.leaves != name_of(moving.leaves):
+        raise ValueError(
+            f"{op}: 'params' have {_short(moving.leaves)}, expected the shapes and dtypes, in the "
+            "order, of those that the state was made for: its elements lie one after the other; "
+            "make it with init of these params, inside of shard_map where they are parts of arrays"
+        )
     return moving
+
+
+def _short(leaves: Leaves) -> str:
+    shown = ", ".join(f"{dtype}{list(shape)}" for shape, dtype in leaves[:8])
+    return f"{shown}, …" if len(leaves) > 8 else shown
+
+
+@lru_cache
+def name_of(leaves: Leaves) -> str:
+    """What tells leaves of other shapes or dtypes, or in another order, from these; short, since
+    JAX compares it at each call."""
+    return hashlib.blake2b(repr(leaves).encode(), digest_size=8).hexdigest()
 
 
 def _kept_as_wanted(state: OptimizerState, wanted: dict[str, tuple[dict[str, int], str]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 from collections.abc import Sequence
@@ -41,10 +42,21 @@ def _register() -> None:
         )
     from onepass import _C, _jax
 
-    for name, handler in _jax.targets(_C.lent()).items():
+    for name, handler in _jax.targets(_C.lent(), _release()).items():
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
         for platform in ("CUDA", "ROCM"):
             jax.ffi.register_ffi_target(name, _jax.no_device(), platform=platform)
+
+
+@cache
+def _release() -> int:
+    """What stands for the order of kernels and arguments, which each call carries: a program that
+    was exported by another release is refused."""
+    import onepass
+    from onepass import _C
+
+    words = repr((onepass.__version__, _C.kernels())).encode()
+    return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little", signed=True)
 
 
 def call(
@@ -67,7 +79,8 @@ def call(
         f"onepass_{target}", list(results), vmap_method=vmap, input_output_aliases=aliases
     )
     arguments = together(*arguments)
-    return list(together(*function(*arguments, op=op, **constants), like=arguments))
+    found = function(*arguments, op=op, release=np.int64(_release()), **constants)
+    return list(together(*found, like=arguments))
 
 
 def together(*arrays: Any, like: Sequence[Any] = ()) -> tuple[Any, ...]:
