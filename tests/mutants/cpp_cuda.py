@@ -190,7 +190,7 @@ CUDA = [
     ),
     Mutant(
         "CUDA: a row's second array is kept in the place of the first",
-        "csrc/cuda/softmax_row.cuh",
+        "csrc/cuda/kept_units.cuh",
         "return memory[(array * units + n) * kBlock + int(threadIdx.x)];",
         "return memory[n * kBlock + int(threadIdx.x)];",
         ("tests/test_cuda_counts.py::test_rows_of_classes_are_read_once",),

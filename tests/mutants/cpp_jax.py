@@ -67,8 +67,8 @@ JAX = [
     Mutant(
         "jax: a rule of whole parameters gives what they become",
         "csrc/jax/update.cpp",
-        "const auto difference = widened(result[i]) - widened(static_cast<const S*>(from)[i]);",
-        "const auto difference = widened(result[i]);",
+        "store_difference<S>(from, static_cast<const S*>(from), what, n);",
+        "",
         (FLAT_UPDATE,),
     ),
     Mutant(
@@ -110,9 +110,23 @@ JAX = [
     Mutant(
         "jax: leaves are taken from any buffer",
         "csrc/jax/flat.cpp",
-        "if ((left -= to.size()) < 0 ||",
-        "if (",
-        (f"{OPTIM}::test_refusals",),
+        "if (!fits || left != 0)",
+        "if (!fits)",
+        ("tests/test_jax_states.py::test_a_buffer_with_more_than_its_leaves_is_refused",),
+    ),
+    Mutant(
+        "jax: a norm may be negative",
+        "csrc/jax/step.h",
+        "if (norm < 0) throw Refused(",
+        "if (false) throw Refused(",
+        (f"{OPTIM}::test_a_negative_norm_is_refused_where_only_the_call_knows_it",),
+    ),
+    Mutant(
+        "jax: programs of any release are run",
+        "csrc/jax/frame.cpp",
+        'if (f.integer("release") != release_)',
+        'if (f.integer("release") == 0)',
+        ("tests/test_jax_states.py::test_a_program_of_another_release_is_refused",),
     ),
     Mutant(
         "jax: memory that is lacking is an internal error",
