@@ -133,6 +133,10 @@ BY_HAND = {
         lambda g: g[0].update(params=tuple(g[0]["params"])),
         "a group's 'params' is not a list",
     ),
+    "a list for a group": (
+        lambda groups: groups.__setitem__(0, groups[0]["params"]),
+        "a group is not a dict",
+    ),
     "deleted": (lambda groups: groups[0]["params"].__delitem__(0), r"groups of \[0, 1\]"),
     "cleared": (lambda groups: groups[0]["params"].clear(), r"groups of \[0, 1\]"),
     "no params": (lambda groups: groups[0].pop("params"), r"groups of \[0, 1\]"),

@@ -30,10 +30,9 @@ class ParametersChangedError(ValueError):
     """Groups hold other parameters than those that the states belong to."""
 
 
-def shown_params(group: Any) -> Any:
-    """For a message: how many parameters a group has, or what it has in their place."""
-    params = group.get("params", ()) if isinstance(group, Mapping) else group
-    return len(params) if isinstance(params, (list, tuple)) else params
+def params_of(group: Any) -> Any:
+    """What a group has for parameters, or what stands in its place."""
+    return group.get("params", ()) if isinstance(group, Mapping) else group
 
 
 def is_frozen(parameter: Any) -> bool:
@@ -378,23 +377,29 @@ class Planned:
         if self._lists_are_same():
             self._check_options()
             return
-        now = [shown_params(group) for group in self.param_groups]
+        groups = list(self.param_groups)
+        lists = [params_of(group) for group in groups]
+        # Another thread may change the lists while they are compared.
+        seen = [tuple(params) if isinstance(params, (list, tuple)) else params for params in lists]
+        now = [len(params) if isinstance(params, tuple) else params for params in seen]
         before = [len(parameters) for _, parameters in self._lists]
         what = f"groups of {now} parameters, expected {before}"
         if now == before:
-            lists = [group["params"] for group in self.param_groups]
             others = [
                 f"'params' of group {number} has another parameter at {index}"
-                for number, (params, (_, own)) in enumerate(zip(lists, self._lists, strict=True))
+                for number, (params, (_, own)) in enumerate(zip(seen, self._lists, strict=True))
                 for index, (new, old) in enumerate(zip(params, own, strict=True))
                 if new is not old
             ]
-            if not others and all(isinstance(params, list) for params in lists):
+            are_dicts = all(isinstance(group, dict) for group in groups)
+            are_lists = all(isinstance(params, list) for params in lists)
+            if not others and are_dicts and are_lists:
                 # Other lists of the same parameters.
-                self._lists = tuple((params, tuple(params)) for params in lists)
+                self._lists = tuple(zip(lists, seen, strict=True))
                 self._check_options()
                 return
-            what = others[0] if others else "a group's 'params' is not a list"
+            kind = "a group's 'params' is not a list" if are_dicts else "a group is not a dict"
+            what = others[0] if others else kind
             what += ", expected those that the optimizer was made with"
         raise ParametersChangedError(
             f"{self._name}: 'param_groups' was changed: {what}; use add_param_group for more "
