@@ -80,7 +80,7 @@ def load() -> Any:
     def unit(source):
         return compiled(f"{source.stem}.o", "-O1", "-c", "-x", "c++", source)
 
-    # Two processes need it, test_cuda_arrays' too: they share the work, from both ends.
+    # Where two processes need it at once they share the work, from both ends.
     first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
     for source in UNITS if first else reversed(UNITS):
         unit(source)

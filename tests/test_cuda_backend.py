@@ -662,6 +662,3 @@ def test_the_path_of_a_row(simulator, backward):
                 elif length * rows > 2**25:  # work for a whole GPU
                     assert path["pieces"] * rows >= 1056, label
                     assert path["apply_splits"] * rows >= 264, label
-
-
-# ------------------------------------------------------------------------------------ sanitizers

@@ -174,7 +174,7 @@ RESNET += [(1024, 14), (512, 14), (512, 7), (2048, 7)]
 
 def way(simulator, channels, extent, dtype, layout, arrays):
     """How a call goes whose second walk needs so many arrays again: "split", or blocks that share a
-    group of channels and the units that each thread of them holds."""
+    group of channels and the units that each thread of them keeps."""
     size = {"float32": 4, "bfloat16": 2}[dtype]
     planes = layout == "planes"
     outer, inner = (256, extent**2) if planes else (256 * extent**2, 1)
@@ -184,7 +184,7 @@ def way(simulator, channels, extent, dtype, layout, arrays):
     units = outer if path["columns"] else outer * inner // path["width"]
     each = math.ceil(math.ceil(units / path["cluster"]) / threads)
     assert path["splits"] == path["cluster"] or not path["whole"]
-    return f"{path['cluster']}: {path['held']} of {each}" if path["whole"] else "split"
+    return f"{path['cluster']}: {path['kept']} of {each}" if path["whole"] else "split"
 
 
 PLANES = {  # extent of the planes, or channels and extent; forward, backward, and with a residual

@@ -5,9 +5,7 @@ from __future__ import annotations
 import fake_cupy
 import numpy as np
 import pytest
-from helpers import (
-    assert_all_same,
-)
+from helpers import assert_all_same
 from onepass import _C, _array, ops, optim
 from small_cuda import Foreign, values
 
@@ -154,6 +152,3 @@ def test_memory_lent_while_a_graph_is_captured_stays(cupy):
     optimizer.step(grads, max_norm=1.0)
     assert len(_array._captured) == kept + 4
     del _array._captured[kept:]
-
-
-# ------------------------------------------------------------------------------------ wrong calls

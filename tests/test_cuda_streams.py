@@ -193,6 +193,3 @@ def test_memory_of_a_library_that_lends_none_comes_from_another(cupy, monkeypatc
         ops.global_norm([x])
     with pytest.raises(TypeError, match=r"cannot be allocated for Foreign: pass 'out'"):
         ops.relu(x)
-
-
-# ---------------------------------------------------------------------------------------- memory

@@ -574,7 +574,52 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("script", [SHARDED, EXPLICIT], ids=["in shard_map", "explicit axes"])
+# The parts that a device has of parameters, whose states are parts, too.
+STATES = """
+import dataclasses, inspect
+import jax, numpy as np
+import onepass.jax as oj
+from jax.sharding import Mesh, PartitionSpec as P
+mesh = Mesh(np.array(jax.devices()), ("batch",))
+rng = np.random.default_rng(0)
+params = [rng.standard_normal(s).astype(np.float32) for s in ((8, 3), (4,), (2, 5))]
+grads = [rng.standard_normal(p.shape).astype(np.float32) for p in params]
+optimizer = oj.adamw(lr=0.1)
+parts = [jax.ShapeDtypeStruct((p.shape[0] // 2, *p.shape[1:]), p.dtype) for p in params]
+state = jax.eval_shape(optimizer.init, parts)
+spec = jax.tree.map(lambda _: P(), state)
+spec = dataclasses.replace(spec, buffers=jax.tree.map(lambda _: P("batch"), state.buffers))
+names = inspect.signature(jax.shard_map).parameters
+name = "check_vma" if "check_vma" in names else "check_rep"
+def sharded(f, ins, outs):
+    return jax.jit(jax.shard_map(f, mesh=mesh, in_specs=ins, out_specs=outs, **{name: False}))
+own = sharded(optimizer.init, (P("batch"),), spec)(params)
+step = sharded(optimizer.update, (P("batch"), spec, P("batch")), (P("batch"), spec))
+mine, whole = params, optimizer.init(params)
+theirs = params
+for _ in range(3):
+    updates, own = step(grads, own, mine)
+    mine = [p + u for p, u in zip(mine, updates)]
+    updates, whole = jax.jit(optimizer.update)(grads, whole, theirs)
+    theirs = [p + u for p, u in zip(theirs, updates)]
+for a, b in zip(mine, theirs):
+    assert (np.asarray(a) == np.asarray(b)).all()
+def refused(state, spec):
+    try:
+        sharded(optimizer.update, (P("batch"), spec, P("batch")), P("batch"))(grads, state, mine)
+    except ValueError as error:
+        return str(error)
+# One of whole arrays: as many elements, and others of them on each device.
+of_buffers = jax.tree.map(lambda _: P("batch"), whole.buffers)
+whole_spec = dataclasses.replace(jax.tree.map(lambda _: P(), whole), buffers=of_buffers)
+assert "inside of jax.shard_map" in refused(whole, whole_spec)
+print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "script", [SHARDED, EXPLICIT, STATES], ids=["in shard_map", "explicit axes", "states"]
+)
 def test_shards(script):
     if script is EXPLICIT and not (hasattr(jax, "set_mesh") and hasattr(jax.sharding, "reshard")):
         pytest.skip("this JAX lacks meshes of explicit axes, or a way to gather what lies on one")

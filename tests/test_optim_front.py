@@ -133,6 +133,18 @@ BY_HAND = {
         lambda g: g[0].update(params=tuple(g[0]["params"])),
         "a group's 'params' is not a list",
     ),
+    "an array for the parameters": (
+        lambda groups: groups[0].update(params=np.ones(1)),
+        "groups of .*array.*, expected",
+    ),
+    "an array of numbers for a group": (
+        lambda groups: groups.__setitem__(0, np.ones(1)),
+        "groups of .*array.*, expected",
+    ),
+    "a number for the parameters": (
+        lambda groups: groups[0].update(params=1),
+        r"groups of \[1, 1\] parameters, expected",
+    ),
     "a list for a group": (
         lambda groups: groups.__setitem__(0, groups[0]["params"]),
         "a group is not a dict",

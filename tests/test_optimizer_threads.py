@@ -103,6 +103,41 @@ def test_a_list_that_another_thread_changes_is_trained_whole_or_refused():
     assert_all_same(parameters[1:], parameters[:1] * 3)
 
 
+class Changing(dict):
+    """A group that calls change() as its parameters are looked at."""
+
+    change = staticmethod(lambda: None)
+
+    def get(self, key, *otherwise):
+        self.change()
+        return super().get(key, *otherwise)
+
+
+@pytest.mark.parametrize("change", ["append", "pop", "clear"])
+def test_groups_that_come_and_go_while_they_are_compared(change):
+    """Another thread may do it at any time: a step is of the groups as they were, or refused."""
+    parameters = [np.zeros(2), np.zeros(2)]
+    optimizer = optim.SGD([{"params": [p]} for p in parameters], lr=0.5)
+    groups, more = optimizer.param_groups, {"params": [np.zeros(1)]}
+    groups[0] = Changing(groups[0])
+
+    def once():
+        del groups[0].change
+        groups.append(more) if change == "append" else getattr(groups, change)()
+
+    groups[0].change = once
+    groups[0]["weight_decay"] = 0.25  # so that the step looks
+    try:
+        optimizer.step([np.ones(2), np.ones(2)])
+    except ValueError as error:
+        assert "SGD: 'param_groups' was changed: groups of" in str(error)  # noqa: PT017
+        assert not any(p.any() for p in parameters)
+    else:
+        assert all((p == -0.5).all() for p in parameters)
+    with pytest.raises(ValueError, match=r"SGD: 'param_groups' was changed: groups of"):
+        optimizer.step([np.ones(2), np.ones(2)])
+
+
 def in_the_middle_of_a_look(optimizer, change):
     """The next step that looks at all groups calls change() half way, as another thread may."""
     ridden = optimizer._ridden

@@ -114,7 +114,6 @@ def test_both_distributions_as_their_users_meet_them(tmp_path: Path) -> None:
         assert words in done.stdout
 
 
-@each_slow
 def test_what_aarch64_runs_asks_no_simulator() -> None:
     """scripts/aarch64 links none; the gate has no time to compile it."""
     rule = (ROOT / "cmake" / "levels_test.cmake").read_text(encoding="utf-8")
@@ -124,6 +123,7 @@ def test_what_aarch64_runs_asks_no_simulator() -> None:
         assert asks == bool(re.search(left_out, part.name)), part.name
 
 
+@each_slow
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="no qemu-aarch64")
 def test_aarch64_has_the_same_bits(tmp_path: Path) -> None:
     command = [ROOT / "scripts" / "aarch64", tmp_path]

@@ -23,7 +23,7 @@ class ScheduleStorage {
   int64_t elements_ = 0;
 };
 
-// That of one tensor as one piece; it lives as long as its view.
+// The schedule of one tensor, as one piece; its view holds while this lives.
 class OnePiece {
  public:
   explicit OnePiece(int64_t size) : piece_{0, 0, size} {}

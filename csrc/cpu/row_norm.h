@@ -21,7 +21,7 @@ void run(const RowNorm& c) {
   const double part = R<double>::part(double(c.row_elements()));
   const auto run_as = [&](auto zero) {
     using T = decltype(zero);
-    using Call = RowNormCall<typename R<T>::Kernels, T>;
+    using Call = RowNormCall<typename KernelsOf<R<T>>::Rule, T>;
     const Call call(c, part);
     Pass<Call>{call}.run();
   };

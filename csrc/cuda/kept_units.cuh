@@ -8,6 +8,7 @@ namespace {
 // Units that the threads of a block keep, each its own: so many of each array, of kWords * 4 bytes.
 template <int kBlock, int kWords = 4>
 struct KeptUnits {
+  static_assert(kWords <= 4, "a unit fits a Raw");
   using Unit = Pack<uint32_t, kWords>;
   Unit* memory;
   int units;

@@ -291,7 +291,7 @@ void run_rule(const RowNorm& n, double part) {
 template <template <class> class R, bool kForward>
 void run(const RowNorm& n) {
   const double part = R<double>::part(double(n.row_elements()));
-  if constexpr (std::is_same_v<typename R<double>::Kernels, RmsNormRule<double>>) {
+  if constexpr (std::is_same_v<typename KernelsOf<R<double>>::Rule, RmsNormRule<double>>) {
     run_rule<RmsNormRule, kForward>(n, part);
   } else {
     run_rule<R, kForward>(n, part);

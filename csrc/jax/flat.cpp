@@ -25,17 +25,16 @@ void unflatten(const Frame& f) {
   const Buffer flat = f.argument(0);
   const char* from = flat.as<const char>();
   int64_t left = flat.size();
-  bool fits = true;
   std::vector<Copy> copies;
-  for (int64_t i = 0; i < f.results(); ++i) {
+  for (int64_t i = 0; i < f.results() && left >= 0; ++i) {
     const Buffer to = f.result(i);
+    if (to.type != flat.type) throw Refused("the buffer has another dtype than a leaf");
     const size_t bytes = size_t(to.size() * size_of(dtype_of(to)));
-    left -= to.size();
-    fits = fits && left >= 0 && to.type == flat.type;
     copies.push_back({to.data, from, bytes});
-    from += bytes;
+    left -= to.size();
+    if (left >= 0) from += bytes;
   }
-  if (!fits || left != 0)
+  if (left != 0)
     throw Refused("the buffer has " + std::to_string(flat.size()) +
                   " elements, expected those of all leaves");
   lent().parallel_for(int64_t(copies.size()), &copy, copies.data());

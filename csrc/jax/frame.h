@@ -92,8 +92,10 @@ void set_lent(const Lent* lent, int64_t release);
 class Workspace {
  public:
   void* of(int64_t bytes) {
-    if (bytes > bytes_) memory_.reset(new double[size_t(bytes) / sizeof(double) + 1]);
-    if (bytes > bytes_) bytes_ = bytes;
+    if (bytes > bytes_) {
+      memory_.reset(new double[size_t(bytes) / sizeof(double) + 1]);
+      bytes_ = bytes;
+    }
     return memory_.get();
   }
 
@@ -106,7 +108,7 @@ class Workspace {
 
 // What XLA calls: the answer to what version of its interface this is for, or `run`.
 XLA_FFI_Error* handle(const XLA_FFI_CallFrame& frame, void (*run)(const Frame&));
-// Refused where a program that another release has exported calls.
+// Refuses calls of programs that another release has exported.
 void check_release(const Frame& f);
 template <void (*kRun)(const Frame&)>
 XLA_FFI_Error* handler(XLA_FFI_CallFrame* frame) {

@@ -20,8 +20,6 @@ struct LayerNormRule {
   static constexpr bool kCentres = true;  // x̂ has a mean of 0
 
   using Saved = typename BatchNormRule<T>::Saved;
-  // The rule whose kernels do its work: one that differs from it in part() alone.
-  using Kernels = LayerNormRule;
   // A sum over a row times this is its mean.
   static ONEPASS_HD double part(double count) { return 1 / count; }
 

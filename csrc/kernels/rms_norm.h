@@ -11,7 +11,6 @@ template <class T>
 struct RmsNormRule : LayerNormRule<T> {
   static constexpr const char* name = "rms_norm";
   static constexpr bool kCentres = false;
-  using Kernels = RmsNormRule;
 
   using typename LayerNormRule<T>::Saved;
   using typename LayerNormRule<T>::Correction;

@@ -11,4 +11,14 @@ ONEPASS_BEGIN
 
 using RowNorms = List<LayerNormRule, RmsNormRule, WeightNormRule>;
 
+// The rule whose kernels do the work of R: itself, unless it names another.
+template <class R, class = void>
+struct KernelsOf {
+  using Rule = R;
+};
+template <class R>
+struct KernelsOf<R, std::void_t<typename R::Kernels>> {
+  using Rule = typename R::Kernels;
+};
+
 ONEPASS_END

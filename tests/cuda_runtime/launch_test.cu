@@ -137,9 +137,9 @@ void launches_have_what_they_were_given() {
   EXPECT(runtime.grid == 16 && runtime.block == 512 && runtime.shared == 4096);
   EXPECT(runtime.cluster == 8 && count("cudaLaunchKernelExC") == 1);
   EXPECT(said(nullptr));
-  for (const char* fails : {"cudaLaunchKernel", "cudaLaunchKernelExC"}) {
-    runtime.fails = fails;
-    start_with(Cluster{std::strlen(fails) > 16 ? 2u : 1u}, 0, &first, 2, nullptr, 5);
+  for (const unsigned blocks : {1u, 2u}) {
+    runtime.fails = blocks == 1 ? "cudaLaunchKernel" : "cudaLaunchKernelExC";
+    start_with(Cluster{blocks}, 0, &first, 2, nullptr, 5);
     EXPECT(said("unknown error"));
   }
   runtime.error = cudaErrorNoKernelImageForDevice;

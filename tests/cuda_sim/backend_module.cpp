@@ -380,10 +380,10 @@ PyObject* path(PyObject*, PyObject* args) {
     return nullptr;
   const auto p = onepass::cuda::channel_path(outer, channels, inner_size, unit, eight != 0,
                                              backward != 0, {arrays, size});
-  const int held =
+  const int kept =
       arrays == 0 ? 0
                   : onepass::cuda::kept_units(p, outer, inner_size, p.width * size * arrays, limit);
-  return Py_BuildValue("{s:i,s:i,s:O,s:O,s:i,s:i,s:L,s:L}", "held", held, "cluster", int(p.cluster),
+  return Py_BuildValue("{s:i,s:i,s:O,s:O,s:i,s:i,s:L,s:L}", "kept", kept, "cluster", int(p.cluster),
                        "columns", p.columns ? Py_True : Py_False, "whole",
                        p.whole ? Py_True : Py_False, "width", int(p.width), "lanes", int(p.lanes),
                        "groups", static_cast<long long>(p.groups), "splits",

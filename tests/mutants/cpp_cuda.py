@@ -258,4 +258,11 @@ CUDA = [
         "of.variance",
         ("tests/test_cuda_backend.py::test_shares_of_a_batch",),
     ),
+    Mutant(
+        "CUDA: a question that failed half-way has its answer",
+        "csrc/cuda/launch.cuh",
+        "answer = 0;  // which may have been written before the error",
+        "",
+        ("tests/test_cuda_launch.py",),
+    ),
 ]  # fmt: skip

@@ -124,4 +124,11 @@ JAX = [
         "    _register()",
         (f"{FUNCTIONS}::test_kernels_are_handed_over_once",),
     ),
+    Mutant(
+        "jax: a state is of any parameters of as many elements",
+        STEP,
+        "if state.leaves != name_of(moving.leaves):",
+        "if not state.leaves:",
+        (f"{STATES}::test_a_state_of_as_many_elements_in_other_parameters_is_refused",),
+    ),
 ]

@@ -321,4 +321,11 @@ OPTIM = [
         "        self._matrices = kinds\n",
         ("tests/test_muon.py::test_a_group_that_is_refused_leaves_the_kinds_of_the_others",),
     ),
+    Mutant(
+        "optim: groups are compared as they are at several moments",
+        "python/onepass/optim/_planned.py",
+        "pairs = zip(self._groups_now() if now is None else now, self._lists, strict=True)",
+        "pairs = zip(self.param_groups, self._lists, strict=True)",
+        ("tests/test_optimizer_threads.py::test_groups_that_come_and_go_while_they_are_compared",),
+    ),
 ]

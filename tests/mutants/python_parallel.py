@@ -194,4 +194,13 @@ PARALLEL = [
         "if error is not None and SHARE < error < 1:",
         (f"{BENCH}::test_ranks_that_compute_something_else_are_wrong",),
     ),
+    Mutant(
+        "parallel: who is told of a failure by another rank names that one",
+        "python/onepass/parallel/_calls.py",
+        "max(s.broken_by for s in states) - 1",
+        "[s.broken_by > 0 for s in states].index(True)",
+        (
+            "tests/test_parallel_failures.py::test_who_learns_of_a_failure_by_another_rank_says_whose_it_is",
+        ),
+    ),
 ]

@@ -99,6 +99,8 @@ def _not_kept(state: OptimizerState, kernel: Kernel) -> str:
     found = [(getattr(a, "shape", None), str(getattr(a, "dtype", None))) for a in given]
     if found != [((), "int32"), *words]:
         return f"has count, hyper and scalars of {found}, expected {[((), 'int32'), *words]}"
+    if not state.leaves:
+        return "does not say of which parameters it is"
     least = {s.key for s in kernel.states if s.when is None}
     known = {s.key for s in kernel.states}
     keys = {key for states in state.buffers.values() for key in states}
@@ -168,16 +170,16 @@ def moving_of(op: str, params: Any, state: OptimizerState) -> Moving:
         )
     if state.leaves != name_of(moving.leaves):
         raise ValueError(
-            f"{op}: 'params' have {_short(moving.leaves)}, expected the shapes and dtypes, in the "
-            "order, of those that the state was made for: its elements lie one after the other; "
-            "make it with init of these params, inside of shard_map where they are parts of arrays"
+            f"{op}: 'params' have {_short(moving.leaves)}, expected leaves of the shapes and "
+            "dtypes that the state was made for, in that order; make a state with init of these "
+            "params, inside of jax.shard_map where they are parts of arrays"
         )
     return moving
 
 
 def _short(leaves: Leaves) -> str:
     shown = ", ".join(f"{dtype}{list(shape)}" for shape, dtype in leaves[:8])
-    return f"{shown}, …" if len(leaves) > 8 else shown
+    return f"{len(leaves)} leaves, {shown}, …" if len(leaves) > 8 else shown
 
 
 @lru_cache

@@ -254,8 +254,8 @@ class Planned:
             What tells later that nothing has changed; None where nothing can: a list or an array
             may get other contents and stay the same object.
         """
-        self._check_parameters()
-        groups = self._own_groups()
+        now = self._check_parameters()
+        groups = self._own_groups(now)
         maximize, wanted, hypers = self._derived(groups)
         self._accept(hypers)
         rides = self._ridden(groups)
@@ -272,7 +272,7 @@ class Planned:
         keys = tuple(key for key in self._option_names if key != rate)
         if not all(is_constant(group[key]) for group in groups for key in keys):
             return None
-        seen = _C.GroupRows(self.param_groups, rate, keys, hypers, *(span or (0.0, 0.0)))
+        seen = _C.GroupRows(now, rate, keys, hypers, *(span or (0.0, 0.0)))
         # What another thread has changed meanwhile is for the next step to look at.
         return seen if self._are_as(groups, keys) else None
 
@@ -372,22 +372,26 @@ class Planned:
         arrays = [self._array_of(p) for p in self._parameters]
         Owner(self._name, self._names).check_shapes(arrays, self._shapes)
 
-    def _check_parameters(self) -> None:
-        """Others would be trained in silence by no step, or their states be those of others."""
-        if self._lists_are_same():
-            self._check_options()
-            return
-        groups = list(self.param_groups)
+    def _check_parameters(self) -> list[dict[str, Any]]:
+        """Others would be trained in silence by no step, or their states be those of others.
+
+        Returns:
+            The groups that it has compared: another thread may change the list at any time.
+        """
+        groups, held = list(self.param_groups), self._lists
+        if self._lists_are_same(groups):
+            self._check_options(groups)
+            return groups
         lists = [params_of(group) for group in groups]
         # Another thread may change the lists while they are compared.
         seen = [tuple(params) if isinstance(params, (list, tuple)) else params for params in lists]
         now = [len(params) if isinstance(params, tuple) else params for params in seen]
-        before = [len(parameters) for _, parameters in self._lists]
+        before = [len(own) for _, own in held]
         what = f"groups of {now} parameters, expected {before}"
-        if now == before:
+        if all(isinstance(params, tuple) for params in seen) and now == before:
             others = [
                 f"'params' of group {number} has another parameter at {index}"
-                for number, (params, (_, own)) in enumerate(zip(seen, self._lists, strict=True))
+                for number, (params, (_, own)) in enumerate(zip(seen, held, strict=True))
                 for index, (new, old) in enumerate(zip(params, own, strict=True))
                 if new is not old
             ]
@@ -396,8 +400,8 @@ class Planned:
             if not others and are_dicts and are_lists:
                 # Other lists of the same parameters.
                 self._lists = tuple(zip(lists, seen, strict=True))
-                self._check_options()
-                return
+                self._check_options(groups)
+                return groups
             kind = "a group's 'params' is not a list" if are_dicts else "a group is not a dict"
             what = others[0] if others else kind
             what += ", expected those that the optimizer was made with"
@@ -406,36 +410,39 @@ class Planned:
             "parameters, or make a new optimizer"
         )
 
-    def _lists_are_same(self) -> bool:
-        groups = self.param_groups
-        return (
-            isinstance(groups, list)
-            and len(groups) == len(self._lists)
-            and all(
-                isinstance(group, dict)
-                and group.get("params") is held
-                and len(held) == len(own)
-                and all(map(operator.is_, held, own))
-                for group, (held, own) in zip(groups, self._lists, strict=True)
-            )
+    def _lists_are_same(self, groups: Sequence[Any]) -> bool:
+        lists = self._lists
+        return len(groups) == len(lists) and all(
+            isinstance(group, dict)
+            and group.get("params") is held
+            and len(held) == len(own)
+            and all(map(operator.is_, held, own))
+            for group, (held, own) in zip(groups, lists, strict=True)
         )
 
-    def _own_groups(self) -> list[dict[str, Any]]:
-        """The groups as they are now, with the parameters that the optimizer was made with: another
-        thread may change their lists at any time, and a step is for all of these."""
-        pairs = zip(self.param_groups, self._lists, strict=True)
+    def _groups_now(self) -> list[dict[str, Any]]:
+        """As many as there are lists of parameters, or `ParametersChangedError`."""
+        while len(groups := list(self.param_groups)) != len(self._lists):
+            self._check_parameters()
+        return groups
+
+    def _own_groups(self, now: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
+        """The groups with the parameters that the optimizer was made with: another thread may
+        change their lists at any time, and a step is for all of these."""
+        pairs = zip(self._groups_now() if now is None else now, self._lists, strict=True)
         return [{**group, "params": own} for group, (_, own) in pairs]
 
     def _are_as(self, groups: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> bool:
         """Whether the parameters and these options are still those of ``groups``."""
-        return self._lists_are_same() and all(
-            now.get(key) is group[key]
-            for now, group in zip(self.param_groups, groups, strict=True)
+        now = list(self.param_groups)
+        return self._lists_are_same(now) and all(
+            own.get(key) is group[key]
+            for own, group in zip(now, groups, strict=True)
             for key in keys
         )
 
-    def _check_options(self) -> None:
-        for number, group in enumerate(self.param_groups):
+    def _check_options(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        for number, group in enumerate(groups):
             if not self.defaults.keys() <= group.keys():
                 lost = ", ".join(repr(key) for key in self.defaults if key not in group)
                 raise ValueError(
@@ -452,7 +459,7 @@ class Planned:
 
     def _set_stages(self, plan: _C.Plan) -> None:
         if self._riders.active:
-            rates = [group["lr"] for group in self.param_groups]
+            rates = [group["lr"] for group in self._groups_now()]
             plan.set_stages(self._riders.rows, rates, self._settings.seed)
 
     def _starts(self, state: State) -> list[float]:

@@ -283,7 +283,7 @@ class Engine(optim.Optimizer):
 
     def fits(self) -> bool:
         """Whether the groups hold the parameters that the engine was made for."""
-        return self._lists_are_same()
+        return self._lists_are_same(list(self.param_groups))
 
     def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
         """The gradients, None where there is none, of DTensors the part that lies here.
