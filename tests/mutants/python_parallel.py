@@ -195,7 +195,7 @@ PARALLEL = [
         (f"{BENCH}::test_ranks_that_compute_something_else_are_wrong",),
     ),
     Mutant(
-        "parallel: who is told of a failure by another rank names that one",
+        "parallel: who learns of a failure by another rank names that one",
         "python/onepass/parallel/_calls.py",
         "max(s.broken_by for s in states) - 1",
         "[s.broken_by > 0 for s in states].index(True)",
