@@ -312,7 +312,7 @@ def test_info_says_what_a_library_is_for():
     done = onepass("info", cwd=None)
     assert "the progress bar" in done.stdout
     assert "samplers and pruners of a search" in done.stdout
-    assert "jax" not in done.stdout
+    assert "onepass.jax; its arrays are read everywhere" in done.stdout
 
 
 def test_a_resume_of_a_table_with_other_contents_is_refused(table):  # noqa: F811

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.optim.lr_scheduler import StepLR
-from onepass.train import Callback, EarlyStopping, Trainer
+from onepass.train import Callback, EarlyStopping, Trainer, _blas
 from small_training import X, Y
 
 pytestmark = [
@@ -200,6 +200,30 @@ def test_averages_that_another_thread_has_put_into_the_model(kind):
         trainer.fit(X, Y, max_epochs=3)
 
     assert while_a_thread_is_in(waits, lambda: trainer.predict(X), forked) == ""
+
+
+def test_a_fork_waits_for_who_sets_the_threads_of_blas():
+    """threadpoolctl has a lock, which a child would find closed."""
+    inside, left = threading.Event(), []
+
+    def setting():
+        with _blas._users.lock:
+            inside.set()
+            time.sleep(0.5)
+            left.append(True)
+
+    def forked():
+        assert left, "the fork came in the middle"
+        with _blas._users.lock:
+            pass
+
+    thread = threading.Thread(target=setting)
+    thread.start()
+    inside.wait()
+    assert in_a_child(forked) == ""
+    thread.join()
+    with _blas._users.lock:
+        assert in_a_child(lambda: None) == ""  # a second later
 
 
 def test_locks_that_another_thread_holds():

@@ -75,6 +75,22 @@ class Lock:
         """In a forked child, where nobody is left to release it."""
         self._lock = self._made()
 
+    def stay_out_of_forks(self) -> None:
+        """A fork waits until nobody is inside, a second at most: what is called there may have
+        locks of its own, which a child would find closed for ever."""
+        taken = threading.local()
+
+        def before() -> None:
+            lock = self._lock
+            taken.lock = lock if lock.acquire(timeout=1) else None
+
+        def after() -> None:
+            if taken.lock is not None:
+                taken.lock.release()
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=before, after_in_parent=after)
+
     def __enter__(self) -> None:
         lock = self._lock
         lock.acquire()

@@ -36,6 +36,7 @@ class _Users:
 
     def __init__(self) -> None:
         self.lock = Lock()
+        self.lock.stay_out_of_forks()  # threadpoolctl has a lock
         self.small: dict[object, int] = {}  # a training whose products are small, and its thread
         self.large: dict[object, int] = {}
         self.single: dict[object, int] = {}  # one whose bits must not depend on threads
