@@ -36,16 +36,23 @@ def together(size, make, run):
 
 
 def errors_of(size, make, run):
-    """Kind and message of the error that each rank has."""
+    """Kind and message of the error that each rank has. Who waits for one that has ended by an
+    error gets one of its own, some seconds later."""
+    meetings = {}
+
+    def made(comm):
+        meetings[threading.get_ident()] = comm.meeting
+        return make(comm)
 
     def caught(trainer):
         try:
             run(trainer)
         except Exception as error:
+            threading.Timer(5, meetings[threading.get_ident()].barrier.abort).start()
             return f"{type(error).__name__}: {error}"
         return "none"
 
-    return together(size, make, caught)
+    return together(size, made, caught)
 
 
 def network(outputs=3, *, norm=False, dropout=0.0):
