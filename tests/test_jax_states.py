@@ -188,17 +188,19 @@ def test_a_state_is_of_one_order_of_dtypes():
 
 
 def test_a_program_of_another_release_is_refused(monkeypatch):
+    from jax import export
+
     x = np.float32([-1, 2])
     assert_same(jax.jit(lambda x: oj.relu(x))(x), np.float32([0, 2]))
-    checks = [jax.export.DisabledSafetyCheck.custom_call("onepass_activation")]
-    program = jax.export.export(jax.jit(lambda x: oj.relu(x)), disabled_checks=checks)(x)
-    again = jax.export.deserialize(program.serialize())
+    checks = [export.DisabledSafetyCheck.custom_call("onepass_activation")]
+    program = export.export(jax.jit(lambda x: oj.relu(x)), disabled_checks=checks)(x)
+    again = export.deserialize(program.serialize())
     assert_same(again.call(x), np.float32([0, 2]))
     other = _targets._release() ^ 1
     monkeypatch.setattr(_targets, "_release", lambda: other)
-    theirs = jax.export.export(jax.jit(lambda x: oj.relu(x)), disabled_checks=checks)(x)
+    theirs = export.export(jax.jit(lambda x: oj.relu(x)), disabled_checks=checks)(x)
     with pytest.raises(Exception, match=r"relu: the program was exported by another release"):
-        jax.block_until_ready(jax.export.deserialize(theirs.serialize()).call(x))
+        jax.block_until_ready(export.deserialize(theirs.serialize()).call(x))
 
 
 def test_a_buffer_with_more_than_its_leaves_is_refused():
