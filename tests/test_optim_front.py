@@ -162,6 +162,14 @@ BY_HAND = {
 }
 
 
+@pytest.mark.parametrize("groups", [None, 3, {}])
+def test_what_is_no_list_of_groups_is_refused(groups):
+    optimizer = optim.SGD([np.ones(1)], lr=0.1)
+    optimizer.param_groups = groups
+    with pytest.raises(ValueError, match=r"SGD: 'param_groups' was changed: groups of .*expected"):
+        optimizer.step([np.ones(1)])
+
+
 @pytest.mark.parametrize("kind", ["array", "Parameter"])
 @pytest.mark.parametrize("change", BY_HAND)
 def test_parameters_put_into_groups_by_hand_are_refused(change, kind):

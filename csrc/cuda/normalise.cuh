@@ -348,6 +348,7 @@ ONEPASS_DEVICE double add_ranks(int ranks, Sum sum) {
 template <class T, bool kForward, bool kColumns, int W, class Call>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
     whole_kernel(const __grid_constant__ Call call) {
+  // path.kept is 0 where W is 1; said here, it leaves out the code that would keep.
   const auto on_chip = KeptOf<W, Call>::so_many(W == 1 ? 0 : call.path.kept);
   const int ranks = call.path.cluster, rank = int(blockIdx.x % unsigned(ranks));
   const auto meet = [&] { ranks > 1 ? cluster_sync() : block_sync(); };

@@ -85,8 +85,9 @@ class Lock:
             taken.lock = lock if lock.acquire(timeout=1) else None
 
         def after() -> None:
-            if taken.lock is not None:
-                taken.lock.release()
+            lock = getattr(taken, "lock", None)  # without one: the fork began before this
+            if lock is not None:
+                lock.release()
 
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=before, after_in_parent=after)

@@ -378,7 +378,8 @@ class Planned:
         Returns:
             The groups that it has compared: another thread may change the list at any time.
         """
-        groups, held = list(self.param_groups), self._lists
+        given, held = self.param_groups, self._lists
+        groups = list(given) if isinstance(given, (list, tuple)) else [given]
         if self._lists_are_same(groups):
             self._check_options(groups)
             return groups

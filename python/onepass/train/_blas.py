@@ -142,12 +142,14 @@ def cores_of_rank() -> Iterator[None]:
     counts = [(owner, owner.get_num_threads()) for owner in owners]
     before = [(owner, count) for owner, count in counts if count > most]
     try:
-        for owner, _ in before:
-            set_threads(owner, most)
+        with _users.lock:  # which forks stay out of
+            for owner, _ in before:
+                set_threads(owner, most)
         yield
     finally:
-        for owner, count in before:
-            set_threads(owner, count)
+        with _users.lock:
+            for owner, count in before:
+                set_threads(owner, count)
 
 
 @contextlib.contextmanager
